@@ -1,0 +1,140 @@
+"""What a destination plugin builds on: `Destination`, `Message`, `RateLimit`, `check_response`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import Reject, Retry
+from .http import HttpClient, Response, retry_after
+
+Outcome = Retry | Reject
+"""Why a message was not delivered. A message without an outcome was delivered."""
+
+RETRYABLE = frozenset({408, 425, 429})
+"""The 4xx answers that pass by themselves (RFC 9110 §15.5.9, RFC 8470, RFC 6585); every 5xx does too."""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One delivery as a plugin sees it."""
+
+    id: str
+    """The idempotency key of (source, messageId, destination): the same at every attempt, for ever."""
+    payload: Any
+    """What the route made of the event: the event itself (a dict), or what `map:` built."""
+    message_id: str
+    """The event's `messageId`."""
+    source: str
+    """The name of the event's source in routes.yaml."""
+    type: str
+    """The event's type: track, identify, page, screen, group or alias."""
+    order_key: str
+    """A digest of the event's order key; two messages with the same one are in the order of the log."""
+    timestamp: str
+    """When the event happened, ISO 8601 in UTC."""
+    attempt: int = 1
+    """How often this delivery has been tried, this attempt included."""
+    replay: bool = False
+    """Sent again by an operator; order is not promised for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `count` messages per `per_seconds` seconds."""
+
+    count: int
+    per_seconds: float = 1.0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """An HTTP request that a destination would make, for `explain`. Secrets are masked by the caller."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+
+
+class Destination:
+    """The base of every destination plugin.
+
+    A subclass names itself (`name`), declares `Options` and defines `deliver`. One instance serves one destination of
+    routes.yaml in one worker process, for every shard; `deliver` may run several times at once, never at once for two
+    messages with the same order key.
+    """
+
+    name: ClassVar[str]
+    """What `plugin:` in routes.yaml calls it."""
+    batch_size: ClassVar[int] = 1
+    """How many messages `deliver` takes at most; routes.yaml may lower it (`batch.size`)."""
+    concurrency: ClassVar[int] = 8
+    """How many `deliver` calls may run at once in one lane."""
+    rate_limit: ClassVar[RateLimit | None] = None
+    """How fast the service may be called at most; None for no limit."""
+    timeout: ClassVar[float] = 30.0
+    """Seconds after which an attempt is given up and counts as `Retry`."""
+    pin_batches: ClassVar[bool] = False
+    """True when a retry must repeat the very same batch (arrays with one id, files)."""
+
+    class Options(BaseModel):
+        """What `options:` may hold. Subclasses add fields; each has a description, secrets are `SecretStr`."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        timeout: float = Field(default=10.0, gt=0, le=300, description="Seconds before an HTTP request is given up.")
+        allow_private: bool = Field(
+            default=False, description="Allow requests to loopback, private and link-local addresses."
+        )
+
+    options: Any
+
+    def __init__(self, options: Options, *, destination: str = "") -> None:
+        """`options` is a validated instance of `Options`; `destination` the name that routes.yaml gave."""
+        self.options = options
+        self.destination = destination or self.name
+        self.http = HttpClient(timeout=options.timeout, allow_private=options.allow_private)
+        self.log = structlog.get_logger("eventrouter.destination").bind(destination=self.destination)
+
+    async def start(self) -> None:
+        """Runs once before the first `deliver`, in the worker's event loop. May raise: it is tried again later."""
+
+    async def close(self) -> None:
+        """Runs once when the worker ends."""
+        await self.http.close()
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        """Delivers `messages` (1 to `batch_size`, in order) and returns what was not delivered, by message id.
+
+        None or an empty mapping: all delivered. Raising `Retry` or `Reject` speaks for the whole batch; a timeout or a
+        connection error counts as `Retry`; any other exception is a bug of the plugin: retried within limits, then a
+        dead letter with its traceback.
+        """
+        raise TypeError(f"{type(self).__name__} does not define deliver()")
+
+    def requests(self, messages: Sequence[Message]) -> list[Request]:
+        """The HTTP requests that `deliver` would make for `messages`; nothing is sent."""
+        return []
+
+
+def check_response(response: Response) -> None:
+    """Returns for 2xx; raises `Retry` for 408, 425, 429 and 5xx (with Retry-After in seconds), `Reject` for the rest.
+
+    A redirect is not followed and is a `Reject`: the address in the options is to be corrected.
+    """
+    if 200 <= response.status < 300:
+        return
+    reason = f"HTTP {response.status}"
+    if response.status in RETRYABLE or response.status >= 500:
+        raise Retry(
+            reason,
+            after=retry_after(response.headers),
+            status=response.status,
+            response=response.text,
+            everyone=response.status in (429, 503),
+        )
+    raise Reject(reason, status=response.status, response=response.text)

@@ -1,0 +1,122 @@
+"""What travels through the warehouse's lane: events, and what is told about them (the records lane)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+FORMAT = 1
+"""The version of the stored form; a reader accepts its own and the one before."""
+
+
+class Record(msgspec.Struct, tag_field="record", kw_only=True):
+    """The base of all records: each lands in a table of the warehouse, idempotently, in any order."""
+
+
+class EventRecord(Record, tag="event"):
+    """One accepted event for `events` and its typed tables; its identity is (source, messageId)."""
+
+    source: str
+    event: dict[str, Any]
+    person_id: str | None = None
+    """The person as known when the event was routed."""
+    rules: str = ""
+    """The version of the rules that routed it."""
+
+
+class RejectedEvent(Record, tag="rejected_event"):
+    """An event that `accept` refused, for `rejected_events`."""
+
+    id: str
+    """A fresh unique id: a refused event has no identity of its own."""
+    source: str
+    received_at: str
+    code: str
+    """The machine-readable reason, such as `event_not_defined`."""
+    message: str
+    """The reason in words."""
+    message_id: str | None = None
+    payload: str = ""
+    """The refused event as JSON text, cut at 32 KB."""
+
+
+class DeadLetter(Record, tag="dead_letter"):
+    """A delivery that is not tried again by itself, for `dead_letters`; identity (source, message_id, destination)."""
+
+    source: str
+    message_id: str
+    destination: str
+    route: str
+    class_: str = msgspec.field(name="class")
+    """permanent, attempts, max_age, template, plugin_bug, backlog_full or timeout."""
+    reason: str
+    attempts: int
+    first_at: str
+    """When it was first tried (or refused), ISO 8601 UTC."""
+    last_at: str
+    status: int | None = None
+    response: str = ""
+    """What the destination answered, cut at 2,000 characters, secrets masked."""
+    traceback: str = ""
+    payload: str | None = None
+    """The final payload as JSON text; None when it can be made again from the event."""
+    event_type: str = ""
+    event_name: str | None = None
+    rules: str = ""
+
+
+class DeadLetterReplayed(Record, tag="dead_letter_replayed"):
+    """Marks a dead letter as sent again by an operator."""
+
+    source: str
+    message_id: str
+    destination: str
+    replayed_at: str
+
+
+class Identity(Record, tag="identity"):
+    """An identifier belongs to a person, for `identities`; of two for one (type, value) the higher `seq` holds."""
+
+    type: str
+    """anonymous_id or user_id."""
+    value: str
+    person_id: str
+    seq: int
+    seen_at: str
+
+
+class IdentityMerge(Record, tag="identity_merge"):
+    """One person turned out to be another, for `identity_merges`; identity is `person_id`, the one that is gone."""
+
+    person_id: str
+    into_person_id: str
+    seq: int
+    merged_at: str
+    reason: str = ""
+    """The messageId of the event that showed it."""
+
+
+AnyRecord = EventRecord | RejectedEvent | DeadLetter | DeadLetterReplayed | Identity | IdentityMerge
+
+
+class Pack(msgspec.Struct):
+    """One item of the warehouse's lane: records that are settled together."""
+
+    records: list[AnyRecord]
+    v: int = FORMAT
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Pack)
+
+
+def pack(records: Sequence[AnyRecord]) -> bytes:
+    """`records` as one lane item."""
+    return _encoder.encode(Pack(list(records)))
+
+
+def unpack(data: bytes) -> list[AnyRecord]:
+    """The records of a lane item; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
+    return _decoder.decode(data).records

@@ -1,0 +1,57 @@
+"""What a warehouse back end builds on: the destination that is always on and gets every event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from .destination import Destination, Message, Outcome
+from .events import StoredEvent
+
+
+class Warehouse(Destination):
+    """The base of every warehouse back end, chosen by the scheme of `warehouse.url`.
+
+    The payload of each message is a record (`records.AnyRecord`). A batch is one transaction: `deliver` returns when it is
+    durable, and loading the same record again changes nothing. It raises `Retry` while the database is away; what can
+    never be stored it keeps in `rejected_events`, so that it never refuses.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """The URL schemes that it serves, such as `("postgresql", "postgres")`."""
+    batch_size: ClassVar[int] = 1000
+    concurrency: ClassVar[int] = 1
+    timeout: ClassVar[float] = 120.0
+
+    class Options(Destination.Options):
+        """Where the warehouse is."""
+
+        url: str = Field(description="The database's URL, such as sqlite:////var/lib/warehouse.sqlite3.")
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        raise TypeError(f"{type(self).__name__} does not define deliver()")
+
+    async def find_events(self, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
+        """The stored events with these (source, messageId); those that are not there are left out."""
+        raise TypeError(f"{type(self).__name__} does not define find_events()")
+
+    async def find_dead_letters(
+        self,
+        *,
+        destination: str | None = None,
+        class_: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        event: str | None = None,
+        replayed: bool = False,
+        limit: int = 1000,
+        after: tuple[str, str, str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Dead letters as dicts with the table's columns, oldest first by `last_at`, not yet replayed by default.
+
+        `after` is (last_at, source, message_id, destination) of the last one of the page before.
+        """
+        raise TypeError(f"{type(self).__name__} does not define find_dead_letters()")
