@@ -1,0 +1,132 @@
+"""What a process is told outside of routes.yaml: environment variables (`EVENTROUTER_…`) and command-line options."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import ConfigError, Problem
+
+PREFIX = "EVENTROUTER_"
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_HINTS = {
+    "config": "give the path of a routes.yaml",
+    "redis_url": "such as redis://localhost:6379/0, rediss://… or unix:///run/valkey.sock",
+    "maxmemory": "such as 512MB or 1GiB, at least 64MB",
+    "port": "a number from 1 to 65535",
+    "workers": "a number from 1 to 64",
+    "shards": "a number from 1 to 64; it can't change once the data directory is in use",
+    "log_level": "debug, info, warning or error",
+    "log_format": "auto, console or json",
+}
+
+
+class Settings(BaseSettings):
+    """One value per setting: the command line's option, else the environment variable's, else the default.
+
+    Build it with `Settings.read`, whose errors name the option or variable that is wrong. `repr` shows no secret.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    config: Path = Field(default=Path("routes.yaml"), description="The rules.")
+    data_dir: Path = Field(default=Path(".eventrouter"), description="Where the embedded server and databases live.")
+    redis_url: str | None = Field(default=None, repr=False, description="A Redis or Valkey of your own.")
+    admin_token: SecretStr | None = Field(default=None, description="Lets operators in over HTTP.")
+    shards: int = Field(default=4, ge=1, le=64, description="Partitions of the event log; fixed at the first start.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="The address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` runs.")
+    maxmemory: int = Field(default=2**30, ge=64 * 10**6, description="Bytes of memory for the embedded server.")
+    max_event_bytes: int = Field(default=32 * 1024, ge=1024, description="The longest event.")
+    max_batch_bytes: int = Field(default=500 * 1024, ge=1024, description="The longest body of a request.")
+    max_batch_events: int = Field(default=2500, ge=1, description="The most events of a request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least level told.")
+    log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console in a terminal.")
+
+    @field_validator("maxmemory", "max_event_bytes", "max_batch_bytes", mode="before")
+    @classmethod
+    def _read_size(cls, value: Any) -> Any:
+        """`512MB`, `1GiB` or plain bytes."""
+        if not isinstance(value, str):
+            return value
+        match = _SIZE.fullmatch(value)
+        if match is None or match[2].lower() not in _UNITS:
+            raise ValueError("is not a size")
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in _REDIS_SCHEMES or "://" not in value):
+            raise ValueError("is not the URL of a Redis or Valkey server")
+        return value
+
+    @classmethod
+    def read(cls, **options: Any) -> Self:
+        """The settings of this process; `options` are those of the command line, None where one was not given.
+
+        Raises `ConfigError` with every problem at once.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise ConfigError([_problem(details, given) for details in error.errors()]) from None
+
+    @property
+    def embedded(self) -> bool:
+        """True when the embedded server is used: no `EVENTROUTER_REDIS_URL`."""
+        return self.redis_url is None
+
+    @property
+    def server_url(self) -> str:
+        """The URL of the Redis or Valkey in use; the embedded one's address follows from the data directory alone."""
+        return self.redis_url or f"unix://{self.socket_path}"
+
+    @property
+    def shown_server_url(self) -> str:
+        """`server_url` for logs and errors: without user and password."""
+        return mask_url(self.server_url)
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the embedded server listens."""
+        return socket_path(self.data_dir)
+
+
+def socket_path(data_dir: Path) -> Path:
+    """The unix socket of the embedded server of `data_dir`: short (the limit is 103 bytes on macOS), the same for all.
+
+    It lies in /tmp and not in XDG_RUNTIME_DIR, which is emptied at logout while the server lives on.
+    """
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    base = Path("/tmp")
+    if not os.access(base, os.W_OK | os.X_OK):
+        base = Path(tempfile.gettempdir())
+    return base / f"eventrouter-{os.getuid()}-{digest}" / "valkey.sock"
+
+
+def mask_url(url: str) -> str:
+    """`url` with the user and password replaced by `***`."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "***@", url)
+
+
+def _problem(details: Any, given: dict[str, Any]) -> Problem:
+    name = str(details["loc"][0])
+    option = "--" + name.replace("_", "-")
+    where = option if name in given else PREFIX + name.upper()
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if name not in ("redis_url", "admin_token"):
+        message = f"{message} (it is {details['input']!r})"
+    return Problem(where, 0, 0, message[0].lower() + message[1:], _HINTS.get(name, ""))
