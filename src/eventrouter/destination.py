@@ -72,6 +72,8 @@ class Destination:
     """What `plugin:` in routes.yaml calls it."""
     batch_size: ClassVar[int] = 1
     """How many messages `deliver` takes at most; routes.yaml may lower it (`batch.size`)."""
+    default_batch_size: ClassVar[int | None] = None
+    """How many it takes when routes.yaml says nothing; None for `batch_size`."""
     concurrency: ClassVar[int] = 8
     """How many `deliver` calls may run at once in one lane."""
     rate_limit: ClassVar[RateLimit | None] = None
@@ -93,10 +95,14 @@ class Destination:
 
     options: Any
 
-    def __init__(self, options: Options, *, destination: str = "") -> None:
-        """`options` is a validated instance of `Options`; `destination` the name that routes.yaml gave."""
+    def __init__(self, options: Options, *, destination: str = "", batch_size: int | None = None) -> None:
+        """`options` is a validated instance of `Options`; `destination` the name that routes.yaml gave.
+
+        `batch_size` is what routes.yaml's `batch.size` came to; None for the default.
+        """
         self.options = options
         self.destination = destination or self.name
+        self.configured_batch_size = batch_size or self.default_batch_size or self.batch_size
         self.http = HttpClient(timeout=options.timeout, allow_private=options.allow_private)
         self.log = structlog.get_logger("eventrouter.destination").bind(destination=self.destination)
 
