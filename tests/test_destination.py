@@ -67,6 +67,12 @@ def test_an_option_that_is_not_known_is_refused():
         Quiet.Options(allow_privat=True)
 
 
+def test_a_wrong_option_is_not_shown_with_its_value():
+    with pytest.raises(ValidationError) as caught:
+        Quiet.Options(timeout="s3cr3t")
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_the_configured_batch_size_is_the_files_else_the_default_else_the_most():
     options = Quiet.Options()
     assert Quiet(options).configured_batch_size == 50

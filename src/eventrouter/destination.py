@@ -86,7 +86,8 @@ class Destination:
     class Options(BaseModel):
         """What `options:` may hold. Subclasses add fields; each has a description, secrets are `SecretStr`."""
 
-        model_config = ConfigDict(extra="forbid")
+        # A wrong secret is as secret as a right one: errors show no values.
+        model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
         timeout: float = Field(default=10.0, gt=0, le=300, description="Seconds before an HTTP request is given up.")
         allow_private: bool = Field(

@@ -83,6 +83,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
+def is_http_url(url: str) -> bool:
+    """True for an absolute http:// or https:// address that names a host: what `HttpClient` can send to."""
+    try:
+        _target(url)
+    except Reject:
+        return False
+    return True
+
+
 def to_json(value: Any) -> bytes:
     """`value` as JSON, integers exact. Raises `Reject` when it cannot be written as JSON."""
     try:

@@ -1,0 +1,163 @@
+"""The kit itself: the contract passes a good destination and catches each kind of bad one."""
+
+import asyncio
+
+import pytest
+from pydantic import Field, SecretStr
+
+from eventrouter.destination import Destination, Request, check_response
+from eventrouter.errors import Reject, Retry
+from eventrouter.testing import DestinationContract, attempt, make_message
+
+
+class Good(Destination):
+    """Posts each batch of events."""
+
+    name = "good"
+    batch_size = 10
+
+    class Options(Destination.Options):
+        url: str = Field(description="Where to.")
+        api_key: SecretStr = Field(description="The key.")
+
+    async def deliver(self, messages):
+        response = await self.http.post(
+            self.options.url,
+            headers={"Authorization": self.options.api_key.get_secret_value()},
+            json=[message.payload for message in messages],
+        )
+        check_response(response)
+        return {messages[int(i)].id: Reject(why) for i, why in response.json().get("refused", {}).items()}
+
+
+class GoodContract(DestinationContract):
+    destination = Good
+
+    def options(self, url):
+        return {"url": url, "api_key": "s3cr3t-key"}
+
+
+class TestGood(GoodContract):
+    """A destination as the guide writes it passes."""
+
+
+def broken(base=Good, **members):
+    class Broken(GoodContract):
+        destination = type("Broken", (base,), {"__doc__": "Broken.", **members})
+
+    return Broken()
+
+
+class Undescribed(Destination):
+    """Options without words."""
+
+    name = "undescribed"
+
+    class Options(Destination.Options):
+        url: str
+        api_key: SecretStr = Field(description="The key.")
+
+
+class Plain(Destination):
+    """A secret as plain text."""
+
+    name = "plain"
+
+    class Options(Destination.Options):
+        url: str = Field(description="Where to.")
+        api_key: str = Field(description="The key.")
+
+
+@pytest.mark.parametrize("base", [Undescribed, Plain])
+def test_options_without_description_or_with_open_secrets_are_caught(base):
+    with pytest.raises(AssertionError, match="option `"):
+        broken(base).test_each_option_has_a_description_and_secrets_are_secret()
+
+
+async def ignores_the_answer(self, messages):
+    await self.http.post(self.options.url, json=[])
+
+
+def test_a_destination_that_ignores_the_answer_is_caught():
+    contract = broken(deliver=ignores_the_answer)
+    for check in (
+        contract.test_a_rate_limit_is_a_retry_at_the_named_time,
+        contract.test_a_failing_service_is_a_retry,
+        contract.test_a_refusal_is_a_reject_with_a_reason,
+        contract.test_a_redirect_is_a_reject,
+    ):
+        with pytest.raises(AssertionError):
+            check()
+
+
+async def sends_nothing(self, messages):
+    return None
+
+
+def test_a_destination_that_sends_nothing_is_caught():
+    with pytest.raises(AssertionError, match="nothing was sent"):
+        broken(deliver=sends_nothing).test_what_the_service_accepts_is_delivered()
+
+
+async def answers_by_position(self, messages):
+    return {"0": Reject("no")}
+
+
+def test_results_by_position_are_caught():
+    with pytest.raises(AssertionError, match="no ids of its messages"):
+        broken(deliver=answers_by_position).test_what_the_service_accepts_is_delivered()
+
+
+async def tells_the_secret(self, messages):
+    raise Retry(f"wrong key {self.options.api_key.get_secret_value()}")
+
+
+def test_a_secret_in_an_error_is_caught():
+    with pytest.raises(AssertionError, match="can be read"):
+        broken(deliver=tells_the_secret).test_secrets_stay_out_of_errors_and_representations()
+
+
+def shows_the_secret(self, messages):
+    return [Request("POST", self.options.url, {"Authorization": self.options.api_key.get_secret_value()}, "[]")]
+
+
+def test_a_secret_in_a_shown_request_is_caught():
+    with pytest.raises(AssertionError, match="can be read"):
+        broken(requests=shows_the_secret).test_secrets_stay_out_of_errors_and_representations()
+
+
+def test_a_shown_request_that_is_not_the_one_sent_is_caught():
+    with pytest.raises(AssertionError):
+        broken(requests=shows_the_secret).test_requests_shows_what_deliver_sends()
+
+
+def test_a_client_of_its_own_that_reaches_private_addresses_is_caught():
+    async def deliver(self, messages):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(self.options.url.rsplit(":", 1)[1]))
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        await reader.read(1)
+        writer.close()
+
+    with pytest.raises(AssertionError):
+        broken(deliver=deliver).test_a_private_address_is_refused_unless_allowed()
+
+
+async def test_a_bug_of_the_plugin_is_passed_on():
+    async def deliver(self, messages):
+        raise KeyError("x")
+
+    destination = broken(deliver=deliver).make("http://127.0.0.1:1")
+    with pytest.raises(KeyError):
+        await attempt(destination, [make_message()])
+
+
+def test_a_made_message_looks_like_a_real_one():
+    message = make_message(type="page", message_id="m1", properties={"url": "https://a.example/"})
+    assert message.payload["properties"] == {"url": "https://a.example/"}
+    assert (message.type, message.payload["type"], message.message_id) == ("page", "page", "m1")
+    assert message.id.startswith("msg_")
+    assert message.id != make_message(message_id="m2").id
+
+
+def test_a_made_message_carries_the_payload_of_a_map():
+    assert make_message({"text": "hello"}).payload == {"text": "hello"}
