@@ -1,0 +1,95 @@
+"""What is known of all shards: counters kept in the steps themselves, lanes, and the health of destinations."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from .lane import Lane
+
+
+class LaneState(msgspec.Struct):
+    """A destination's lanes (or the log's), added up over the shards."""
+
+    waiting: int = 0
+    """Units: events, deliveries or records."""
+    parked_keys: int = 0
+    oldest_ms: int = 0
+    """When the oldest item was appended, by the server's clock; 0: none waits."""
+
+
+class Snapshot(msgspec.Struct):
+    """All that the shards and destinations tell at one moment."""
+
+    counts: Counter[str]
+    lanes: dict[str, LaneState]
+    health: dict[str, dict[str, str]]
+    dedup_since_ms: int
+    """Since when ids are remembered, in the shard that forgets first; 0: nothing is."""
+    now_ms: int
+
+
+async def read_snapshot(redis: Redis, shards: int, destinations: Iterable[str]) -> Snapshot:
+    """Reads it in two round trips. Destinations that are no longer configured are in it once they had deliveries."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for shard in range(shards):
+            pipeline.hgetall(f"er:{{{shard}}}:counts")
+            pipeline.lindex(f"er:{{{shard}}}:seen", 0)
+        rows = await pipeline.execute()
+    counts: Counter[str] = Counter()
+    for row in rows[::2]:
+        counts.update({field.decode(): int(number) for field, number in row.items()})
+    names = {"log", "warehouse", *destinations}
+    names.update(field.removeprefix("to:") for field in counts if field.startswith("to:"))
+    ordered = sorted(names)
+    async with redis.pipeline(transaction=False) as pipeline:
+        for name in ordered:
+            pipeline.hgetall(f"er:{{dest:{name}}}:health")
+            for shard in range(shards):
+                key = Lane(shard, name).key
+                pipeline.hget(f"{key}:turn", "waiting")
+                pipeline.zcard(f"{key}:parked")
+                pipeline.xrange(key, count=1)
+        states = iter(await pipeline.execute())
+    lanes: dict[str, LaneState] = {}
+    health: dict[str, dict[str, str]] = {}
+    for name in ordered:
+        health[name] = {field.decode(): value.decode() for field, value in next(states).items()}
+        lane = lanes[name] = LaneState()
+        for _ in range(shards):
+            lane.waiting += int(next(states) or 0)
+            lane.parked_keys += next(states)
+            for item, _fields in next(states):
+                appended_ms = int(item.split(b"-")[0])
+                lane.oldest_ms = min(lane.oldest_ms or appended_ms, appended_ms)
+    since = [int(start) for start in rows[1::2] if start]
+    return Snapshot(counts, lanes, health, max(since, default=0), int(time.time() * 1000))
+
+
+def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """One destination's row of `status`."""
+    counts, lane, health = snapshot.counts, snapshot.lanes.get(name, LaneState()), snapshot.health.get(name, {})
+    until = int(health.get("until", 0))
+    return {
+        "waiting": lane.waiting,
+        "parked_keys": lane.parked_keys,
+        "routed": counts[f"to:{name}"],
+        "delivered": counts[f"delivered:{name}"],
+        "filtered": reasons(counts, f"filtered:{name}:"),
+        "dead": reasons(counts, f"dead:{name}:"),
+        "replayed": counts[f"replayed:{name}"],
+        "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), "ok"),
+        "reason": health.get("reason", ""),
+        "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") else None,
+        "oldest_seconds": max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None,
+    }
+
+
+def reasons(counts: Counter[str], prefix: str) -> dict[str, int]:
+    """The counters below `prefix`, by what follows it."""
+    return {field.removeprefix(prefix): number for field, number in sorted(counts.items()) if field.startswith(prefix)}

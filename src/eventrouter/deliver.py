@@ -1,0 +1,269 @@
+"""A lane's turn at a destination: read, try, settle, go on until the lane is empty."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import Any
+
+import structlog
+
+from .attempts import Verdict, is_final
+from .delivery import InHand
+from .errors import Reject
+from .events import idempotency_key
+from .lane import LEASE_MS, Claim, FencedError
+from .lanes import Turn
+from .settlement import Settlement
+from .target import Target
+
+log = structlog.get_logger("eventrouter.deliver")
+
+LINGER_SECONDS = 1.0
+"""How long a turn waits at an empty lane before it gives the claim back."""
+TURN_SECONDS = 60.0
+"""After so long a turn lets others in."""
+
+
+class DeliveryTurn:
+    """One turn of one lane. `run` serves it; a turn is used once."""
+
+    def __init__(self, turn: Turn, target: Target, stopping: asyncio.Event) -> None:
+        self._turn = turn
+        self._target = target
+        self._stopping = stopping
+        self._pinned: deque[list[InHand]] = deque()
+        """Batches that have to be repeated as they were."""
+        self._pending: deque[InHand] = deque()
+        """Read, and waiting to be tried, in order."""
+        self._busy: set[str] = set()
+        """Lane keys under way."""
+        self._tasks: dict[asyncio.Task[Verdict], list[InHand]] = {}
+        self._more: asyncio.Task[bool] | None = None
+        """Waits for new items."""
+        self._cursor = ""
+        self._last_id = "0-0"
+        self._closing: float | None = None
+        """Seconds until the next turn, once this one is to end before the lane is empty."""
+        self._probing = False
+        self._ahead_ms = 0.0
+        """How far the server's clock is ahead of our monotonic one."""
+        self._next_due_ms = 0
+
+    async def run(self) -> Claim | None:
+        """Serves the lane until it is empty (None) or another turn has to go on (its claim).
+
+        Returns None too when another turn took over. Whatever else it raises, the sweep repairs.
+        """
+        renewer = asyncio.create_task(self._renew())
+        try:
+            return await self._serve()
+        except FencedError:
+            log.warning("a turn was taken over", destination=self._target.name, shard=self._turn.lane.shard)
+            return None
+        finally:
+            leftovers = [renewer, *self._tasks, *([self._more] if self._more else [])]
+            for task in leftovers:
+                task.cancel()
+            await asyncio.gather(*leftovers, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(FencedError):  # the next step of the turn meets it too
+            while True:
+                await asyncio.sleep(LEASE_MS / 3000)
+                await self._turn.renew()
+
+    async def _serve(self) -> Claim | None:
+        ends = time.monotonic() + TURN_SECONDS
+        lingered = False
+        await self._restore_pins()
+        while True:
+            if self._closing is None and (self._stopping.is_set() or time.monotonic() > ends):
+                self._closing = 0.0
+            got = False
+            if self._closing is None and self._room() > 0 and self._may_read():
+                idle = not self._tasks and not self._pending and not self._pinned
+                status, got = await self._read(give_back=lingered and idle)
+                if status == "idle":
+                    return None
+            if self._closing is None and (self._pending or self._pinned):
+                await self._gate()
+            await self._launch()
+            if self._tasks:
+                await self._collect()
+                lingered = False
+            elif self._closing is not None:
+                return await self._turn.give_up(self._closing)
+            elif got:
+                lingered = False
+            elif not self._pending:
+                await self._linger()
+                lingered = True
+
+    async def _restore_pins(self) -> None:
+        now_ms = time.time() * 1000
+        for pin, ids in list(self._turn.pins.items()):
+            hands = [self._target.decode(item, self._target.name) for item in await self._turn.fetch(ids)]
+            if len(hands) == len(ids) and not any(self._too_old(hand, now_ms) for hand in hands):
+                self._pinned.append(hands)
+            else:
+                await self._turn.settle(unpins=[pin])
+
+    async def _gate(self) -> None:
+        if not self._probing:
+            gate = await self._target.health.gate()
+            self._probing = gate.probe
+            if gate.wait > 0:
+                self._closing = gate.wait
+
+    def _room(self) -> int:
+        held = sum(len(hand.messages) for batch in (self._pending, *self._tasks.values()) for hand in batch)
+        return self._target.policy.read_units - held
+
+    def _due_in(self) -> float | None:
+        """Seconds until a parked key is due; None: none is parked."""
+        if not self._next_due_ms:
+            return None
+        return max((self._next_due_ms - self._ahead_ms) / 1000 - time.monotonic(), 0.0)
+
+    def _may_read(self) -> bool:
+        return self._more is None or self._more.done() or self._due_in() == 0.0
+
+    async def _read(self, *, give_back: bool) -> tuple[str, bool]:
+        room = self._room()
+        batch = await self._turn.read(self._cursor, units=room, per_key=room, give_back=give_back)
+        self._next_due_ms = batch.next_due_ms
+        self._ahead_ms = batch.now_ms - time.monotonic() * 1000
+        pinned = {item for ids in self._turn.pins.values() for item in ids}
+        taken = self._busy | {hand.key for hand in self._pending if hand.item.parked}
+        aged = Settlement(self._target)
+        some_aged = False
+        for item in batch.items:
+            if not item.parked:
+                self._cursor = item.id
+            elif item.key in taken:
+                continue
+            if item.id in pinned:
+                continue
+            hand = self._target.decode(item, self._target.name)
+            if self._too_old(hand, batch.now_ms):
+                aged.bury(hand, "max_age", Reject("older than retry.max_age"))
+                some_aged = True
+            else:
+                self._pending.append(hand)
+        if some_aged:
+            await aged.apply(self._turn, lambda _: ())
+        if self._more is not None and self._more.done():
+            self._more = None
+        if batch.status == "empty":
+            self._last_id = batch.last_id
+            if self._more is None:
+                self._more = asyncio.create_task(self._turn.wait(self._last_id, LINGER_SECONDS))
+        return batch.status, bool(batch.items)
+
+    def _too_old(self, hand: InHand, now_ms: float) -> bool:
+        max_age = self._target.policy.max_age
+        return max_age is not None and hand.delivery is not None and now_ms - hand.delivery.since_ms > max_age * 1000
+
+    async def _linger(self) -> None:
+        if self._more is None:
+            self._more = asyncio.create_task(self._turn.wait(self._last_id, LINGER_SECONDS))
+        await asyncio.wait({self._more}, timeout=self._due_in())
+
+    async def _launch(self) -> None:
+        policy = self._target.policy
+        while self._closing is None and len(self._tasks) < (1 if self._probing else policy.concurrency):
+            if self._pinned:
+                self._start(self._pinned.popleft())
+                continue
+            if not self._pending:
+                return
+            if (wait := self._batch_wait()) > 0:
+                if not self._tasks:
+                    self._closing = wait
+                return
+            batch = self._take(policy.batch_size)
+            if not batch:
+                return
+            if policy.pin and len(batch) > 1:
+                identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
+                await self._turn.pin(identity, [hand.item for hand in batch])
+            self._start(batch)
+
+    def _batch_wait(self) -> float:
+        """Seconds until an incomplete batch is old enough to go."""
+        policy = self._target.policy
+        if not policy.batch_wait or len(self._pending) >= policy.batch_size:
+            return 0.0
+        appended_ms = int(self._pending[0].item.id.split("-")[0])
+        return appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
+
+    def _take(self, size: int) -> list[InHand]:
+        """The next batch: in order, and nothing whose lane key is under way."""
+        batch: list[InHand] = []
+        passed: list[InHand] = []
+        blocked = set(self._busy)
+        units = 0
+        while self._pending and units < size:
+            hand = self._pending.popleft()
+            if hand.key and hand.key in blocked:
+                passed.append(hand)
+            else:
+                batch.append(hand)
+                units += len(hand.messages)
+        self._pending.extendleft(reversed(passed))
+        return batch
+
+    def _start(self, batch: list[InHand]) -> None:
+        self._busy.update(hand.key for hand in batch if hand.key)
+        self._tasks[asyncio.create_task(self._attempt(batch))] = batch
+
+    async def _attempt(self, batch: list[InHand]) -> Verdict:
+        target = self._target
+        if target.throttle is not None:
+            await target.throttle(len(batch))
+        started = time.monotonic()
+        verdict = await target.attempts.deliver(batch, alone=target.health.alone)
+        if target.finished is not None:
+            dead = sum(is_final(failure) for _, failure in verdict.failed)
+            failure = verdict.whole or (verdict.failed[0][1] if verdict.failed else None)
+            target.finished(
+                destination=target.name,
+                shard=self._turn.lane.shard,
+                delivered=len(verdict.delivered),
+                retried=len(verdict.failed) - dead + len(verdict.untried),
+                dead=dead,
+                seconds=time.monotonic() - started,
+                reason=target.mask(failure) if failure else "",
+            )
+        return verdict
+
+    async def _collect(self) -> None:
+        """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
+        waiting: set[asyncio.Task[Any]] = set(self._tasks)
+        timeout = None
+        if self._closing is None:
+            timeout = self._due_in() or None
+            if self._more is not None and not self._more.done() and self._room() > 0:
+                waiting.add(self._more)
+        await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        ended = [(task.result(), self._tasks.pop(task)) for task in list(self._tasks) if task.done()]
+        if not ended:
+            return
+        settlement = Settlement(self._target)
+        for verdict, batch in ended:
+            self._busy.difference_update(hand.key for hand in batch)
+            ids = {hand.item.id for hand in batch}
+            pins = [pin for pin, pinned in self._turn.pins.items() if ids.issuperset(pinned)]
+            await settlement.add(verdict, pins)
+            self._pending.extendleft(reversed(verdict.untried))
+        self._probing = False
+        if settlement.wait is not None:
+            self._closing = max(self._closing or 0.0, settlement.wait)
+        parked = await settlement.apply(self._turn, lambda key: [hand for hand in self._pending if hand.key == key])
+        if parked:
+            self._pending = deque(hand for hand in self._pending if hand.key not in parked)
+        if parked or any(hand.item.parked for _, batch in ended for hand in batch):
+            self._next_due_ms = 1  # what is due has changed: the next read tells

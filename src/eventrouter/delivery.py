@@ -1,0 +1,135 @@
+"""A delivery: one event bound for one destination, with its final payload; as it lies in a lane, and in hand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from .destination import Message
+from .events import idempotency_key
+from .lane import Item
+from .records import DeadLetter
+from .times import EPOCH, write_time
+
+FORMAT = 1
+"""The version of the stored form; a worker reads its own and the one before."""
+
+
+class Delivery(msgspec.Struct, array_like=True):
+    """The stored form. New fields are added at the end, with defaults, so that neighbours' versions read it."""
+
+    v: int
+    message_id: str
+    source: str
+    type: str
+    name: str | None
+    """The event's name (track) or page's name."""
+    route: str
+    timestamp: str
+    since_ms: int
+    """When it was routed; `retry.max_age` counts from here."""
+    rules: str
+    replay: bool
+    payload: Any
+
+
+class Tries(msgspec.Struct):
+    """What is known of the attempts of a parked delivery."""
+
+    attempts: int = 0
+    """Those that counted: made while others succeeded."""
+    made: int = 0
+    """All of them."""
+    first_ms: int = 0
+    last_ms: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Delivery)
+_tries_decoder = msgspec.json.Decoder(Tries)
+
+
+def encode(delivery: Delivery) -> bytes:
+    """The stored form, JSON; numbers keep their exact value."""
+    return _encoder.encode(delivery)
+
+
+def decode(data: bytes) -> Delivery:
+    """Raises `msgspec.DecodeError` on foreign data and on a format that this version doesn't read."""
+    delivery = _decoder.decode(data)
+    if delivery.v not in (FORMAT, FORMAT - 1):
+        raise msgspec.ValidationError(f"delivery of format {delivery.v}: this version reads up to {FORMAT}")
+    return delivery
+
+
+class InHand(msgspec.Struct):
+    """An item of a lane that a turn has read: what it holds, as messages for the plugin."""
+
+    item: Item
+    messages: list[Message]
+    delivery: Delivery | None
+    """None in the warehouse's lane, whose items hold records."""
+    tries: Tries
+
+    @property
+    def key(self) -> str:
+        """The lane key."""
+        return self.item.key
+
+
+def in_hand(item: Item, destination: str) -> InHand:
+    """Decodes an item of a destination's lane."""
+    delivery = decode(item.data)
+    tries = _tries_decoder.decode(item.tries) if item.tries else Tries()
+    message = Message(
+        id=idempotency_key(delivery.source, delivery.message_id, destination),
+        payload=delivery.payload,
+        message_id=delivery.message_id,
+        source=delivery.source,
+        type=delivery.type,
+        order_key=item.key,
+        timestamp=delivery.timestamp,
+        attempt=tries.made + 1,
+        replay=delivery.replay,
+    )
+    return InHand(item, [message], delivery, tries)
+
+
+def dead_letter(
+    hand: InHand,
+    destination: str,
+    *,
+    class_: str,
+    reason: str,
+    now_ms: int,
+    status: int | None = None,
+    response: str = "",
+    traceback: str = "",
+) -> DeadLetter:
+    """The record of a delivery that is not tried again by itself, with its payload."""
+    delivery, tries = hand.delivery, hand.tries
+    assert delivery is not None
+    return DeadLetter(
+        source=delivery.source,
+        message_id=delivery.message_id,
+        destination=destination,
+        route=delivery.route,
+        class_=class_,
+        reason=reason,
+        attempts=tries.made,
+        first_at=_iso(tries.first_ms or now_ms),
+        last_at=_iso(tries.last_ms or now_ms),
+        status=status,
+        response=response,
+        traceback=traceback,
+        payload=_encoder.encode(delivery.payload).decode(),
+        event_type=delivery.type,
+        event_name=delivery.name,
+        rules=delivery.rules,
+    )
+
+
+def _iso(ms: int) -> str:
+    return write_time(EPOCH + timedelta(milliseconds=ms))

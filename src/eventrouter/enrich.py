@@ -1,0 +1,283 @@
+"""The router's turn at a shard's log: drop duplicates, enrich, route, and move on to the lanes in one atomic step."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from .delivery import FORMAT, Delivery, encode
+from .enrichment import Enrichment
+from .errors import Retry
+from .events import StoredEvent, event_digest, lane_key, order_key
+from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
+from .lanes import Lanes, Turn
+from .log import decode_entry
+from .records import AnyRecord, DeadLetter, EventRecord, pack
+
+log = structlog.get_logger("eventrouter.enrich")
+
+LINGER_SECONDS = 1.0
+"""How long a turn waits at an empty log before it gives the claim back."""
+TURN_SECONDS = 60.0
+"""After so long a turn lets others in."""
+BATCH_EVENTS = 1000
+"""Events that are routed at once, about."""
+PACK_RECORDS = 200
+"""Records in one item of the warehouse's lane."""
+PACK_BYTES = 512 * 1024
+BYTES_PER_ID = 54
+"""What a remembered id costs in Valkey."""
+
+
+class RoutedDelivery(Protocol):
+    """One delivery as the rules made it."""
+
+    destination: str
+    index: int
+    payload: Any
+    route: str
+
+
+class Routed(Protocol):
+    """What the rules made of a batch; `index` is an event's position in it."""
+
+    deliveries: Sequence[RoutedDelivery]
+    failed: Sequence[tuple[str, int, str, str]]
+    filtered: Mapping[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class Rules:
+    """The rules in force: what a batch is routed with. Swapped as a whole, between batches."""
+
+    version: str
+    route: Callable[[Sequence[StoredEvent]], Routed]
+    backlogs: Mapping[str, int]
+    """For each destination how many of its deliveries may wait, over all shards."""
+    window: float
+    """Seconds that ids are remembered."""
+    dedup_bytes: int
+    """Memory for remembered ids, over all shards."""
+
+
+class RouterTurn:
+    """One turn of one shard's log. `run` serves it; a turn is used once."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        lanes: Lanes,
+        shards: int,
+        rules: Callable[[], Rules],
+        enrichments: Sequence[Enrichment],
+        enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
+        stopping: asyncio.Event,
+        dropped: Callable[..., None] | None = None,
+    ) -> None:
+        self._turn = turn
+        self._lanes = lanes
+        self._shards = shards
+        self._rules = rules
+        self._enrichments = enrichments
+        self._enqueue = enqueue
+        self._stopping = stopping
+        self._dropped = dropped
+        self._shard = turn.lane.shard
+
+    async def run(self) -> Claim | None:
+        """Serves the log until it is empty (None) or another turn has to go on (its claim).
+
+        Returns None too when another turn took over. Whatever else it raises, the sweep repairs.
+        """
+        renewer = asyncio.create_task(self._renew())
+        try:
+            return await self._serve()
+        except FencedError:
+            log.warning("a turn was taken over", lane="log", shard=self._shard)
+            return None
+        finally:
+            renewer.cancel()
+            await asyncio.gather(renewer, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        with contextlib.suppress(FencedError):  # the next step of the turn meets it too
+            while True:
+                await asyncio.sleep(LEASE_MS / 3000)
+                await self._turn.renew()
+
+    async def _serve(self) -> Claim | None:
+        ends = time.monotonic() + TURN_SECONDS
+        lingered = False
+        while not self._stopping.is_set() and time.monotonic() < ends:
+            batch = await self._turn.read(units=BATCH_EVENTS, give_back=lingered)
+            if batch.status == "idle":
+                return None
+            if batch.items:
+                try:
+                    await self._route(batch.items)
+                except Retry as away:
+                    wait = away.after if away.after is not None else 1.0
+                    log.warning("routing waits", shard=self._shard, reason=str(away), seconds=wait)
+                    return await self._turn.give_up(wait)
+                lingered = False
+            else:
+                await self._turn.wait(batch.last_id, LINGER_SECONDS)
+                lingered = True
+        return await self._turn.give_up()
+
+    async def _route(self, items: Sequence[Item]) -> None:
+        rules = self._rules()
+        try:
+            events = [event for item in items for event in decode_entry(item.data)]
+        except msgspec.DecodeError as error:
+            raise Retry(f"an entry of the log can't be read: {error}", after=30.0) from error
+        digests = [event_digest(event.source, event.event["messageId"]) for event in events]
+        destinations = list(rules.backlogs)
+        seen, waiting = await self._lanes.look(self._shard, digests, destinations)
+        fresh: dict[bytes, StoredEvent] = {}
+        for digest, known, event in zip(digests, seen, events, strict=True):
+            if not known:
+                fresh.setdefault(digest, event)
+        kept = list(fresh.values())
+        records = await self._enrich(kept)
+        room = {
+            name: max(rules.backlogs[name] // self._shards - there, 0)
+            for name, there in zip(destinations, waiting, strict=True)
+        }
+        step = _Step(rules, room)
+        step.add(kept, rules.route(kept))
+        step.records += records
+        step.counts["routed"] += len(kept)
+        step.counts["duplicates"] += len(events) - len(kept)
+        claims, _ = await self._turn.settle(
+            [Removal(item, "log_out") for item in items],
+            appends=step.appends(),
+            counts=+step.counts,
+            seen=Seen(list(fresh), int(rules.window * 1000), max(rules.dedup_bytes // BYTES_PER_ID // self._shards, 4)),
+        )
+        if claims:
+            await self._enqueue(claims)
+        for enrichment in self._enrichments:
+            await enrichment.settled(self._shard)
+        if self._dropped is not None:
+            for record in step.letters:
+                self._dropped(
+                    source=record.source,
+                    message_id=record.message_id,
+                    destination=record.destination,
+                    reason=record.reason,
+                )
+
+    async def _enrich(self, events: Sequence[StoredEvent]) -> list[AnyRecord]:
+        records: list[AnyRecord] = []
+        for enrichment in self._enrichments:
+            try:
+                records += await enrichment.enrich(self._shard, events)
+            except Retry:
+                if enrichment.required:
+                    raise
+                log.warning("an enrichment is away; events go on without it", enrichment=enrichment.name)
+            except Exception as bug:
+                log.exception("an enrichment failed", enrichment=enrichment.name)
+                if enrichment.required:
+                    raise Retry(f"{enrichment.name}: {type(bug).__name__}: {bug}", after=5.0) from bug
+        return records
+
+
+class _Step:
+    """Gathers what one batch leads to."""
+
+    def __init__(self, rules: Rules, room: dict[str, int]) -> None:
+        self._rules = rules
+        self._room = room
+        self._lanes: dict[str, list[tuple[str, int, bytes]]] = {}
+        self.letters: list[DeadLetter] = []
+        self.records: list[AnyRecord] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, events: Sequence[StoredEvent], routed: Routed) -> None:
+        """The deliveries and dead letters of routed events, and the events themselves for the warehouse."""
+        version = self._rules.version
+        now_ms = int(time.time() * 1000)
+        keys = [lane_key(order_key(event.event)) for event in events]
+        self.records += [
+            EventRecord(source=event.source, event=event.event, person_id=event.event.get("person_id"), rules=version)
+            for event in events
+        ]
+        for one in routed.deliveries:
+            event = events[one.index]
+            name = one.destination
+            if self._room.get(name, 0) <= 0:
+                self._letter(event, name, one.route, "backlog_full", "the destination's backlog is full")
+                continue
+            self._room[name] -= 1
+            body = event.event
+            delivery = Delivery(
+                FORMAT,
+                body["messageId"],
+                event.source,
+                body["type"],
+                body.get("event") or body.get("name"),
+                one.route,
+                body["timestamp"],
+                now_ms,
+                version,
+                False,
+                one.payload,
+            )
+            self._lanes.setdefault(name, []).append((keys[one.index], 1, encode(delivery)))
+        for name, index, route, reason in routed.failed:
+            self._letter(events[index], name, route, "template", reason)
+        for (name, reason), number in routed.filtered.items():
+            self.counts[f"filtered:{name}:{reason}"] += number
+
+    def _letter(self, event: StoredEvent, destination: str, route: str, class_: str, reason: str) -> None:
+        body = event.event
+        self.letters.append(
+            DeadLetter(
+                source=event.source,
+                message_id=body["messageId"],
+                destination=destination,
+                route=route,
+                class_=class_,
+                reason=reason,
+                attempts=0,
+                first_at=body["receivedAt"],
+                last_at=body["receivedAt"],
+                event_type=body["type"],
+                event_name=body.get("event"),
+                rules=self._rules.version,
+            )
+        )
+        self.counts[f"to:{destination}"] += 1
+        self.counts[f"dead:{destination}:{class_}"] += 1
+
+    def appends(self) -> list[Append]:
+        """What to append to the shard's lanes."""
+        appends = [Append(name, items, f"to:{name}") for name, items in self._lanes.items()]
+        packs: list[tuple[str, int, bytes]] = []
+        records = [*self.records, *self.letters]
+        for first in range(0, len(records), PACK_RECORDS):
+            _pack(records[first : first + PACK_RECORDS], packs)
+        if packs:
+            appends.append(Append("warehouse", packs, "to:warehouse"))
+        return appends
+
+
+def _pack(records: list[AnyRecord], packs: list[tuple[str, int, bytes]]) -> None:
+    """Packs, halved where they grow too large."""
+    data = pack(records)
+    if len(data) > PACK_BYTES and len(records) > 1:
+        middle = len(records) // 2
+        _pack(records[:middle], packs)
+        _pack(records[middle:], packs)
+    else:
+        packs.append(("", len(records), data))

@@ -1,0 +1,104 @@
+"""The health of a destination, shared by all workers and shards: backing off, on hold, one probe when it is back."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import NamedTuple
+
+from .lanes import Lanes
+
+FRESH_SECONDS = 1.0
+"""How long a worker goes on with what it knows of a destination that is well."""
+HOLD_SECONDS = 300.0
+"""How often a destination on hold is probed."""
+
+
+class Gate(NamedTuple):
+    """Whether a batch may be tried now."""
+
+    wait: float
+    """Seconds; 0: go."""
+    probe: bool
+    """True: the destination may be back, and this worker alone tries it, with one batch."""
+
+
+class Health:
+    """What one worker knows of one destination."""
+
+    def __init__(self, lanes: Lanes, destination: str, *, initial: float, max_interval: float, timeout: float) -> None:
+        """`initial` and `max_interval` bound the backoff, `timeout` is that of an attempt; all in seconds."""
+        self._lanes = lanes
+        self._key = f"er:{{dest:{destination}}}:health"
+        self._initial = int(initial * 1000)
+        self._longest = int(max_interval * 1000)
+        self._probe = int(timeout * 1000) + 5000
+        self._fresh_until = 0.0
+        self._told = 0.0
+        self._well = False
+        self._suspicious = False
+        self._row = 0
+        self.state = ""
+        """'' (well), 'backoff' or 'hold', as last seen."""
+        self.reason = ""
+        self.last_success_ms = 0
+
+    async def _step(self, *args: object) -> tuple[float, bool, int]:
+        state, wait, probe, success, reason, _, refusals = await self._lanes.run("health", [self._key], args)
+        self.state = state.decode()
+        self.reason = reason.decode()
+        self.last_success_ms = max(self.last_success_ms, int(success))
+        self._well = self.state == ""
+        self._fresh_until = time.monotonic() + FRESH_SECONDS
+        return int(wait) / 1000, probe == 1, int(refusals)
+
+    async def gate(self) -> Gate:
+        """Asks whether to try; costs a round trip at most once a second while the destination is well."""
+        if self._well and time.monotonic() < self._fresh_until:
+            return Gate(0.0, False)
+        wait, probe, _ = await self._step("gate", self._probe)
+        return Gate(wait, probe)
+
+    async def failed(self, reason: str, after: float | None = None) -> float:
+        """The destination as a whole failed: all its lanes wait. Returns for how many seconds.
+
+        Exponential with full jitter, capped; `after` (seconds, from Retry-After) wins.
+        """
+        named = -1 if after is None else int(after * 1000)
+        # Jitter needs no secrecy.
+        args = ("fail", "backoff", self._initial, self._longest, named, random.random(), reason[:500])
+        wait, _, _ = await self._step(*args)
+        return wait
+
+    async def refused(self, message_id: str, reason: str, *, at_once: bool = False) -> tuple[float, int]:
+        """A refusal that may be meant for every event. Returns (seconds to wait, 0: no hold; refusals of it in a row).
+
+        The second, different message refused with no success between puts the destination on hold; `at_once` does so.
+        """
+        self._suspicious = True
+        args = ("refuse", message_id, int(HOLD_SECONDS * 1000), reason[:500], int(at_once))
+        wait, _, refusals = await self._step(*args)
+        return (wait if self.state == "hold" else 0.0), refusals
+
+    async def succeeded(self) -> None:
+        """A delivery was taken. Told to the others at most once a second while all is well."""
+        self._row = 0
+        self.last_success_ms = max(self.last_success_ms, int(time.time() * 1000))
+        now = time.monotonic()
+        if self._well and not self._suspicious and now - self._told < FRESH_SECONDS:
+            return
+        self._told = now
+        self._suspicious = False
+        await self._step("succeed")
+
+    def alone(self) -> bool:
+        """Notes that a single delivery failed; True while that may be its own fault, False at the third in a row."""
+        self._row += 1
+        return self._row < 3
+
+    def delay(self, attempts: int, after: float | None) -> float:
+        """Seconds until a parked key's next try, after `attempts` attempts: exponential, full jitter, `after` wins."""
+        if after is not None:
+            return after
+        cap = min(self._longest, self._initial * 2.0 ** min(max(attempts - 1, 0), 40)) / 1000
+        return max(random.random() * cap, min(0.1, self._initial / 1000))

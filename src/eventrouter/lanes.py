@@ -1,0 +1,275 @@
+"""Lanes: ordered items that wait for one consumer in one shard, and the atomic steps of a turn.
+
+Each step is one script in `lua/`; between two steps anything may crash, freeze or run twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from .errors import UnavailableError
+from .lane import (
+    BUDGET_PERCENT,
+    LEASE_MS,
+    SHORT_LEASE_MS,
+    Append,
+    Batch,
+    Claim,
+    FencedError,
+    Item,
+    Lane,
+    Park,
+    Removal,
+    Seen,
+)
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from redis.commands.core import AsyncScript
+
+STEPS = ("append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate")
+
+
+@cache
+def source(step: str) -> str:
+    """The text of a step's script. All but `append` may run when memory is full: they drain."""
+    folder = resources.files(__package__) / "lua"
+    shebang = "#!lua\n" if step == "append" else "#!lua flags=allow-oom\n"
+    return shebang + (folder / "prelude.lua").read_text("utf-8") + (folder / f"{step}.lua").read_text("utf-8")
+
+
+def new_token() -> str:
+    """A fencing token: a random nonce, since a restored server could repeat a count."""
+    return secrets.token_hex(8)
+
+
+def _appends(keys: list[str], shard: int, appends: Iterable[Append]) -> list[Any]:
+    """The section `appends` of a step's arguments; adds the lanes to `keys`."""
+    args: list[Any] = [SHORT_LEASE_MS, 0]
+    number = 0
+    for append in appends:
+        if not append.items:
+            continue
+        number += 1
+        keys.append(Lane(shard, append.lane).key)
+        args += (len(keys), new_token(), append.count, len(append.items))
+        for item in append.items:
+            args += item
+    args[1] = number
+    return args
+
+
+def _counts(counts: Mapping[str, int]) -> list[Any]:
+    args: list[Any] = [len(counts)]
+    for field, by in counts.items():
+        args += (field, by)
+    return args
+
+
+def _claims(flat: Sequence[bytes]) -> list[Claim]:
+    return [Claim(Lane.parse(key.decode()), token.decode()) for key, token in zip(flat[::2], flat[1::2], strict=True)]
+
+
+class Lanes:
+    """The steps that need no turn. Raises `redis.RedisError` as it comes; no step is repeated by itself."""
+
+    def __init__(self, redis: Redis, blocking: Redis | None = None) -> None:
+        """`blocking` is a client whose connections may wait on a blocking read; `redis` serves when there is none."""
+        self.redis = redis
+        self.blocking = blocking or redis
+        self._steps: dict[str, AsyncScript] = {step: redis.register_script(source(step)) for step in STEPS}
+
+    async def run(self, step: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Runs one step."""
+        return await self._steps[step](keys=keys, args=args)
+
+    async def append_all(
+        self, work: Mapping[int, tuple[Sequence[Append], Mapping[str, int]]], percent: int = BUDGET_PERCENT
+    ) -> dict[int, list[Claim] | Exception]:
+        """Keeps items of many shards in one round trip: per shard the claims to enqueue, or why it was refused.
+
+        A refusal is `UnavailableError` at the memory budget, else what Redis said. Raises when Redis is away.
+        """
+        calls: dict[int, tuple[list[str], list[Any]]] = {}
+        for shard, (appends, counts) in work.items():
+            keys: list[str] = []
+            calls[shard] = keys, [percent, *_appends(keys, shard, appends), *_counts(counts)]
+        results: dict[int, Any] = {}
+        for _ in range(2):
+            missing = [shard for shard in calls if isinstance(results.get(shard, NoScriptError()), NoScriptError)]
+            if not missing:
+                break
+            if results:
+                await self.redis.script_load(source("append"))
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                for shard in missing:
+                    keys, args = calls[shard]
+                    keys = keys or [Lane(shard, "log").key]  # counters alone still need their shard
+                    pipeline.evalsha(self._steps["append"].sha, len(keys), *keys, *args)
+                results.update(zip(missing, await pipeline.execute(raise_on_error=False), strict=True))
+        return {shard: _append_result(result) for shard, result in results.items()}
+
+    async def append(
+        self,
+        shard: int,
+        appends: Sequence[Append],
+        counts: Mapping[str, int] | None = None,
+        percent: int = BUDGET_PERCENT,
+    ) -> list[Claim]:
+        """Keeps items of one shard and returns the claims to enqueue. Raises `UnavailableError` when full."""
+        result = (await self.append_all({shard: (appends, counts or {})}, percent))[shard]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def begin(self, lane: Lane, token: str, job: str = "") -> Turn | None:
+        """A turn of the lane, or None when `token` is not the lane's: the job is a copy, or late."""
+        fresh = new_token()
+        result = await self.run("begin", [lane.key], [token, fresh, LEASE_MS, job])
+        if result[0] != 1:
+            return None
+        flat = [value.decode() for value in result[1]]
+        return Turn(self, lane, fresh, {key: ids.split() for key, ids in zip(flat[::2], flat[1::2], strict=True)})
+
+    async def sweep(self, shard: int, *, everything: bool = False, most: int = 1000) -> tuple[list[Claim], float]:
+        """The claims of dead turns and due lanes, and the seconds until the next may be there (-1: none in sight).
+
+        `everything` takes every lease for over; it harms nothing, but costs live turns their work.
+        """
+        args = [SHORT_LEASE_MS, int(everything), *(new_token() for _ in range(most))]
+        found, soonest = await self.run("sweep", [f"er:{{{shard}}}:leases"], args)
+        claims = [
+            Claim(Lane.parse(found[i].decode()), found[i + 1].decode(), job=found[i + 2].decode())
+            for i in range(0, len(found), 3)
+        ]
+        return claims, soonest / 1000 if soonest >= 0 else -1.0
+
+    async def look(self, shard: int, digests: Sequence[bytes], lanes: Sequence[str]) -> tuple[list[bool], list[int]]:
+        """Which event digests were seen, and how many units wait in each of `lanes`."""
+        keys = [Lane(shard, name).key for name in ("log", *lanes)]
+        seen, waiting = await self.run("look", keys, digests)
+        return [flag == 49 for flag in seen], list(waiting)
+
+
+def _append_result(result: Any) -> list[Claim] | Exception:
+    if isinstance(result, ResponseError) and ("FULL the memory" in str(result) or "maxmemory" in str(result)):
+        return UnavailableError(
+            "the event log is full",
+            hint="`eventrouter status` says what waits; a larger maxmemory makes room",
+            retry_after=5.0,
+        )
+    return result if isinstance(result, Exception) else _claims(result)
+
+
+class Turn:
+    """A lane's turn that has begun. Every step raises `FencedError` when another turn has taken over."""
+
+    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: dict[str, list[str]]) -> None:
+        self.lanes = lanes
+        self.lane = lane
+        self.token = token
+        self.pins = pins
+        """Batches that an earlier turn pinned: batch id to item ids."""
+
+    def _fenced(self) -> FencedError:
+        return FencedError(f"the turn of lane {self.lane.name} in shard {self.lane.shard} was taken over")
+
+    async def read(
+        self,
+        after: str = "",
+        *,
+        units: int = 1000,
+        size: int = 4_000_000,
+        per_key: int = 100,
+        give_back: bool = False,
+    ) -> Batch:
+        """Up to about `units` units or `size` bytes: the due parked keys, then the lane after the item `after`.
+
+        With nothing there and `give_back`, the claim ends and the status is `idle`: the turn is over.
+        """
+        args = [self.token, after, units, size, per_key, LEASE_MS * 2, int(give_back)]
+        result = await self.lanes.run("read", [self.lane.key], args)
+        status = result[0].decode()
+        if status == "fenced":
+            raise self._fenced()
+        items = [Item(row[0].decode(), row[1] == 1, row[2].decode(), int(row[3]), row[4], row[5]) for row in result[1]]
+        last_id = result[4].decode() if len(result) > 4 else ""
+        return Batch(status, items, int(result[2]), int(result[3]), last_id)
+
+    async def fetch(self, ids: Sequence[str]) -> list[Item]:
+        """The items with these ids that are still in the lane's stream, for batches that were pinned."""
+        async with self.lanes.redis.pipeline(transaction=False) as pipeline:
+            for item in ids:
+                pipeline.xrange(self.lane.key, item, item)
+            rows = await pipeline.execute()
+        return [
+            Item(row[0][0].decode(), False, row[0][1][b"k"].decode(), int(row[0][1][b"n"]), row[0][1][b"d"])
+            for row in rows
+            if row
+        ]
+
+    async def wait(self, after: str, seconds: float) -> bool:
+        """Waits up to `seconds` for an item after the id `after`; True when there is one."""
+        streams: dict[Any, Any] = {self.lane.key: after}
+        return bool(await self.lanes.blocking.xread(streams, count=1, block=max(int(seconds * 1000), 1)))
+
+    async def renew(self) -> None:
+        """Renews the lease."""
+        if await self.lanes.run("renew", [self.lane.key], [self.token, LEASE_MS]) != 1:
+            raise self._fenced()
+
+    async def settle(
+        self,
+        removals: Sequence[Removal] = (),
+        parks: Sequence[Park] = (),
+        unpins: Sequence[str] = (),
+        appends: Iterable[Append] = (),
+        counts: Mapping[str, int] | None = None,
+        seen: Seen | None = None,
+    ) -> tuple[list[Claim], int]:
+        """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys."""
+        keys = [self.lane.key]
+        args: list[Any] = [self.token, LEASE_MS, len(removals)]
+        for removal in removals:
+            item = removal.item
+            args += (item.id, item.key if item.parked else "", item.units, removal.count)
+        args.append(len(parks))
+        for park in parks:
+            args += (park.key, park.delay_ms, park.tries, len(park.items))
+            args += [item.id for item in park.items]
+        args.append(len(unpins))
+        args += unpins
+        args += _appends(keys, self.lane.shard, appends)
+        args += _counts(counts or {})
+        if seen and seen.digests:
+            args += (len(seen.digests), seen.window_ms, seen.most)
+            args += seen.digests
+        else:
+            args.append(0)
+        result = await self.lanes.run("settle", keys, args)
+        if result[0] != b"ok":
+            raise self._fenced()
+        for batch in unpins:
+            self.pins.pop(batch, None)
+        return _claims(result[1]), int(result[2])
+
+    async def pin(self, batch: str, items: Sequence[Item]) -> None:
+        """Notes that a retry has to repeat just these items as one batch."""
+        ids = [item.id for item in items]
+        if await self.lanes.run("pin", [self.lane.key], [self.token, batch, " ".join(ids)]) != 1:
+            raise self._fenced()
+        self.pins[batch] = ids
+
+    async def give_up(self, delay: float = 0.0) -> Claim:
+        """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay."""
+        token = new_token()
+        args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS]
+        if await self.lanes.run("yield", [self.lane.key], args) != 1:
+            raise self._fenced()
+        return Claim(self.lane, token, delay)

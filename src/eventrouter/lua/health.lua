@@ -1,0 +1,64 @@
+-- The health of a destination, over all shards. KEYS er:{dest:NAME}:health, a hash:
+--   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
+--   probing (ms: a probe is under way until then), success (ms: the last one), suspect (message id), refusals (of it)
+-- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures.
+local key, step = KEYS[1], arg()
+
+local function get(field)
+  return redis.call('HGET', key, field)
+end
+local function get_number(field)
+  return tonumber(get(field) or 0)
+end
+
+local function fail(state, delay, reason)
+  local till = get_number('until')
+  if get('state') == false or get('state') == '' then
+    redis.call('HSET', key, 'since', now)
+  end
+  if till <= now or get_number('probing') > 0 then
+    redis.call('HINCRBY', key, 'failures', 1)
+  end
+  if get('state') ~= 'hold' or state == 'hold' then
+    redis.call('HSET', key, 'state', state)
+  end
+  redis.call('HSET', key, 'until', math.max(till, now + delay), 'reason', reason)
+  redis.call('HDEL', key, 'probing')
+end
+
+local probe = 0
+if step == 'gate' then
+  -- ARGV how long a probe may take (ms; 0: only look)
+  local ms = number()
+  if ms > 0 and (get('state') or '') ~= '' and get_number('until') <= now and get_number('probing') <= now then
+    redis.call('HSET', key, 'probing', now + ms)
+    probe = 1
+  end
+elseif step == 'fail' then
+  -- ARGV state, first delay, longest delay, named delay or -1 (ms), a random number in 0..1, reason
+  local state, first, longest, named, random, reason = arg(), number(), number(), number(), number(), arg()
+  local cap = math.min(longest, first * 2 ^ math.min(get_number('failures'), 40))
+  fail(state, math.floor(named >= 0 and named or math.max(cap * random, math.min(first, 100))), reason)
+elseif step == 'refuse' then
+  -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold (ms), reason, at once (0/1)
+  local id, delay, reason, at_once = arg(), number(), arg(), number()
+  local suspect = get('suspect')
+  if at_once == 1 or get('state') == 'hold' or (suspect and suspect ~= id) then
+    fail('hold', delay, reason)
+  else
+    redis.call('HSET', key, 'suspect', id)
+    redis.call('HINCRBY', key, 'refusals', 1)
+  end
+elseif step == 'succeed' then
+  redis.call('HSET', key, 'success', now)
+  redis.call('HDEL', key, 'suspect', 'refusals')
+  if get_number('until') <= now then
+    redis.call('HDEL', key, 'state', 'until', 'failures', 'reason', 'since', 'probing')
+  end
+end
+
+local wait = 0
+if (get('state') or '') ~= '' and probe == 0 then
+  wait = math.max(get_number('until') - now, get_number('probing') - now, step == 'gate' and 50 or 0)
+end
+return { get('state') or '', wait, probe, get_number('success'), get('reason') or '', get_number('failures'), get_number('refusals') }

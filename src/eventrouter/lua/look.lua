@@ -1,0 +1,22 @@
+-- What the router asks before it routes a batch: which events were seen, and how much waits in the lanes ahead.
+-- KEYS the log's lane, then the lanes ahead. ARGV event digests. Returns a string of 0 and 1, and the waiting units per lane.
+local shard = shard_of(KEYS[1])
+local seen = {}
+for i = 1, #ARGV do
+  seen[i] = 0
+end
+for _, start in ipairs(redis.call('LRANGE', shard .. 'seen', 0, -1)) do
+  for first = 1, #ARGV, 5000 do
+    local flags = redis.call('SMISMEMBER', shard .. 'seen:' .. start, unpack(ARGV, first, math.min(first + 4999, #ARGV)))
+    for i, flag in ipairs(flags) do
+      if flag == 1 then
+        seen[first + i - 1] = 1
+      end
+    end
+  end
+end
+local waiting = {}
+for i = 2, #KEYS do
+  waiting[#waiting + 1] = tonumber(redis.call('HGET', KEYS[i] .. ':turn', 'waiting') or 0)
+end
+return { table.concat(seen), waiting }

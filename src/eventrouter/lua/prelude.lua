@@ -1,0 +1,88 @@
+-- What all steps share. A lane is named by its stream's key, er:{SHARD}:lane:NAME; everything else of it hangs below that key,
+-- everything else of its shard below er:{SHARD}:, so that one step may touch them all, on a Cluster too.
+--   KEY            stream: the items, in order. k = lane key (a digest of the order key), n = units in the item, d = data
+--   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), paused
+--   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
+--   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
+--   KEY:tries      hash: item id -> what is known of its attempts (JSON)
+--   KEY:pins       hash: batch id -> item ids, for batches that a retry must repeat as they were
+--   er:{S}:leases  sorted set: claimed lanes by the end of their lease (ms)
+--   er:{S}:due     sorted set: unclaimed lanes with parked keys, by the next try (ms)
+--   er:{S}:counts  hash: the counters of the audit
+--   er:{S}:seen    list of starts (ms) of the dedup buckets er:{S}:seen:START (sets of event digests), oldest first
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local cursor = 0
+local function arg()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function number()
+  return tonumber(arg())
+end
+
+local function shard_of(lane)
+  return string.match(lane, '^(er:{%d+}:)')
+end
+local function name_of(lane)
+  return string.match(lane, '^er:{%d+}:lane:(.*)$')
+end
+
+local function lease(lane, ms)
+  redis.call('ZADD', shard_of(lane) .. 'leases', now + ms, name_of(lane))
+end
+
+local function claim(lane, token, short)
+  if redis.call('HEXISTS', lane .. ':turn', 'token') == 1 or redis.call('HEXISTS', lane .. ':turn', 'paused') == 1 then
+    return false
+  end
+  redis.call('HSET', lane .. ':turn', 'token', token, 'begun', '0')
+  redis.call('ZREM', shard_of(lane) .. 'due', name_of(lane))
+  lease(lane, short)
+  return true
+end
+
+local function fenced_off(lane, token)
+  return redis.call('HGET', lane .. ':turn', 'token') ~= token
+end
+
+local function count(shard, field, by)
+  if by ~= 0 then
+    redis.call('HINCRBY', shard .. 'counts', field, by)
+  end
+end
+
+-- The section `appends` of the arguments: short lease, then per lane: number of its key, token, count field, items (k, n, d).
+-- Returns the lanes that were claimed with it, as a flat list of key and token.
+local function appends()
+  local claimed = {}
+  local short = number()
+  for _ = 1, number() do
+    local lane, token, field = KEYS[number()], arg(), arg()
+    local units = 0
+    for _ = 1, number() do
+      local key, n, data = arg(), arg(), arg()
+      redis.call('XADD', lane, '*', 'k', key, 'n', n, 'd', data)
+      units = units + tonumber(n)
+    end
+    redis.call('HINCRBY', lane .. ':turn', 'waiting', units)
+    if field ~= '' then
+      count(shard_of(lane), field, units)
+    end
+    if claim(lane, token, short) then
+      claimed[#claimed + 1] = lane
+      claimed[#claimed + 1] = token
+    end
+  end
+  return claimed
+end
+
+-- The section `counts`: pairs of field and number.
+local function counts(shard)
+  for _ = 1, number() do
+    local field = arg()
+    count(shard, field, number())
+  end
+end

@@ -1,0 +1,91 @@
+-- Settle: take out what is delivered, dead or routed, park what failed, append what follows from it (deliveries, records), mark
+-- events as seen, renew. Counts by what was really there. Memory may be full: this step makes room.
+-- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
+--   removals: id, k when it is parked else '', n, count field
+--   parks: k, delay (ms), tries of its first item (JSON or ''), item ids in order (those in the park stay where they are)
+--   unpins: batch ids
+--   appends, counts
+--   seen: number, then window (ms), most ids, digests
+-- Returns 'fenced', or 'ok', the claimed lanes, and the number of parked keys.
+local lane, token, ms = KEYS[1], arg(), number()
+if fenced_off(lane, token) then
+  return { 'fenced' }
+end
+local shard, parked = shard_of(lane), lane .. ':parked'
+lease(lane, ms)
+
+local removed = 0
+for _ = 1, number() do
+  local id, key, n, field = arg(), arg(), number(), arg()
+  local stream = key == '' and lane or lane .. ':park:' .. key
+  if redis.call('XDEL', stream, id) == 1 then
+    removed = removed + n
+    count(shard, field, n)
+    redis.call('HDEL', lane .. ':tries', id)
+    if key ~= '' then
+      if redis.call('XLEN', stream) == 0 then
+        redis.call('DEL', stream)
+        redis.call('ZREM', parked, key)
+      else
+        redis.call('ZADD', parked, now, key)
+      end
+    end
+  end
+end
+if removed > 0 then
+  redis.call('HINCRBY', lane .. ':turn', 'waiting', -removed)
+end
+
+for _ = 1, number() do
+  local key, delay, tries = arg(), number(), arg()
+  local first
+  for _ = 1, number() do
+    local id = arg()
+    first = first or id
+    local row = redis.call('XRANGE', lane, id, id)[1]
+    if row then
+      redis.call('XADD', lane .. ':park:' .. key, id, unpack(row[2]))
+      redis.call('XDEL', lane, id)
+    end
+  end
+  if redis.call('EXISTS', lane .. ':park:' .. key) == 1 then
+    redis.call('ZADD', parked, now + delay, key)
+    if tries ~= '' then
+      redis.call('HSET', lane .. ':tries', first, tries)
+    end
+  end
+end
+
+for _ = 1, number() do
+  redis.call('HDEL', lane .. ':pins', arg())
+end
+
+local claimed = appends()
+counts(shard)
+
+local new = number()
+if new > 0 then
+  local window, most = number(), number()
+  local starts = redis.call('LRANGE', shard .. 'seen', 0, -1)
+  local newest = starts[#starts]
+  if not newest or now - newest >= window / 4 or redis.call('SCARD', shard .. 'seen:' .. newest) >= most / 4 then
+    newest = string.format('%.0f', math.max(now, newest and newest + 1 or 0))
+    redis.call('RPUSH', shard .. 'seen', newest)
+    starts[#starts + 1] = newest
+  end
+  local bucket = shard .. 'seen:' .. newest
+  for first = cursor + 1, cursor + new, 5000 do
+    redis.call('SADD', bucket, unpack(ARGV, first, math.min(first + 4999, cursor + new)))
+  end
+  local total = 0
+  for _, start in ipairs(starts) do
+    total = total + redis.call('SCARD', shard .. 'seen:' .. start)
+  end
+  while #starts > 1 and (now - starts[2] >= window or total > most) do
+    local oldest = shard .. 'seen:' .. table.remove(starts, 1)
+    total = total - redis.call('SCARD', oldest)
+    redis.call('UNLINK', oldest)
+    redis.call('LPOP', shard .. 'seen')
+  end
+end
+return { 'ok', claimed, redis.call('ZCARD', parked) }

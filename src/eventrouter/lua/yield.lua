@@ -1,0 +1,10 @@
+-- End a turn before its lane is empty (back off, wait for a batch, let others in): new token, not begun, lease until the next try.
+-- KEYS lane. ARGV token, new token, delay (ms), short lease (ms). Returns 1, or 0 when fenced off. The caller then enqueues.
+local lane, token, fresh, delay, short = KEYS[1], arg(), arg(), number(), number()
+if fenced_off(lane, token) then
+  return 0
+end
+redis.call('HSET', lane .. ':turn', 'token', fresh, 'begun', '0')
+redis.call('HDEL', lane .. ':turn', 'job')
+lease(lane, delay + short)
+return 1

@@ -1,0 +1,266 @@
+"""arq, and all that is known of it: jobs that are nothing but a lane's turn, and the sweep that repairs lost ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from arq import create_pool
+from arq.connections import ArqRedis, RedisSettings
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.worker import Worker, func
+from redis.asyncio.retry import Retry as RedisRetry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from .lane import Claim, Lane
+from .lanes import Lanes, Turn
+
+log = structlog.get_logger("eventrouter.queue")
+
+QUEUE = "er:queue"
+"""arq's queue. Its keys live on one node; they may be lost: the sweep makes jobs anew."""
+POLL_SECONDS = 0.03
+"""How often a worker asks arq for jobs: a compromise of pick-up time and idle CPU; busy lanes don't wait for it."""
+SWEEP_SECONDS = 1.0
+JOB_SECONDS = 300.0
+"""arq gives up a job after so long. Turns let others in after 60 s, so that only a hung attempt meets it."""
+DRAIN_SECONDS = 20.0
+"""How long turns may take to end after SIGTERM."""
+TURNS_PER_DESTINATION = 8
+"""Turns of one destination at once in one worker; router and warehouse have slots of their own."""
+TURNS = 192
+"""Turns of all destinations at once in one worker."""
+RESERVED = ("log", "warehouse")
+
+
+class Served(Protocol):
+    """What a worker does with a turn: serves it and returns the claim of the next one, or None."""
+
+    def __call__(self, turn: Turn, stopping: asyncio.Event) -> Awaitable[Claim | None]: ...
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """arq's connection settings; a restarting server is waited for instead of ending the worker."""
+    settings = RedisSettings.from_dsn(url)
+    settings.conn_timeout = 5
+    settings.conn_retries = 60
+    settings.retry = RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60)
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
+    settings.retry_on_timeout = True
+    return settings
+
+
+class Queue:
+    """Hands claims to arq."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+
+    @classmethod
+    async def connect(cls, url: str) -> Queue:
+        """A queue on the server at `url`. Raises `redis.RedisError` when it is away."""
+        settings = redis_settings(url)
+        settings.retry = None
+        settings.retry_on_error = None
+        settings.retry_on_timeout = False
+        settings.conn_retries = 0
+        return cls(await create_pool(settings, job_serializer=_encode, job_deserializer=_decode))
+
+    async def enqueue(self, claims: Sequence[Claim]) -> None:
+        """Makes an arq job of each claim. Never raises for a server that is away: the sweep finds what is missing."""
+        try:
+            await asyncio.gather(*(self._enqueue(claim) for claim in claims))
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("turns could not be enqueued; the sweep will", error=str(error) or type(error).__name__)
+
+    async def _enqueue(self, claim: Claim) -> None:
+        if claim.job:
+            await self._forget(claim.job)
+        nonce = f"{random.getrandbits(32):08x}"
+        await self._redis.enqueue_job(
+            "turn",
+            claim.lane.shard,
+            claim.lane.name,
+            claim.token,
+            _job_id=f"{claim.lane.name}:{claim.lane.shard}:{claim.token}:{nonce}",
+            _queue_name=QUEUE,
+            _defer_by=claim.delay or None,
+        )
+
+    async def _forget(self, job: str) -> None:
+        """Takes the job of a dead turn out of arq, which would hold it until its in-progress key ends."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zrem(QUEUE, job)
+            pipeline.delete(*(prefix + job for prefix in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
+            await pipeline.execute()
+
+    async def clear(self) -> None:
+        """Forgets every job: for a start that knows that no worker is alive, and has the sweep make them anew."""
+        jobs = [job.decode() for job in await self._redis.zrange(QUEUE, 0, -1)]
+        for first in range(0, len(jobs), 500):
+            await asyncio.gather(*(self._forget(job) for job in jobs[first : first + 500]))
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._redis.aclose(close_connection_pool=True)
+
+
+class Turns:
+    """The turns of one worker: begins them, keeps their number within bounds, and sweeps for lost ones."""
+
+    def __init__(self, lanes: Lanes, shards: int, queue: Queue, serve: Served) -> None:
+        self._lanes = lanes
+        self._shards = shards
+        self._queue = queue
+        self._serve = serve
+        self._running: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.stopping = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Breaks off every turn; the sweep of another worker takes their lanes up."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def run(self, lane: Lane, token: str, job: str) -> None:
+        """What an arq job does. Never raises: what fails is logged, and the sweep repairs it."""
+        if self.stopping.is_set():
+            await self._queue.enqueue([Claim(lane, token)])
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            turn = await self._lanes.begin(lane, token, job)
+            if turn is None:
+                return
+            claim = await self._run(turn)
+            if claim is not None:
+                await self._queue.enqueue([claim])
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
+
+    async def _run(self, turn: Turn) -> Claim | None:
+        name = turn.lane.name
+        others = self._running.total() - sum(self._running[reserved] for reserved in RESERVED)
+        if name not in RESERVED and (self._running[name] >= TURNS_PER_DESTINATION or others >= TURNS):
+            return await turn.give_up(random.uniform(0.1, 0.3))
+        self._running[name] += 1
+        try:
+            return await self._serve(turn, self.stopping)
+        except (RedisError, OSError, TimeoutError):
+            raise
+        except Exception:
+            log.exception("a turn failed", lane=name, shard=turn.lane.shard)
+            return await turn.give_up(5.0)
+        finally:
+            self._running[name] -= 1
+
+    async def sweep_forever(self) -> None:
+        """Looks for dead turns and due lanes about once a second, until cancelled."""
+        while True:
+            wait = SWEEP_SECONDS
+            try:
+                for shard in range(self._shards):
+                    claims, soonest = await self._lanes.sweep(shard)
+                    if claims:
+                        await self._queue.enqueue(claims)
+                    if 0 <= soonest < wait:
+                        wait = soonest
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("the sweep waits for Redis", error=str(error) or type(error).__name__)
+            await asyncio.sleep(max(wait, 0.02) * random.uniform(0.9, 1.1))
+
+
+async def turn_job(ctx: dict[str, Any], shard: int, lane: str, token: str) -> None:
+    """The one arq job there is: a turn of a lane."""
+    await ctx["turns"].run(Lane(shard, lane), token, ctx["job_id"])
+
+
+def worker_settings(
+    url: str, start: Callable[[], Awaitable[Turns]], stop: Callable[[], Awaitable[None]], *, shards: int
+) -> type:
+    """The class that `arq` and `eventrouter work` run. `start` connects and returns the turns, `stop` closes."""
+
+    async def on_startup(ctx: dict[str, Any]) -> None:
+        turns = await start()
+        ctx["turns"] = turns
+        ctx["sweep"] = asyncio.create_task(turns.sweep_forever())
+        _drain_on_signal(turns)
+
+    async def on_shutdown(ctx: dict[str, Any]) -> None:
+        ctx["sweep"].cancel()
+        await asyncio.gather(ctx["sweep"], return_exceptions=True)
+        await stop()
+
+    return type(
+        "WorkerSettings",
+        (),
+        {
+            "__doc__": "eventrouter's worker: run it by `arq eventrouter.WorkerSettings`.",
+            "functions": [func(turn_job, name="turn", max_tries=1_000_000)],
+            "redis_settings": redis_settings(url),
+            "queue_name": QUEUE,
+            "on_startup": on_startup,
+            "on_shutdown": on_shutdown,
+            "max_jobs": TURNS + 2 * shards + 16,
+            "queue_read_limit": 2000,
+            "poll_delay": POLL_SECONDS,
+            "job_timeout": JOB_SECONDS,
+            "keep_result": 0,
+            "health_check_interval": 15,
+            "job_completion_wait": DRAIN_SECONDS,
+            "job_serializer": _encode,
+            "job_deserializer": _decode,
+            "log_results": False,
+        },
+    )
+
+
+def run_worker(settings: type) -> None:
+    """Runs a worker until SIGTERM or SIGINT; its turns end first. On uvloop, which halves the cost of a round trip."""
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    kwargs = {name: value for name, value in vars(settings).items() if not name.startswith("__")}
+    Worker(**kwargs).run()
+
+
+def _drain_on_signal(turns: Turns) -> None:
+    """On SIGTERM: picks no more jobs, and lets every turn hand its lane over after the attempt in hand, within bounds.
+
+    arq's own handler would wait for turns that have no reason to end, then cancel them in mid-attempt.
+    """
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def stop() -> None:
+        turns.stopping.set()
+        loop.call_later(DRAIN_SECONDS, turns.cancel)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(number, stop)
+
+
+def _encode(job: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(job)
+
+
+def _decode(data: bytes) -> dict[str, Any]:
+    job: dict[str, Any] = msgspec.json.decode(data)
+    return job

@@ -1,0 +1,56 @@
+"""A destination as the lanes see it: how it is served, by whom it is tried, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from .attempts import Attempts, Failure
+from .delivery import InHand
+from .health import Health
+from .lane import Claim, Item
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a destination is served. Times in seconds; None: without a bound."""
+
+    batch_size: int = 1
+    """Messages of one attempt, at most."""
+    batch_wait: float = 0.0
+    """How long an incomplete batch waits for more."""
+    concurrency: int = 8
+    """Attempts of one lane at once."""
+    max_age: float | None = 72 * 3600.0
+    max_attempts: int = 10
+    pin: bool = False
+    """Whether a retry must repeat the very same batch."""
+
+    @property
+    def read_units(self) -> int:
+        """How many messages a turn has in hand, tried or not."""
+        return max(2 * self.batch_size * self.concurrency, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination, ready to be served in any lane."""
+
+    name: str
+    policy: Policy
+    attempts: Attempts
+    health: Health
+    decode: Callable[[Item, str], InHand]
+    """Reads an item of its lanes."""
+    enqueue: Callable[[Sequence[Claim]], Awaitable[None]]
+    """Hands claims to arq."""
+    finished: Callable[..., None] | None = None
+    """Told of each attempt, with the arguments of the hook `attempt_finished`."""
+    dropped: Callable[..., None] | None = None
+    """Told of each dead letter, with the arguments of the hook `event_dropped`."""
+    throttle: Callable[[int], Awaitable[None]] | None = None
+    """Waits until so many messages may be sent (`rate_limit`)."""
+
+    def mask(self, failure: Failure) -> str:
+        """The failure in words, without secrets."""
+        return self.attempts.mask(str(failure))[:1000] or type(failure).__name__
