@@ -1,0 +1,78 @@
+"""Parts of generated Python code, made from nodes of `ast`: a text of the user's is only ever a constant in it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from . import values
+from .operators import Operators
+
+
+class Code:
+    """Makes one function: its namespace, its local names. Only what stands in the namespace can be reached by it."""
+
+    def __init__(self, operators: Operators) -> None:
+        self.operators = operators
+        self.namespace: dict[str, Any] = {
+            "__builtins__": {}, "M": values.MISSING, "type": type, "dict": dict, "get": values.get, "cut": values.cut,
+            "make_list": values.make_list, "make_object": values.make_object, "join_text": values.join_text,
+        }  # fmt: skip
+        self._temporaries = 0
+
+    def temporary(self) -> str:
+        """A fresh local name."""
+        self._temporaries += 1
+        return f"t{self._temporaries}"
+
+    def call(self, name: str, *args: ast.expr) -> ast.expr:
+        """A call of one of our functions, by the name that the namespace has for it."""
+        if name not in self.namespace:
+            self.namespace[name] = getattr(self.operators, name)
+        return ast.Call(func=load(name), args=list(args), keywords=[])
+
+    def function(self, body: list[ast.stmt]) -> Callable[..., Any]:
+        """A function of (event, source) with this body."""
+        module = ast.parse("def compiled(event, source):\n    pass")
+        definition = module.body[0]
+        assert isinstance(definition, ast.FunctionDef)
+        definition.body = body
+        exec(compile(ast.fix_missing_locations(module), "<routes>", "exec"), self.namespace)
+        compiled: Callable[..., Any] = self.namespace.pop("compiled")
+        return compiled
+
+
+def load(name: str) -> ast.Name:
+    """A local or a name of the namespace, read."""
+    return ast.Name(id=name, ctx=ast.Load())
+
+
+def assigned(name: str, value: ast.expr) -> ast.expr:
+    """`(name := value)`."""
+    return ast.NamedExpr(target=ast.Name(id=name, ctx=ast.Store()), value=value)
+
+
+def get_from(target: ast.expr, key: str) -> ast.expr:
+    """`target.get(key, MISSING)`; the caller makes sure that the target is a dict."""
+    get = ast.Attribute(value=target, attr="get", ctx=ast.Load())
+    return ast.Call(func=get, args=[ast.Constant(key), load("M")], keywords=[])
+
+
+def chain(node: Any) -> list[Any]:
+    """The parts of `a and b and c`, which the parser nests to the left."""
+    parts: list[Any] = []
+    kind = type(node)
+    while type(node) is kind:
+        parts.append(node.right)
+        node = node.left
+    return [node, *reversed(parts)]
+
+
+def encodable(text: str) -> bool:
+    """Whether the text can be sent at all: no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""The operators of expressions on JSON's values and `MISSING`: wrong types are counted, work and memory are bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .values import (
+    MAX_BITS,
+    MAX_ITEMS,
+    MISSING,
+    MismatchError,
+    Missing,
+    TemplateError,
+    bounded_list,
+    bounded_number,
+    bounded_text,
+    kind,
+)
+
+_NUMBERS = frozenset({int, float})
+
+
+class Operators:
+    """The operators whose operands may have the wrong types.
+
+    Ordering by mismatched types is false and counted in `mismatches`. Arithmetic on wrong types is MISSING and counted
+    when `strict` is false (conditions), else an error (templates). null counts as missing in both.
+    """
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.mismatches = 0
+
+    def mismatch(self, message: str) -> Missing:
+        """Counts (or raises) a value of the wrong type."""
+        if self.strict:
+            raise MismatchError(message)
+        self.mismatches += 1
+        return MISSING
+
+    def eq(self, a: Any, b: Any) -> bool:
+        """`a == b`; values of two types differ, which is counted."""
+        if a == b:
+            return True
+        self._compared(a, b)
+        return False
+
+    def ne(self, a: Any, b: Any) -> bool:
+        """`a != b`: true for values of two types (counted), false with a missing one."""
+        if a is MISSING or b is MISSING or a == b:
+            return False
+        self._compared(a, b)
+        return True
+
+    def _compared(self, a: Any, b: Any) -> None:
+        one, other = type(a), type(b)
+        if one is other or (one in _NUMBERS and other in _NUMBERS):
+            return
+        if a is not MISSING and b is not MISSING and a is not None and b is not None:
+            self.mismatches += 1
+
+    def lt(self, a: Any, b: Any) -> bool:
+        """`a < b`."""
+        try:
+            return bool(a < b)
+        except TypeError:
+            return self._unordered(a, b)
+
+    def lteq(self, a: Any, b: Any) -> bool:
+        """`a <= b`."""
+        try:
+            return bool(a <= b)
+        except TypeError:
+            return self._unordered(a, b)
+
+    def gt(self, a: Any, b: Any) -> bool:
+        """`a > b`."""
+        try:
+            return bool(a > b)
+        except TypeError:
+            return self._unordered(a, b)
+
+    def gteq(self, a: Any, b: Any) -> bool:
+        """`a >= b`."""
+        try:
+            return bool(a >= b)
+        except TypeError:
+            return self._unordered(a, b)
+
+    def _unordered(self, a: Any, b: Any) -> bool:
+        if a is not None and b is not None:
+            self.mismatches += 1
+        return False
+
+    def contains(self, item: Any, container: Any) -> bool:
+        """`item in container`: a part of a text, an item of a list, a key of an object."""
+        return self._has(item, container) is True
+
+    def lacks(self, item: Any, container: Any) -> bool:
+        """`item not in container`; false, too, where `in` has no meaning."""
+        return self._has(item, container) is False
+
+    def _has(self, item: Any, container: Any) -> bool | None:
+        if item is MISSING or container is MISSING or container is None:
+            return None
+        if type(container) is list:
+            return item in container
+        if type(container) in (str, dict) and type(item) is str:
+            return item in container
+        self.mismatches += 1
+        return None
+
+    def add(self, a: Any, b: Any) -> Any:
+        """`a + b` of two numbers, two texts or two lists."""
+        one, other = type(a), type(b)
+        if one in _NUMBERS and other in _NUMBERS:
+            return self._number("+", a, b, lambda: a + b)
+        if one is str and other is str:
+            return bounded_text(a + b)
+        if one is list and other is list:
+            return bounded_list(a + b)
+        return self._no_meaning("+", a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        """`a - b` of two numbers."""
+        return self._number("-", a, b, lambda: a - b)
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """`a * b` of two numbers."""
+        return self._number("*", a, b, lambda: a * b)
+
+    def div(self, a: Any, b: Any) -> Any:
+        """`a / b` of two numbers."""
+        return self._number("/", a, b, lambda: a / b)
+
+    def floordiv(self, a: Any, b: Any) -> Any:
+        """`a // b` of two numbers."""
+        return self._number("//", a, b, lambda: a // b)
+
+    def mod(self, a: Any, b: Any) -> Any:
+        """`a % b` of two numbers."""
+        return self._number("%", a, b, lambda: a % b)
+
+    def neg(self, a: Any) -> Any:
+        """`-a` of a number."""
+        return self._number("-", 0, a, lambda: -a)
+
+    def pos(self, a: Any) -> Any:
+        """`+a` of a number."""
+        return self._number("+", 0, a, lambda: +a)
+
+    def _number(self, symbol: str, a: Any, b: Any, compute: Callable[[], Any]) -> Any:
+        if type(a) not in _NUMBERS or type(b) not in _NUMBERS:
+            return self._no_meaning(symbol, a, b)
+        if (type(a) is int and a.bit_length() > MAX_BITS) or (type(b) is int and b.bit_length() > MAX_BITS):
+            raise TemplateError(f"`{symbol}` takes a number that is too large")
+        try:
+            return bounded_number(compute())
+        except ZeroDivisionError:
+            return self.mismatch(f"`{symbol}` divides by zero")
+        except OverflowError:
+            raise TemplateError(f"`{symbol}` makes a number that is too large") from None
+
+    def _no_meaning(self, symbol: str, a: Any, b: Any) -> Missing:
+        if a is MISSING or b is MISSING or a is None or b is None:
+            return MISSING
+        return self.mismatch(f"`{symbol}` has no meaning for {kind(a)} and {kind(b)}")
+
+    def call(self, name: str, function: Callable[..., Any], nullable: bool) -> Callable[..., Any]:
+        """`function` as a filter: MISSING for a missing value or argument, errors as `TemplateError`."""
+
+        def filtered(value: Any, *args: Any, **kwargs: Any) -> Any:
+            if value is MISSING or (value is None and not nullable) or any(arg is MISSING for arg in args):
+                return MISSING
+            for arg in kwargs.values():
+                if arg is MISSING:
+                    return MISSING
+            try:
+                return function(value, *args, **kwargs)
+            except MismatchError as error:
+                return self.mismatch(f"the filter `{name}` {error}")
+            except TemplateError as error:
+                raise TemplateError(f"the filter `{name}` {error}") from None
+            except Exception as error:
+                raise TemplateError(f"the filter `{name}` failed with {type(error).__name__}") from error
+
+        return filtered
+
+
+def checked_filter(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plugin's filter whose result must be a JSON value of a bounded size."""
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if result is MISSING:
+            return result
+        waiting, count = [result], 0
+        while waiting:
+            value = waiting.pop()
+            count += 1
+            if type(value) is str:
+                bounded_text(value)
+            elif type(value) in (int, float):
+                bounded_number(value)
+            elif type(value) is list:
+                waiting.extend(value)
+            elif type(value) is dict and all(type(key) is str for key in value):
+                waiting.extend(value.values())
+            elif value is not None and type(value) is not bool:
+                raise TemplateError(f"returned {type(value).__name__}, which is not JSON")
+            if count + len(waiting) > MAX_ITEMS:
+                raise TemplateError("returned too much")
+        return result
+
+    return checked

@@ -1,0 +1,54 @@
+"""What a condition requires of an event before all else: the ground for finding routes without trying each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Path = tuple[str, ...]
+Required = dict[Path, frozenset[Any]]
+"""By the path of a value (`("type",)`, `("properties", "plan")`): the constants of which it must equal one."""
+
+
+def path_of(node: Any) -> Path | None:
+    """The path that a node reads; None for anything else."""
+    kind = type(node).__name__
+    if kind == "Name":
+        return (node.name,)
+    if kind == "Getattr":
+        inner, key = path_of(node.node), node.attr
+    elif kind == "Getitem" and type(node.arg).__name__ == "Const" and isinstance(node.arg.value, str):
+        inner, key = path_of(node.node), node.arg.value
+    else:
+        return None
+    return (*inner, key) if inner else None
+
+
+def required(node: Any, depth: int = 0) -> Required:
+    """What must hold for `node` to be true; empty when nothing simple must."""
+    kind = type(node).__name__
+    if depth > 100:
+        return {}
+    if kind == "And":
+        left, right = required(node.left, depth + 1), required(node.right, depth + 1)
+        both = {path: left[path] & right[path] for path in left.keys() & right.keys()}
+        return {**left, **right, **both}
+    if kind == "Or":
+        left, right = required(node.left, depth + 1), required(node.right, depth + 1)
+        return {path: left[path] | right[path] for path in left.keys() & right.keys()}
+    if kind == "Compare" and len(node.ops) == 1:
+        return _compared(node.expr, node.ops[0].op, node.ops[0].expr)
+    return {}
+
+
+def _compared(left: Any, op: str, right: Any) -> Required:
+    path = path_of(left)
+    if op == "eq":
+        if path and type(right).__name__ == "Const":
+            return {path: frozenset({right.value})}
+        path = path_of(right)
+        if path and type(left).__name__ == "Const":
+            return {path: frozenset({left.value})}
+    elif op == "in" and path and type(right).__name__ in ("List", "Tuple"):
+        constants = [item.value for item in right.items if type(item).__name__ == "Const"]
+        return {path: frozenset(constants)} if len(constants) == len(right.items) else {}
+    return {}
