@@ -95,7 +95,8 @@ class DeliveryTurn:
                 await self._collect()
                 lingered = False
             elif self._closing is not None:
-                return await self._turn.give_up(self._closing)
+                untried = {hand.key for hand in self._pending if hand.item.parked}
+                return await self._turn.give_up(self._closing, untried)
             elif got:
                 lingered = False
             elif not self._pending:
@@ -226,6 +227,8 @@ class DeliveryTurn:
             await target.throttle(len(batch))
         started = time.monotonic()
         verdict = await target.attempts.deliver(batch, alone=target.health.alone)
+        if verdict.delivered:
+            target.health.taken()
         if target.finished is not None:
             dead = sum(is_final(failure) for _, failure in verdict.failed)
             failure = verdict.whole or (verdict.failed[0][1] if verdict.failed else None)

@@ -81,15 +81,19 @@ class Health:
         return (wait if self.state == "hold" else 0.0), refusals
 
     async def succeeded(self) -> None:
-        """A delivery was taken. Told to the others at most once a second while all is well."""
-        self._row = 0
-        self.last_success_ms = max(self.last_success_ms, int(time.time() * 1000))
+        """The destination answered for a delivery. Told to the others at most once a second while all is well."""
+        self.taken()
         now = time.monotonic()
         if self._well and not self._suspicious and now - self._told < FRESH_SECONDS:
             return
         self._told = now
         self._suspicious = False
         await self._step("succeed")
+
+    def taken(self) -> None:
+        """Notes that a delivery was taken: what fails beside it is at fault itself."""
+        self._row = 0
+        self.last_success_ms = max(self.last_success_ms, int(time.time() * 1000))
 
     def alone(self) -> bool:
         """Notes that a single delivery failed; True while that may be its own fault, False at the third in a row."""

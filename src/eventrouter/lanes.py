@@ -266,10 +266,13 @@ class Turn:
             raise self._fenced()
         self.pins[batch] = ids
 
-    async def give_up(self, delay: float = 0.0) -> Claim:
-        """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay."""
+    async def give_up(self, delay: float = 0.0, untried: Iterable[str] = ()) -> Claim:
+        """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay.
+
+        `untried` are the parked keys that the turn has read but not tried.
+        """
         token = new_token()
-        args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS]
+        args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS, *untried]
         if await self.lanes.run("yield", [self.lane.key], args) != 1:
             raise self._fenced()
         return Claim(self.lane, token, delay)

@@ -59,6 +59,7 @@ end
 
 local wait = 0
 if (get('state') or '') ~= '' and probe == 0 then
-  wait = math.max(get_number('until') - now, get_number('probing') - now, step == 'gate' and 50 or 0)
+  -- Somebody else's probe may end at once: ask again soon.
+  wait = math.max(get_number('until') - now, math.min(get_number('probing') - now, 500), step == 'gate' and 50 or 0)
 end
 return { get('state') or '', wait, probe, get_number('success'), get('reason') or '', get_number('failures'), get_number('refusals') }

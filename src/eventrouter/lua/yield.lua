@@ -1,5 +1,6 @@
 -- End a turn before its lane is empty (back off, wait for a batch, let others in): new token, not begun, lease until the next try.
--- KEYS lane. ARGV token, new token, delay (ms), short lease (ms). Returns 1, or 0 when fenced off. The caller then enqueues.
+-- KEYS lane. ARGV token, new token, delay (ms), short lease (ms), parked keys that were taken but not tried: they are due again.
+-- Returns 1, or 0 when fenced off. The caller then enqueues.
 local lane, token, fresh, delay, short = KEYS[1], arg(), arg(), number(), number()
 if fenced_off(lane, token) then
   return 0
@@ -7,4 +8,7 @@ end
 redis.call('HSET', lane .. ':turn', 'token', fresh, 'begun', '0')
 redis.call('HDEL', lane .. ':turn', 'job')
 lease(lane, delay + short)
+for i = cursor + 1, #ARGV do
+  redis.call('ZADD', lane .. ':parked', 'XX', now, ARGV[i])
+end
 return 1

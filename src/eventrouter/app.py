@@ -1,0 +1,262 @@
+"""Where everything comes together: what the command line, the console and tests hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from . import config as configuration
+from .accept import accept
+from .acceptance import Limits
+from .collect import Collector, Source
+from .config import Config
+from .connections import clients, wait_for_server
+from .counters import Snapshot, by_destination, read_snapshot, reasons
+from .dead_letters import DeadLetters, Replayed
+from .deliver import DeliveryTurn
+from .enrich import RouterTurn, Rules
+from .enrichment import Enrichment
+from .errors import EventRouterError
+from .lane import Claim
+from .lanes import Lanes, Turn
+from .log import EventLog
+from .metrics import render
+from .plugins import Plugins
+from .queue import Queue, Turns, worker_settings
+from .route import Router
+from .serve import serve
+from .settings import Settings
+from .target import Target
+from .targets import Targets
+from .warehouse import Warehouse
+
+log = structlog.get_logger("eventrouter.app")
+
+SNAPSHOT_SECONDS = 1.0
+"""How long the numbers of `/metrics` may be old."""
+
+
+class EventRouter:
+    """An eventrouter: rules, plugins, and the connections to what it runs on. `connect` before use, `close` after."""
+
+    def __init__(self, config: Config, settings: Settings, plugins: Plugins) -> None:
+        self.config = config
+        self.settings = settings
+        self.plugins = plugins
+        self.router = Router(config, plugins.template_filters)
+        self.redis, self._blocking = clients(settings.server_url)
+        self.lanes = Lanes(self.redis, self._blocking)
+        self.targets = Targets(config, settings, plugins, self.lanes, self._enqueue)
+        self.event_log = EventLog(self.lanes, settings.shards, self._enqueue)
+        self._queue: Queue | None = None
+        self._enrichments: list[Enrichment] = []
+        self._rules = Rules(
+            version=config.version,
+            route=self.router.route,
+            backlogs={name: destination.backlog for name, destination in config.destinations.items()},
+            window=config.dedup.window,
+            dedup_bytes=config.dedup.max_bytes,
+        )
+        self._snapshot: tuple[float, Snapshot] | None = None
+
+    @classmethod
+    def load(
+        cls, settings: Settings, *, plugins: Plugins | None = None, environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """Reads the rules. Raises `ConfigError` with every problem, `EventRouterError` for a broken plugin."""
+        plugins = plugins or Plugins.load()
+        return cls(configuration.load(settings.config, plugins, environ or os.environ), settings, plugins)
+
+    async def connect(self, seconds: float = 10.0) -> None:
+        """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
+        await wait_for_server(self.redis, self.settings, seconds)
+        try:
+            self._queue = await Queue.connect(self.settings.server_url)
+        except (RedisError, OSError) as error:
+            raise EventRouterError(f"arq can't reach the server: {error}", hint="see EVENTROUTER_REDIS_URL") from None
+
+    async def close(self) -> None:
+        """Closes what is open; may be called twice."""
+        await self.event_log.close()
+        await self.targets.close()
+        for enrichment in self._enrichments:
+            await enrichment.close()
+        self._enrichments = []
+        if self._queue is not None:
+            await self._queue.close()
+            self._queue = None
+        await self.redis.aclose(close_connection_pool=True)
+        await self._blocking.aclose(close_connection_pool=True)
+
+    async def _enqueue(self, claims: Sequence[Claim]) -> None:
+        if self._queue is not None:
+            await self._queue.enqueue(claims)
+
+    # The collector
+
+    def collector(self) -> Collector:
+        """The ASGI application."""
+        settings = self.settings
+        limits = Limits(
+            max_event_bytes=settings.max_event_bytes,
+            max_batch_bytes=settings.max_batch_bytes,
+            max_batch_events=settings.max_batch_events,
+        )
+        return Collector(
+            sources={
+                key: Source(source.name, source.enabled)
+                for source in self.config.sources.values()
+                for key in source.write_keys
+            },
+            accept=accept,
+            append=self.event_log.append,
+            ready=self.ready,
+            metrics=self.metrics,
+            limits=limits,
+        )
+
+    async def serve_collector(self, host: str, port: int) -> None:
+        """Listens until SIGTERM. Raises `StartError` when the port is in use."""
+        await serve(self.collector(), host, port)
+
+    async def ready(self) -> dict[str, Any]:
+        """Whether events would be taken: `{"ready": bool, …}`, for `/ready`."""
+        try:
+            async with asyncio.timeout(2):
+                await self.redis.ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            return {"ready": False, "event_log": type(error).__name__}
+        return {"ready": True, "event_log": "ok", "rules": self.config.version}
+
+    async def metrics(self) -> bytes:
+        """The text for `/metrics`."""
+        try:
+            async with asyncio.timeout(5):
+                return render(await self.snapshot())
+        except (RedisError, OSError, TimeoutError):
+            return render(None)
+
+    # The worker
+
+    async def start_worker(self) -> Turns:
+        """Connects, starts enrichments, and returns the turns to serve."""
+        await self.connect()
+        assert self._queue is not None
+        self._enrichments = [self._enrichment(cls) for cls in self.plugins.enrichments]
+        for enrichment in self._enrichments:
+            try:
+                await enrichment.start()
+            except Exception as error:
+                if not enrichment.required:
+                    raise
+                # Routing waits while a required one fails; collection goes on.
+                log.warning("an enrichment could not start yet", enrichment=enrichment.name, error=str(error))
+        return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
+
+    def _enrichment(self, cls: type[Enrichment]) -> Enrichment:
+        options: dict[str, Any] = {}
+        if "url" in cls.Options.model_fields:
+            path = self.settings.data_dir.resolve() / "state.sqlite3"
+            options["url"] = self.config.state.url or f"sqlite:///{path}"
+        return cls(cls.Options(**options))
+
+    async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
+        if turn.lane.name == "log":
+            return await RouterTurn(
+                turn,
+                self.lanes,
+                self.settings.shards,
+                lambda: self._rules,
+                self._enrichments,
+                self._enqueue,
+                stopping,
+                self.targets.dropped,
+            ).run()
+        target: Target | None = await self.targets.get(turn.lane.name)
+        if target is None:
+            # Not in routes.yaml (any more), or it can't start yet: its deliveries wait.
+            return await turn.give_up(30.0 if turn.lane.name not in self.targets.names else 2.0)
+        return await DeliveryTurn(turn, target, stopping).run()
+
+    # Operators
+
+    async def snapshot(self) -> Snapshot:
+        """What the shards and destinations tell, at most a second old."""
+        now = time.monotonic()
+        if self._snapshot is None or now - self._snapshot[0] > SNAPSHOT_SECONDS:
+            names = self.targets.names
+            self._snapshot = now, await read_snapshot(self.redis, self.settings.shards, names)
+        return self._snapshot[1]
+
+    async def status(self) -> dict[str, Any]:
+        """What `eventrouter status` shows, ready for JSON."""
+        snapshot = await self.snapshot()
+        counts = snapshot.counts
+        window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0.0
+        rejected = reasons(counts, "rejected:")
+        return {
+            "rules": self.config.version,
+            "shards": self.settings.shards,
+            "events": {
+                "accepted": counts["accepted"],
+                "in_log": snapshot.lanes["log"].waiting,
+                "duplicates": counts["duplicates"],
+                "routed": counts["routed"],
+            },
+            "dedup_window_seconds": round(window, 1),
+            "sources": {
+                name: {
+                    "rejected": {key.split(":", 1)[1]: n for key, n in rejected.items() if key.startswith(f"{name}:")}
+                }
+                for name in self.config.sources
+            },
+            "destinations": {
+                name: by_destination(snapshot, name)
+                | ({} if name in self.targets.names else {"state": "not in routes.yaml"})
+                for name in snapshot.lanes
+                if name != "log"
+            },
+        }
+
+    async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
+        """Rows of `dead_letters`; the filters are those of `Warehouse.find_dead_letters`."""
+        return await (await self.warehouse()).find_dead_letters(**filters)
+
+    async def replay(self, letters: Sequence[Mapping[str, Any]], *, as_was: bool = False) -> Replayed:
+        """Sends dead letters again: by today's rules, or as they were."""
+        return await DeadLetters(
+            await self.warehouse(),
+            self.lanes,
+            self.settings.shards,
+            self.router.route,
+            self.config.destinations,
+            self._enqueue,
+            self.config.version,
+        ).replay(letters, as_was=as_was)
+
+    async def warehouse(self) -> Warehouse:
+        """The warehouse, started. Raises what its back end raises when it is away."""
+        return await self.targets.warehouse()
+
+    async def expire_leases(self) -> None:
+        """Ends every lease and forgets every arq job: for a start that knows that no worker is alive."""
+        assert self._queue is not None
+        await self._queue.clear()
+        for shard in range(self.settings.shards):
+            claims, _ = await self.lanes.sweep(shard, everything=True)
+            await self._queue.enqueue(claims)
+
+
+def make_worker_settings(
+    settings: Settings | None = None, make: Callable[[Settings], EventRouter] = EventRouter.load
+) -> type:
+    """arq's WorkerSettings for these settings (by default those of the environment). Raises `ConfigError`."""
+    settings = settings or Settings.read()
+    app = make(settings)
+    return worker_settings(settings.server_url, app.start_worker, app.close, shards=settings.shards)

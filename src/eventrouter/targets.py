@@ -1,0 +1,185 @@
+"""The destinations of a worker: made from routes.yaml, started at their first turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from .attempts import Attempts, secrets_of
+from .config import Config
+from .delivery import InHand, Tries, in_hand
+from .destination import Destination, Message, RateLimit
+from .errors import EventRouterError
+from .health import Health
+from .lane import Claim, Item
+from .lanes import Lanes
+from .plugins import Plugins
+from .records import EventRecord, unpack
+from .settings import Settings
+from .target import Policy, Target
+from .warehouse import Warehouse
+
+log = structlog.get_logger("eventrouter.targets")
+
+WAREHOUSE = "warehouse"
+
+
+class Targets:
+    """Gives the target of a name; each is made once and started before its first turn."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        plugins: Plugins,
+        lanes: Lanes,
+        enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._plugins = plugins
+        self._lanes = lanes
+        self._enqueue = enqueue
+        self._targets: dict[str, Target] = {}
+        self._health: dict[str, Health] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self.names = frozenset({WAREHOUSE, *config.destinations})
+        """Every destination there is, the warehouse included."""
+        self.finished = _quiet(plugins.hook.attempt_finished)
+        self.dropped = _quiet(plugins.hook.event_dropped)
+
+    async def get(self, name: str) -> Target | None:
+        """The target, started; None when there is none of that name or it can't start for now (then it backs off)."""
+        if name in self._targets:
+            return self._targets[name]
+        if name not in self.names:
+            return None
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            if name not in self._targets:
+                health = self._health.setdefault(name, self._make_health(name))
+                try:
+                    destination = self._make(name)
+                    await destination.start()
+                except Exception as error:
+                    secrets = secrets_of(self._options(name))
+                    reason = f"it can't start: {type(error).__name__}: {error}"
+                    for secret in secrets:
+                        reason = reason.replace(secret, "**********")
+                    log.warning("a destination can't start", destination=name, reason=reason)
+                    await health.failed(reason)
+                    return None
+                self._targets[name] = self._target(name, destination, health)
+        return self._targets[name]
+
+    async def warehouse(self) -> Warehouse:
+        """The warehouse, started. Raises what its back end raises when it is away."""
+        if WAREHOUSE not in self._targets:
+            destination = self._make(WAREHOUSE)
+            await destination.start()
+            self._targets[WAREHOUSE] = self._target(WAREHOUSE, destination, self._make_health(WAREHOUSE))
+        found = self._targets[WAREHOUSE].attempts.destination
+        assert isinstance(found, Warehouse)
+        return found
+
+    async def close(self) -> None:
+        """Closes every destination that was started."""
+        targets, self._targets = self._targets, {}
+        for target in targets.values():
+            try:
+                await target.attempts.destination.close()
+            except Exception:
+                log.exception("a destination failed to close", destination=target.name)
+
+    def _options(self, name: str) -> object:
+        return self._config.destinations[name].options if name != WAREHOUSE else None
+
+    def _make(self, name: str) -> Destination:
+        if name != WAREHOUSE:
+            one = self._config.destinations[name]
+            return one.cls(one.options, destination=name)
+        path = self._settings.data_dir.resolve() / "warehouse.sqlite3"
+        url = self._config.warehouse.url or f"sqlite:///{path}"
+        scheme = url.split(":", 1)[0].split("+", 1)[0]
+        if scheme not in self._plugins.warehouses:
+            known = ", ".join(sorted(self._plugins.warehouses))
+            raise EventRouterError(f"no warehouse back end serves {scheme}:", hint=f"there are: {known}")
+        cls = self._plugins.warehouses[scheme]
+        return cls(cls.Options(url=url), destination=WAREHOUSE)
+
+    def _make_health(self, name: str) -> Health:
+        if name == WAREHOUSE:
+            return Health(self._lanes, name, initial=0.5, max_interval=10.0, timeout=Warehouse.timeout)
+        one = self._config.destinations[name]
+        return Health(
+            self._lanes, name, initial=one.retry.initial, max_interval=one.retry.max_interval, timeout=one.timeout
+        )
+
+    def _target(self, name: str, destination: Destination, health: Health) -> Target:
+        common: dict[str, Any] = {"enqueue": self._enqueue, "finished": self.finished, "dropped": self.dropped}
+        if name == WAREHOUSE:
+            policy = Policy(batch_size=destination.batch_size, concurrency=destination.concurrency, max_age=None)
+            attempts = Attempts(destination, destination.timeout, lenient=False)
+            return Target(name, policy, attempts, health, records_in_hand, **common)
+        one = self._config.destinations[name]
+        policy = Policy(
+            batch_size=one.batch_size,
+            batch_wait=one.batch_wait,
+            concurrency=one.concurrency,
+            max_age=one.retry.max_age,
+            max_attempts=one.retry.max_attempts,
+            pin=one.cls.pin_batches and one.batch_size > 1,
+        )
+        attempts = Attempts(destination, one.timeout, secrets=secrets_of(one.options))
+        throttle = Throttle(self._lanes, name, one.rate_limit) if one.rate_limit else None
+        return Target(name, policy, attempts, health, in_hand, throttle=throttle, **common)
+
+
+class Throttle:
+    """Waits until so many messages may be sent; all workers share the rate."""
+
+    def __init__(self, lanes: Lanes, destination: str, rate: RateLimit) -> None:
+        self._lanes = lanes
+        self._key = f"er:{{dest:{destination}}}:rate"
+        self._interval = max(int(rate.per_seconds * 1_000_000 / rate.count), 1)
+        self._burst = rate.count
+
+    async def __call__(self, messages: int) -> None:
+        wanted = [min(messages, self._burst), self._interval, self._burst]
+        wait = 1
+        while wait:
+            wait = int(await self._lanes.run("rate", [self._key], wanted))
+            await asyncio.sleep(wait / 1000)
+
+
+def records_in_hand(item: Item, destination: str) -> InHand:
+    """Decodes an item of the warehouse's lane: a pack of records, settled together."""
+    messages = [
+        Message(
+            id=f"{item.id}:{number}",
+            payload=record,
+            message_id=record.event["messageId"] if isinstance(record, EventRecord) else "",
+            source=record.source if isinstance(record, EventRecord) else "",
+            type=record.event["type"] if isinstance(record, EventRecord) else "",
+            order_key="",
+            timestamp="",
+        )
+        for number, record in enumerate(unpack(item.data))
+    ]
+    return InHand(item, messages, None, Tries())
+
+
+def _quiet(hook: Any) -> Callable[..., None] | None:
+    """A hook that can't break a turn; None when no plugin implements it, so that nothing is called."""
+    if not hook.get_hookimpls():
+        return None
+
+    def call(**arguments: Any) -> None:
+        try:
+            hook(**arguments)
+        except Exception:
+            log.exception("a plugin's hook failed", hook=hook.name)
+
+    return call
