@@ -1,0 +1,1 @@
+"""The plugins that come with eventrouter; they use only what every plugin may use."""

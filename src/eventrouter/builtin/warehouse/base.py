@@ -1,0 +1,231 @@
+"""What the warehouses on SQL databases share: batches, what is done about trouble, connections, questions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
+
+from eventrouter.destination import Message, Outcome
+from eventrouter.errors import EventRouterError, Retry, StartError, UnavailableError
+from eventrouter.events import StoredEvent
+from eventrouter.records import EventRecord
+from eventrouter.warehouse import Warehouse
+
+from . import queries
+from .load import Item, Loader
+from .migrations import migrate
+from .prepare import prepare, refusal
+from .store import Store, Trouble
+from .typed import Names
+
+T = TypeVar("T")
+
+TRIES = 5
+"""How often a batch is loaded at once when somebody else was faster, before it counts as being at fault."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
+
+
+class SqlWarehouse(Warehouse):
+    """A warehouse on an SQL database.
+
+    A batch is one transaction, loaded by a thread of our own. What cannot be loaded is found by halving the batch, and
+    kept in `rejected_events`; an event that only the typed tables refuse is kept in `events`.
+    """
+
+    connections: ClassVar[int] = 1
+    """How many batches are loaded side by side."""
+    max_tables: ClassVar[int] = 2000
+    """Tables of track events; the events of further names are in `events` and `tracks` only."""
+    max_columns: ClassVar[int] = 1000
+    """Columns of a typed table; values of further ones are in `events` and `discarded_values`."""
+
+    def __init__(self, options: Warehouse.Options, *, destination: str = "") -> None:
+        super().__init__(options, destination=destination or "warehouse")
+        self.late_duplicates = 0
+        """Events that came again, after they had been loaded."""
+        self.discarded = 0
+        """Values that did not fit, kept in `discarded_values`."""
+        self.refused = 0
+        """Records that could not be loaded, kept in `rejected_events`."""
+        self._names = Names()
+        self._idle: list[Loader] = []
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(self.connections, thread_name_prefix="eventrouter-warehouse")
+
+    def open(self) -> Store:
+        """A new connection. Raises `StartError` for what only a person can put right, and what the driver raises."""
+        raise TypeError(f"{type(self).__name__} does not define open()")
+
+    def explain(self, error: Exception) -> tuple[str, str]:
+        """What `error` means to a person, without secrets, and what to do about it (may be empty)."""
+        if isinstance(error, EventRouterError):
+            return str(error), error.hint
+        return f"{type(error).__name__}: {error}".strip(), ""
+
+    async def start(self) -> None:
+        """Connects and brings the tables up to date.
+
+        Raises `StartError` or `UnavailableError`; `deliver` connects again by itself.
+        """
+        try:
+            await self._in_thread(lambda: self._give_back(self._connect()))
+        except EventRouterError:
+            raise
+        except Exception as error:
+            message, hint = self.explain(error)
+            raise UnavailableError(message, hint=hint) from None
+
+    async def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._executor.shutdown)
+        while self._idle:
+            self._idle.pop().store.close()
+        await super().close()
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        """Loads the records in one transaction. Raises nothing but `Retry`, while the database cannot take them."""
+        await self._in_thread(lambda: self._deliver(messages))
+        return None
+
+    async def find_events(self, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
+        return await self._ask(lambda store: queries.find_events(store, ids))
+
+    async def find_dead_letters(
+        self,
+        *,
+        destination: str | None = None,
+        class_: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        event: str | None = None,
+        replayed: bool = False,
+        limit: int = 1000,
+        after: tuple[str, str, str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        return await self._ask(
+            lambda store: queries.find_dead_letters(
+                store,
+                filters={"destination": destination, "class": class_, "event_name": event},
+                since=since,
+                until=until,
+                replayed=replayed,
+                limit=limit,
+                after=after,
+            )
+        )
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _ask(self, question: Callable[[Store], T]) -> T:
+        try:
+            return await self._in_thread(lambda: self._with_loader(lambda loader: question(loader.store)))
+        except EventRouterError:
+            raise
+        except Exception as error:
+            message, hint = self.explain(error)
+            raise UnavailableError(message, hint=hint) from None
+
+    def _connect(self) -> Loader:
+        store = self.open()
+        try:
+            migrate(store, _now())
+        except BaseException:
+            store.close()
+            raise
+        return Loader(store, self._names, max_tables=self.max_tables, max_columns=self.max_columns)
+
+    def _give_back(self, loader: Loader) -> None:
+        with self._lock:
+            self._idle.append(loader)
+
+    def _with_loader(self, work: Callable[[Loader], T]) -> T:
+        """`work` over an idle connection, else a new one; once more over a new one when an idle one was lost."""
+        with self._lock:
+            loader = self._idle.pop() if self._idle else None
+        if loader is not None:
+            try:
+                result = work(loader)
+            except Exception as error:
+                loader.store.close()
+                if not isinstance(error, StartError) and loader.store.trouble(error) is not Trouble.AWAY:
+                    raise
+            else:
+                self._give_back(loader)
+                return result
+        loader = self._connect()
+        try:
+            result = work(loader)
+        except BaseException:
+            loader.store.close()
+            raise
+        self._give_back(loader)
+        return result
+
+    def _deliver(self, messages: Sequence[Message]) -> None:
+        try:
+            items = prepare(messages, _now())
+            self._with_loader(lambda loader: self._load(loader, items))
+        except Exception as error:
+            message, hint = self.explain(error)
+            raise Retry(f"{message} ({hint})" if hint else message, everyone=True) from None
+
+    def _load(self, loader: Loader, items: Sequence[Item]) -> None:
+        error = self._try(loader, items)
+        if error is None:
+            return
+        if len(items) > 1:
+            middle = len(items) // 2
+            self._load(loader, items[:middle])
+            self._load(loader, items[middle:])
+            return
+        self._refuse(loader, items[0], error)
+
+    def _try(self, loader: Loader, items: Sequence[Item]) -> Exception | None:
+        """Loads `items`; returns what is wrong with them, raises what is wrong with the database."""
+        for tried in range(TRIES):
+            try:
+                loaded = loader.load(items, _now())
+            except Exception as error:
+                trouble = loader.store.trouble(error)
+                if trouble is Trouble.AWAY:
+                    raise
+                if trouble is Trouble.DATA or tried == TRIES - 1:
+                    return error
+                time.sleep(random.uniform(0, 0.02 * 2**tried))
+            else:
+                with self._lock:
+                    self.late_duplicates += loaded.late_duplicates
+                    self.discarded += loaded.discarded
+                if loaded.late_duplicates:
+                    self.log.debug("late duplicates", count=loaded.late_duplicates)
+                return None
+        return None
+
+    def _refuse(self, loader: Loader, item: Item, error: Exception) -> None:
+        """Keeps what can be kept of one record that cannot be loaded as it is."""
+        record = item.record
+        attempts: list[list[Item]] = []
+        if isinstance(record, EventRecord):
+            note = refusal(record, item.ref, error, _now(), kept=True)
+            attempts.append([Item(record, item.ref, item.payload, typed=False), Item(note, item.ref)])
+        attempts.append([Item(refusal(record, item.ref, error, _now()), item.ref)])
+        last: Exception = error
+        for attempt in attempts:
+            failure = self._try(loader, attempt)
+            if failure is None:
+                with self._lock:
+                    self.refused += 1
+                self.log.warning("a record could not be loaded", record=item.ref, error=self.explain(error)[0][:300])
+                return
+            last = failure
+        raise last

@@ -1,0 +1,80 @@
+"""What the rest of eventrouter asks of the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from eventrouter.events import StoredEvent
+
+from . import schema
+from .store import Store, chunks
+
+_letters = schema.dead_letters.c
+_decode = msgspec.json.Decoder().decode
+
+
+def _run(store: Store, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    # The driver runs it: times stay ISO text on both sides, which SQLAlchemy's types would turn into datetimes.
+    compiled = statement.compile(dialect=store.dialect, compile_kwargs={"render_postcompile": True})
+    return store.query(str(compiled), compiled.params)
+
+
+def find_events(store: Store, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
+    """The stored events with these (source, messageId), in the order of `ids`; those not there are left out."""
+    by_source: dict[str, list[str]] = {}
+    for source, id_ in ids:
+        by_source.setdefault(source, []).append(id_)
+    found: dict[tuple[str, str], StoredEvent] = {}
+    events = schema.events.c
+    for source, wanted in by_source.items():
+        for some in chunks(dict.fromkeys(wanted), 500):
+            statement = sa.select(events.id, sa.cast(events.payload, sa.Text)).where(
+                events.id.in_(some), events.source == source
+            )
+            for id_, payload in _run(store, statement):
+                found[source, id_] = StoredEvent(source, _decode(payload))
+    return [found[key] for key in dict.fromkeys(map(tuple, ids)) if key in found]
+
+
+def _iso(moment: datetime) -> str:
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
+
+
+def find_dead_letters(
+    store: Store,
+    *,
+    filters: Mapping[str, str | None],
+    since: datetime | None,
+    until: datetime | None,
+    replayed: bool,
+    limit: int,
+    after: tuple[str, str, str, str] | None,
+) -> list[dict[str, Any]]:
+    """Dead letters as dicts of the table's columns, oldest first by `last_at` (at or after `since`, before `until`).
+
+    `filters` are columns with the value they must have, None for any. Times are ISO 8601 text. `replayed`: also those
+    that were sent again.
+    """
+    order = (_letters.last_at, _letters.source, _letters.message_id, _letters.destination)
+    # A row without a class is a replay that waits for its dead letter.
+    conditions = [
+        _letters["class"] != "",
+        *(_letters[name] == value for name, value in filters.items() if value is not None),
+    ]
+    if not replayed:
+        conditions.append(_letters.replayed_at.is_(None))
+    if since is not None:
+        conditions.append(_letters.last_at >= _iso(since))
+    if until is not None:
+        conditions.append(_letters.last_at < _iso(until))
+    if after is not None:
+        conditions.append(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after, [column.type for column in order])))
+    statement = sa.select(schema.dead_letters).where(*conditions).order_by(*order).limit(limit)
+    names = [column.name for column in schema.dead_letters.columns]
+    return [dict(zip(names, row, strict=True)) for row in _run(store, statement)]

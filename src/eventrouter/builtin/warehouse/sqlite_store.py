@@ -1,0 +1,159 @@
+"""A connection to a SQLite warehouse: WAL, every commit synced, one writer at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from . import schema
+from .store import Row, Trouble, chunks, placeholders
+from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Kind
+
+BUSY_TIMEOUT: Final = 30.0
+"""Seconds that a writer waits for another one."""
+
+CHECKPOINT_PAGES: Final = 8000
+"""Pages (of 4 KB) in the write-ahead log at which it is copied into the database: fewer, larger copies load faster."""
+
+_KINDS: Final[dict[str, Kind]] = {
+    "TEXT": TEXT,
+    "BOOLEAN": BOOLEAN,
+    "NUMERIC": NUMBER,
+    "DOUBLE": DOUBLE,
+    "REAL": DOUBLE,
+    "TIMESTAMP": TIMESTAMP,
+    "BIGINT": INTEGER,
+    "INTEGER": INTEGER,
+}
+_AWAY: Final = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+_INSERT_EVENT: Final = f"INSERT INTO events VALUES ({placeholders(len(schema.events.columns))})"
+
+
+class SqliteStore:
+    """`Store` on a SQLite file. Raises what `sqlite3` raises, at the latest when the first transaction begins."""
+
+    dialect: sa.Dialect = sqlite.dialect(paramstyle="named")
+    max_values = 10_000
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        try:
+            self.execute("PRAGMA journal_mode = WAL")
+            self.execute("PRAGMA synchronous = FULL")
+            self.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            self.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * 4096}")
+            self.execute("PRAGMA cache_size = -32768")
+            self._file = self._identity()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _identity(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def begin(self) -> None:
+        # A file that was moved or deleted would still take what we write, and nobody would see it again.
+        try:
+            same = self._identity() == self._file
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise sqlite3.OperationalError(f"{self._path} was moved, replaced or deleted while it was in use")
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def execute(self, sql: str, values: Row = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def query(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, dict(values)).fetchall()
+
+    def insert_events(self, rows: Sequence[Row]) -> set[tuple[str, str]]:
+        by_source: dict[str, list[str]] = {}
+        for row in rows:
+            by_source.setdefault(row[1], []).append(row[0])
+        known: set[tuple[str, str]] = set()
+        for source, ids in by_source.items():
+            for some in chunks(ids, 1000):
+                sql = f"SELECT id FROM events WHERE source = ? AND id IN ({placeholders(len(some))})"
+                known.update((row[0], source) for row in self.execute(sql, (source, *some)))
+        new = [row for row in rows if (row[0], row[1]) not in known] if known else rows
+        self._connection.executemany(_INSERT_EVENT, new)
+        return {(row[0], row[1]) for row in new}
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        names = ", ".join(map(schema.quote, columns))
+        self._connection.executemany(
+            f"INSERT INTO {schema.quote(table)} ({names}) VALUES ({placeholders(len(columns))})", rows
+        )
+
+    def merge(self, table: str, columns: Mapping[str, Kind], rows: Sequence[Row], rest: str) -> None:
+        names = ", ".join(map(schema.quote, columns))
+        self._connection.executemany(
+            f"INSERT INTO {schema.quote(table)} ({names}) VALUES ({placeholders(len(columns))}) {rest}", rows
+        )
+
+    def lock_schema(self) -> None:
+        """Nothing to do: a transaction that may write keeps every other writer out."""
+
+    def lock_merges(self) -> None:
+        """Nothing to do, for the same reason."""
+
+    def relations(self) -> set[str]:
+        return {row[0] for row in self.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+
+    def columns(self, table: str) -> dict[str, Kind] | None:
+        rows = self.execute("SELECT name, upper(type) FROM pragma_table_info(?)", (table,))
+        return {name: _KINDS.get(type_, OTHER) for name, type_ in rows} or None
+
+    def add_columns(self, table: str, columns: Mapping[str, Kind]) -> None:
+        for name, kind in columns.items():
+            type_ = schema.type_name(kind, self.dialect)
+            self.execute(f"ALTER TABLE {schema.quote(table)} ADD COLUMN {schema.quote(name)} {type_}")
+
+    def trouble(self, error: Exception) -> Trouble:
+        if isinstance(error, MemoryError | OSError):
+            return Trouble.AWAY
+        if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError):
+            return Trouble.DATA
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            return Trouble.AWAY if isinstance(error, sqlite3.OperationalError) else Trouble.DATA
+        # Extended result codes carry the plain one in their lowest byte.
+        if code & 0xFF in _AWAY:
+            return Trouble.AWAY
+        return Trouble.AGAIN if code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA) else Trouble.DATA
