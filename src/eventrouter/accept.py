@@ -116,12 +116,12 @@ class _Intake:
             _inherit(event, shared)
         self._set_times(event)
         data = self._encode(event)
-        # An event without that many brackets cannot be nested too deeply.
-        if data.count(b"{") + data.count(b"[") > MAX_DEPTH and depth(event) > MAX_DEPTH:
-            raise EventFault("event_too_deep", _TOO_DEEP)
         limit = self._limits.max_event_bytes
         if len(data) > limit and len(_encode_mended(raw)[0]) > limit:
             raise EventFault("event_too_large", f"the event is larger than {limit} bytes")
+        # An event without that many brackets cannot be nested too deeply.
+        if data.count(b"{") + data.count(b"[") > MAX_DEPTH and depth(event) > MAX_DEPTH:
+            raise EventFault("event_too_deep", _TOO_DEEP)
         return AcceptedEvent(event.get("anonymousId") or event["userId"], data)
 
     def _set_times(self, event: Event) -> None:

@@ -27,7 +27,7 @@ class Limits:
 
 
 class BodyError(Exception):
-    """A request's body is wrong as a whole: no event of it can be taken. `str(error)` is the message for the client."""
+    """A request cannot be taken, as a whole. `str(error)` is the message for the client, `code` the machine's."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)

@@ -1,7 +1,8 @@
-"""How many microseconds `accept` takes for one event in a batch of 100; run it by itself: `python bench_accept.py`."""
+"""How many microseconds collecting and accepting take for one event; run it by itself: `python bench_accept.py`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventrouter.accept import accept
+from eventrouter.collect import Collector, Source
 from eventrouter.decode import decode
 
 EVENTS = 100
@@ -62,10 +64,34 @@ def main() -> dict[str, float]:
     def run(data: bytes) -> None:
         accept(data, endpoint="batch", source="website", received_at=received_at)
 
+    async def append(events: Any, rejected: Any) -> None:
+        return
+
+    async def nothing() -> Any:
+        return {}
+
+    collector = Collector(
+        sources={"k": Source("website")}, accept=accept, append=append, ready=nothing, metrics=nothing
+    )
+    headers = [(b"host", b"localhost"), (b"authorization", b"Basic azo="), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/track", "query_string": b"", "headers": headers}
+    single = json.dumps(event(1)).encode()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": single, "more_body": False}
+
+    async def send(message: Any) -> None:
+        assert message.get("status", 200) == 200, message
+
+    async def requests() -> None:
+        for _ in range(EVENTS):
+            await collector(scope, receive, send)
+
     rows = {
         "decode alone": best(lambda: decode(body)),
         "accept": best(lambda: run(body)),
         "accept, with a NaN in the batch": best(lambda: run(odd)),
+        "collect and accept, a request an event, without a server": best(lambda: asyncio.run(requests())),
     }
     print(f"load {os.getloadavg()[0]:.1f}, {len(body) // EVENTS} bytes an event, batches of {EVENTS}")
     for name, value in rows.items():
