@@ -94,6 +94,7 @@ async def serve(
         lifespan="off",
         interface="asgi3",
         log_config=None,
+        log_level="error",  # its warnings are a line for each malformed request
         access_log=False,
         server_header=False,
         proxy_headers=False,
