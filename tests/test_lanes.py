@@ -1,0 +1,594 @@
+"""Each step of a lane's turn against a real server: what it does, what it refuses, and what it must never lose."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import resources
+
+import pytest
+from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
+from redis.exceptions import NoScriptError
+
+from eventrouter.errors import UnavailableError
+from eventrouter.events import event_digest
+from eventrouter.lane import Append, Claim, FencedError, Item, Lane, Park, Removal, Seen
+from eventrouter.lanes import STEPS, source
+
+MINUTE = 60_000
+
+
+def removal(item: Item, count: str = "delivered:crm") -> Removal:
+    return Removal(item, count)
+
+
+async def settle_all(turn) -> list[str]:
+    """Delivers what the lane has, as a turn without failures would, until the claim is given back."""
+    done = []
+    while True:
+        batch = await turn.read(give_back=True)
+        if batch.status == "idle":
+            return done
+        done += texts(batch.items)
+        await turn.settle([removal(item) for item in batch.items])
+
+
+def test_there_is_one_script_for_each_step():
+    files = {path.name for path in (resources.files("eventrouter") / "lua").iterdir()}
+    assert {"prelude.lua", *(f"{step}.lua" for step in STEPS)} == files
+
+
+def test_only_append_asks_for_memory():
+    assert {"append"} == {step for step in STEPS if "allow-oom" not in source(step).splitlines()[0]}
+
+
+# append
+
+
+async def test_an_append_to_an_idle_lane_claims_it_and_the_next_one_does_not(lanes):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    assert CRM == claim.lane
+    assert [] == await lanes.append(0, [append(("k", "two"))])
+    assert ["one", "two"] == await settle_all(await take(lanes, claim))
+
+
+async def test_one_append_keeps_items_in_several_lanes_and_counts_each(lanes, redis):
+    claims = await lanes.append(
+        0,
+        [append(("k", "one"), ("l", "two")), Append("log", [("", 5, b"entry")], "accepted")],
+        {"rejected:web:bad": 2},
+    )
+    assert [CRM, Lane(0, "log")] == [claim.lane for claim in claims]
+    assert {"to:crm": 2, "accepted": 5, "rejected:web:bad": 2} == await counts(redis)
+    assert [5, 2] == (await lanes.look(0, [], ["log", "crm"]))[1]
+
+
+async def test_an_append_without_items_claims_nothing(lanes, redis):
+    assert [] == await lanes.append(0, [Append("crm", [])], {"rejected:web:bad": 1})
+    assert {"rejected:web:bad": 1} == await counts(redis)
+    assert {} == await leftovers(redis)
+
+
+async def test_a_paused_lane_keeps_items_and_wakes_nobody(lanes, redis):
+    await redis.hset(f"{CRM.key}:turn", "paused", "1")
+    assert [] == await lanes.append(0, [append(("k", "one"))])
+    assert [1] == (await lanes.look(0, [], ["crm"]))[1]
+
+
+async def test_shards_are_written_in_one_round_trip_and_claimed_apart(lanes):
+    work = {shard: ([append(("k", f"item {shard}"))], {}) for shard in range(3)}
+    results = await lanes.append_all(work)
+    assert [[Lane(shard, "crm")] for shard in range(3)] == [
+        [claim.lane for claim in results[shard]] for shard in range(3)
+    ]
+
+
+async def test_a_server_that_forgot_the_scripts_is_taught_them_anew(lanes, redis):
+    await lanes.append(0, [append(("k", "one"))])
+    await redis.script_flush()
+    await lanes.append(0, [append(("k", "two"))])
+    await redis.script_flush()
+    claims, _ = await lanes.sweep(0, everything=True)
+    assert ["one", "two"] == await settle_all(await take(lanes, claims[0]))
+
+
+async def test_text_of_any_kind_survives_a_lane(lanes):
+    data = bytes(range(256)) * 300
+    [claim] = await lanes.append(0, [Append("crm", [("k", 1, data), ("k", 1, b"")])])
+    batch = await (await take(lanes, claim)).read()
+    assert [data, b""] == [item.data for item in batch.items]
+
+
+async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_on(lanes, redis):
+    turn = await begin(lanes, *(("k", f"{number:05}" + "x" * 10_000) for number in range(300)))
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", int(used / 0.79))
+    try:
+        await lanes.append(0, [append(("k", "still room"))])
+        await redis.config_set("maxmemory", int(used / 0.85))
+        with pytest.raises(UnavailableError) as full:
+            await lanes.append(0, [append(("k", "no room"))])
+        assert full.value.retry_after is not None
+        assert "full" in str(full.value)
+        assert "maxmemory" in full.value.hint
+        await redis.config_set("maxmemory", int(used * 0.9))  # beyond the limit itself
+        with pytest.raises(UnavailableError):
+            await lanes.append(0, [append(("k", "no room"))])
+        batch = await turn.read(units=10)
+        await turn.renew()
+        await turn.pin("batch", batch.items)
+        claims, _ = await turn.settle(
+            [removal(item) for item in batch.items],
+            [Park("l", 1000, [])],
+            ["batch"],
+            [Append("warehouse", [("", 1, b"record")], "to:warehouse")],
+            seen=Seen([b"digest"], MINUTE, 100),
+        )
+        assert [Lane(0, "warehouse")] == [claim.lane for claim in claims]
+        claim = await turn.give_up()
+        assert 291 == len(await settle_all(await take(lanes, claim)))
+        await lanes.append(0, [append(("k", "room again"))])
+    finally:
+        await redis.config_set("maxmemory", 256 * 1024 * 1024)
+    assert {"to:crm": 302, "delivered:crm": 301, "to:warehouse": 1} == await counts(redis)
+
+
+async def test_without_a_limit_of_the_server_nothing_is_refused(lanes, redis):
+    await redis.config_set("maxmemory", 0)
+    try:
+        assert 1 == len(await lanes.append(0, [append(("k", "one"))]))
+    finally:
+        await redis.config_set("maxmemory", 256 * 1024 * 1024)
+
+
+async def test_a_full_shard_does_not_hide_the_claims_of_the_others(lanes, redis):
+    work = {0: ([append(("k", "one"))], {}), 1: ([append(("k", "two"))], {})}
+    await redis.set(CRM.key, "not a stream")
+    results = await lanes.append_all(work)
+    assert isinstance(results[0], Exception)
+    assert [Lane(1, "crm")] == [claim.lane for claim in results[1]]
+
+
+# begin
+
+
+async def test_only_the_present_token_begins_a_turn_and_only_once(lanes):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    assert await lanes.begin(CRM, "a stranger's") is None
+    assert await lanes.begin(CRM, claim.token) is not None
+    assert await lanes.begin(CRM, claim.token) is None  # a second copy of the same job
+
+
+async def test_a_lane_that_nobody_claimed_can_not_be_begun(lanes):
+    assert await lanes.begin(CRM, "") is None
+    assert await lanes.begin(CRM, "token") is None
+
+
+# read
+
+
+async def test_reading_goes_on_after_a_cursor_and_stops_at_the_bounds(lanes):
+    turn = await begin(lanes, *(("k", str(number)) for number in range(250)))
+    first = await turn.read(units=3)
+    assert ["0", "1", "2"] == texts(first.items)
+    second = await turn.read(first.items[-1].id, units=120)
+    assert [str(number) for number in range(3, 123)] == texts(second.items)
+    assert ["0", "1"] == texts((await turn.read(size=2)).items)
+
+
+async def test_units_count_what_the_items_hold(lanes):
+    [claim] = await lanes.append(0, [Append("log", [("", 60, b"a"), ("", 60, b"b"), ("", 60, b"c")])])
+    turn = await take(lanes, claim)
+    assert ["a", "b"] == texts((await turn.read(units=100)).items)
+
+
+async def test_an_empty_lane_gives_the_claim_back_only_when_asked(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    [item] = (await turn.read()).items
+    await turn.settle([removal(item)])
+    empty = await turn.read()
+    assert ("empty", []) == (empty.status, empty.items)
+    assert [] == await lanes.append(0, [append(("k", "two"))])  # still claimed
+    assert "items" == (await turn.read(give_back=True)).status
+    await turn.settle([removal(item) for item in (await turn.read()).items])
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert {} == await leftovers(redis)
+    assert 1 == len(await lanes.append(0, [append(("k", "three"))]))
+
+
+async def test_the_id_of_an_empty_lane_is_where_new_items_come_after(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    [item] = (await turn.read()).items
+    await turn.settle([removal(item)])
+    empty = await turn.read()
+    assert item.id == empty.last_id
+    assert not await turn.wait(empty.last_id, 0.02)
+    await lanes.append(0, [append(("k", "two"))])
+    assert await turn.wait(empty.last_id, 0.02)
+    assert ["two"] == texts((await turn.read(empty.last_id)).items)
+
+
+async def test_a_lane_that_never_had_items_can_be_waited_at(lanes):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await lanes.redis.delete(CRM.key)
+    turn = await take(lanes, claim)
+    empty = await turn.read()
+    assert "0-0" == empty.last_id
+    assert not await turn.wait(empty.last_id, 0.01)
+
+
+async def test_a_wait_ends_when_an_item_comes(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    last = (await turn.read()).items[-1].id
+    waiting = asyncio.create_task(turn.wait(last, 10))
+    await asyncio.sleep(0.05)
+    await lanes.append(0, [append(("k", "two"))])
+    assert await asyncio.wait_for(waiting, 2)
+
+
+# fencing
+
+
+async def test_a_turn_that_was_taken_over_can_do_nothing_more(lanes, redis):
+    turn = await begin(lanes, ("k", "one"), ("l", "two"))
+    items = (await turn.read()).items
+    await expire_lease(redis, CRM)
+    [claim], _ = await lanes.sweep(0)
+    other = await take(lanes, claim)
+    for step in (
+        turn.read(),
+        turn.read(give_back=True),
+        turn.renew(),
+        turn.settle([removal(items[0])], [Park("l", 0, [items[1]])], appends=[append(("k", "more"))]),
+        turn.pin("batch", items),
+        turn.give_up(),
+    ):
+        with pytest.raises(FencedError, match="lane crm in shard 0"):
+            await step
+    assert ["one", "two"] == texts((await other.read()).items)
+    assert {"to:crm": 2} == await counts(redis)
+    assert {} == (await take(lanes, await other.give_up())).pins
+
+
+async def test_a_turn_that_gave_its_lane_up_can_do_nothing_more(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    claim = await turn.give_up(2.5)
+    assert (CRM, 2.5) == (claim.lane, claim.delay)
+    with pytest.raises(FencedError):
+        await turn.read()
+    assert await lanes.begin(CRM, claim.token) is not None
+
+
+# settle
+
+
+async def test_what_is_settled_is_counted_once_and_by_what_was_really_there(lanes, redis):
+    turn = await begin(lanes, ("k", "one"), ("l", "two"))
+    one, two = (await turn.read()).items
+    await turn.settle([removal(one)])
+    await turn.settle([removal(one), removal(two, "dead:crm:permanent"), removal(two)])
+    assert {"to:crm": 2, "delivered:crm": 1, "dead:crm:permanent": 1} == await counts(redis)
+    assert [0] == (await lanes.look(0, [], ["crm"]))[1]
+
+
+async def test_settling_moves_items_on_to_other_lanes_in_the_same_step(lanes, redis):
+    turn = await begin(lanes, ("", "entry"), lane=Lane(2, "log"))
+    [entry] = (await turn.read()).items
+    claims, parked = await turn.settle(
+        [removal(entry, "log_out")],
+        appends=[append(("k", "delivery")), Append("warehouse", [("", 3, b"records")], "to:warehouse")],
+        counts={"routed": 1, "filtered:crm:no_route": 0},
+        seen=Seen([b"digest"], MINUTE, 100),
+    )
+    assert [Lane(2, "crm"), Lane(2, "warehouse")] == [claim.lane for claim in claims]
+    assert 0 == parked
+    assert {"to:log": 1, "log_out": 1, "to:crm": 1, "to:warehouse": 3, "routed": 1} == await counts(redis, 2)
+    assert ([True, False], [1, 3]) == await lanes.look(2, [b"digest", b"other"], ["crm", "warehouse"])
+
+
+async def test_an_unknown_script_error_is_not_hidden(lanes):
+    with pytest.raises(KeyError):
+        await lanes.run("nonsense", [], [])
+    assert issubclass(NoScriptError, Exception)
+
+
+# parking
+
+
+async def park(turn, key: str, items: list[Item], delay_ms: int = MINUTE, tries: bytes = b"") -> None:
+    await turn.settle(parks=[Park(key, delay_ms, items, tries)])
+
+
+async def test_a_parked_key_waits_with_all_that_follows_and_no_other_key_does(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"), ("k", "k2"), ("k", "k3"))
+    items = (await turn.read(units=3)).items
+    await park(turn, "k", [items[0], items[2]])
+    await lanes.append(0, [append(("l", "l2"), ("k", "k4"))])
+    assert ["l1", "l2"] == texts((await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    assert ["k1", "k2", "k3", "k4", "l1", "l2"] == texts((await turn.read()).items)
+
+
+async def test_what_was_noted_of_the_first_item_comes_back_with_it(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("k", "k2"))
+    await park(turn, "k", (await turn.read()).items, tries=b'{"attempts":3}')
+    await make_due(redis, CRM, "k")
+    items = (await turn.read()).items
+    assert [(True, b'{"attempts":3}'), (True, b"")] == [(item.parked, item.tries) for item in items]
+    await turn.settle([removal(item) for item in items])
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert {} == await leftovers(redis)
+
+
+async def test_a_key_whose_parked_items_are_settled_is_parked_no_more(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"))
+    await park(turn, "k", (await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    await turn.settle([removal(item) for item in (await turn.read()).items])
+    await lanes.append(0, [append(("k", "k2"))])
+    [item] = (await turn.read()).items
+    assert ("k2", False) == (item.data.decode(), item.parked)
+
+
+async def test_the_rest_of_a_parked_key_is_due_as_soon_as_its_first_is_settled(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("k", "k2"))
+    await park(turn, "k", (await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    first, _ = (await turn.read()).items
+    assert [] == (await turn.read()).items  # taken
+    await turn.settle([removal(first)])
+    assert ["k2"] == texts((await turn.read()).items)
+
+
+async def test_a_failure_of_a_due_key_parks_it_again_and_leaves_its_items_where_they_are(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("k", "k2"))
+    await park(turn, "k", (await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    items = (await turn.read()).items
+    await park(turn, "k", items, tries=b"2")
+    batch = await turn.read()
+    assert [] == batch.items
+    assert MINUTE - 5000 < batch.next_due_ms - batch.now_ms <= MINUTE
+    await make_due(redis, CRM, "k")
+    assert ["k1", "k2"] == texts((await turn.read()).items)
+
+
+async def test_parked_keys_that_a_turn_took_but_did_not_try_are_due_for_the_next_one(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"))
+    k1, l1 = (await turn.read()).items
+    await turn.settle(parks=[Park("k", 0, [k1]), Park("l", 0, [l1])])
+    assert ["k1", "l1"] == texts((await turn.read()).items)
+    turn = await take(lanes, await turn.give_up(0, ["k", "stranger"]))
+    assert ["k1"] == texts((await turn.read()).items)
+
+
+async def test_an_idle_lane_with_parked_keys_is_woken_when_they_are_due(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"))
+    await park(turn, "k", (await turn.read()).items)
+    assert "idle" == (await turn.read(give_back=True)).status
+    claims, soonest = await lanes.sweep(0)
+    assert [] == claims
+    assert 55 < soonest <= 60
+    await make_due(redis, CRM, "k")
+    [claim], _ = await lanes.sweep(0)
+    assert ["k1"] == await settle_all(await take(lanes, claim))
+    assert {} == await leftovers(redis)
+
+
+async def test_an_append_wakes_a_lane_with_parked_keys_at_once(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"))
+    await park(turn, "k", (await turn.read()).items)
+    assert "idle" == (await turn.read(give_back=True)).status
+    [claim] = await lanes.append(0, [append(("l", "l1"))])
+    turn = await take(lanes, claim)
+    assert ["l1"] == texts((await turn.read()).items)
+    assert 0 == await redis.zcard("er:{0}:due")
+
+
+async def test_the_number_of_parked_keys_is_told(lanes):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"))
+    k1, l1 = (await turn.read()).items
+    assert 2 == (await turn.settle(parks=[Park("k", 0, [k1]), Park("l", 0, [l1])]))[1]
+
+
+async def test_parking_a_key_without_items_leaves_nothing_behind(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"))
+    [item] = (await turn.read()).items
+    await turn.settle([removal(item)], [Park("k", MINUTE, [item], b"tries")])
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert {} == await leftovers(redis)
+
+
+async def test_a_long_backlog_of_a_parked_key_does_not_hide_the_others(lanes):
+    turn = await begin(lanes, ("k", "first"))
+    await park(turn, "k", (await turn.read()).items)
+    await lanes.append(0, [append(*(("k", str(number)) for number in range(30_000)))])
+    await lanes.append(0, [append(("l", "other"))])
+    assert [] == (await turn.read()).items  # one step doesn't take for ever
+    assert ["other"] == texts((await turn.read()).items)
+
+
+async def test_a_due_key_gives_no_more_than_asked_for_at_once(lanes, redis):
+    turn = await begin(lanes, *(("k", str(number)) for number in range(20)))
+    await park(turn, "k", (await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    assert [str(number) for number in range(7)] == texts((await turn.read(per_key=7)).items)
+
+
+# pins
+
+
+async def test_a_pinned_batch_is_handed_to_the_next_turn_until_it_is_unpinned(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"), ("m", "m1"))
+    items = (await turn.read()).items
+    await turn.pin("batch", items[:2])
+    turn = await take(lanes, await turn.give_up())
+    assert {"batch": [item.id for item in items[:2]]} == turn.pins
+    assert ["k1", "l1"] == texts(await turn.fetch(turn.pins["batch"]))
+    await turn.settle([removal(item) for item in items], unpins=["batch"])
+    assert {} == turn.pins
+    assert [] == await turn.fetch([item.id for item in items])
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert {} == await leftovers(redis)
+
+
+# sweep
+
+
+async def test_a_turn_that_died_is_replaced_under_a_new_token_and_its_job_named(lanes, redis):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    turn = await lanes.begin(CRM, claim.token, "arq job 7")
+    assert turn is not None
+    assert ([], True) == ((await lanes.sweep(0))[0], 5 < (await lanes.sweep(0))[1] <= 6)
+    await expire_lease(redis, CRM)
+    [found], _ = await lanes.sweep(0)
+    assert found.token not in (claim.token, turn.token)
+    assert "arq job 7" == found.job
+    assert ["one"] == await settle_all(await take(lanes, found))
+
+
+async def test_a_turn_that_still_waits_in_arq_keeps_its_token_however_often_its_lease_ends(lanes, redis):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    for _ in range(3):
+        await expire_lease(redis, CRM)
+        [found], _ = await lanes.sweep(0)
+        assert claim.token == found.token
+    assert ["one"] == await settle_all(await take(lanes, claim))
+
+
+async def test_a_renewed_lease_is_not_swept(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    await expire_lease(redis, CRM)
+    await turn.renew()
+    assert [] == (await lanes.sweep(0))[0]
+    await expire_lease(redis, CRM)
+    await turn.settle()
+    assert [] == (await lanes.sweep(0))[0]
+
+
+async def test_a_turn_that_backs_off_is_swept_only_after_its_delay(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    claim = await turn.give_up(100)
+    claims, soonest = await lanes.sweep(0)
+    assert [] == claims
+    assert 100 < soonest <= 105
+    assert await lanes.begin(CRM, claim.token) is not None
+
+
+async def test_a_start_may_take_every_lease_for_over(lanes):
+    await begin(lanes, ("k", "one"))
+    [waiting] = await lanes.append(0, [append(("k", "two"), lane="erp")])
+    claims, _ = await lanes.sweep(0, everything=True)
+    tokens = {claim.lane.name: claim.token for claim in claims}
+    assert {"crm", "erp"} == set(tokens)
+    assert waiting.token == tokens["erp"]
+
+
+async def test_a_sweep_of_many_lanes_takes_as_many_as_it_has_tokens_for(lanes, redis):
+    for number in range(5):
+        await begin(lanes, ("k", "one"), lane=Lane(0, f"lane{number}"))
+    claims, soonest = await lanes.sweep(0, everything=True, most=3)
+    assert (3, True) == (len(claims), soonest >= 0)
+    turn = await begin(lanes, ("k", "one"))
+    await park(turn, "k", (await turn.read()).items)
+    await turn.read(give_back=True)
+    await make_due(redis, CRM, "k")
+    claims, _ = await lanes.sweep(0, everything=True, most=6)
+    assert 6 == len({claim.lane for claim in claims})
+
+
+async def test_an_empty_shard_has_nothing_to_sweep(lanes):
+    assert ([], -1.0) == await lanes.sweep(0)
+
+
+async def test_two_sweeps_at_once_do_not_give_one_lane_to_two(lanes, redis):
+    await begin(lanes, ("k", "one"))
+    await expire_lease(redis, CRM)
+    results = await asyncio.gather(*(lanes.sweep(0) for _ in range(10)))
+    assert 1 == sum(len(claims) for claims, _ in results)
+
+
+async def test_a_claim_is_a_plain_value():
+    assert Claim(CRM, "token") == Claim(CRM, "token", 0.0, "")
+
+
+# dedup
+
+
+def digests(*names: str) -> list[bytes]:
+    return [event_digest("web", name) for name in names]
+
+
+async def remember(turn, *names: str, window_ms: int = MINUTE, most: int = 1000) -> None:
+    await turn.settle(seen=Seen(digests(*names), window_ms, most))
+
+
+async def known(lanes, *names: str) -> list[str]:
+    flags, _ = await lanes.look(0, digests(*names), [])
+    return [name for name, flag in zip(names, flags, strict=True) if flag]
+
+
+async def test_ids_are_remembered_for_the_whole_window_and_forgotten_after_it(clock, lanes):
+    turn = await begin(lanes, ("k", "one"))
+    await remember(turn, "a")
+    await clock.tick(MINUTE // 2)
+    await remember(turn, "b")
+    await clock.tick(MINUTE // 2 - 1)
+    await remember(turn, "c")
+    assert ["a", "b", "c"] == await known(lanes, "a", "b", "c", "d")
+    await clock.tick(MINUTE)
+    await remember(turn, "d")
+    assert ["c", "d"] == await known(lanes, "a", "b", "c", "d")
+
+
+async def test_ids_beyond_the_limit_are_forgotten_oldest_first(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    names = [str(number) for number in range(200)]
+    for first in range(0, 200, 5):
+        await remember(turn, *names[first : first + 5], most=40)
+    left = await known(lanes, *names)
+    assert names[-len(left) :] == left
+    assert 30 <= len(left) <= 40
+    kept = sum([await redis.scard(key) for key in await redis.keys("er:{0}:seen:*")])
+    assert len(left) == kept
+
+
+async def test_a_batch_of_many_thousand_ids_is_remembered(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    names = [str(number) for number in range(12_001)]
+    await remember(turn, *names, most=100_000)
+    assert names == await known(lanes, *names)
+
+
+async def test_an_id_of_another_source_is_another_event(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    await turn.settle(seen=Seen([event_digest("web", "1")], MINUTE, 100))
+    assert [True, False] == (await lanes.look(0, [event_digest("web", "1"), event_digest("app", "1")], []))[0]
+
+
+# rate
+
+
+async def rate(lanes, messages: int, interval: int = 100_000, burst: int = 10) -> int:
+    return int(await lanes.run("rate", ["er:{dest:crm}:rate"], [messages, interval, burst]))
+
+
+async def test_a_rate_lets_a_burst_through_and_then_names_a_time(clock, lanes):
+    assert 0 == await rate(lanes, 10)
+    assert 100 == await rate(lanes, 1)
+    await clock.tick(99)
+    assert 1 == await rate(lanes, 1)
+    await clock.tick(1)
+    assert 0 == await rate(lanes, 1)
+    await clock.tick(60_000)
+    assert [0, 100] == [await rate(lanes, 10), await rate(lanes, 1)]
+
+
+async def test_a_bucket_that_is_not_used_costs_no_memory_for_long(lanes, redis):
+    await rate(lanes, 1)
+    assert 0 < await redis.pttl("er:{dest:crm}:rate") <= 1200
+
+
+async def test_a_batch_larger_than_the_burst_waits_for_a_full_bucket_and_is_paid_for_afterwards(clock, lanes):
+    assert 0 == await rate(lanes, 25)
+    assert 1600 == await rate(lanes, 1)
+    assert 2500 == await rate(lanes, 25)
