@@ -147,7 +147,7 @@ class Throttle:
         self._burst = rate.count
 
     async def __call__(self, messages: int) -> None:
-        wanted = [min(messages, self._burst), self._interval, self._burst]
+        wanted = [messages, self._interval, self._burst]
         wait = 1
         while wait:
             wait = int(await self._lanes.run("rate", [self._key], wanted))
