@@ -67,7 +67,6 @@ class EmbeddedServer:
         except OSError as error:
             raise StartError(f"cannot make {self.directory}: {error.strerror}", hint="see --data-dir") from None
         self._make_private(self.socket.parent)
-        self._abandoned = False
         lock = LockFile(self.directory / "server.lock")
         deadline = time.monotonic() + SILENCE_SECONDS
         try:
@@ -108,7 +107,7 @@ class EmbeddedServer:
                 self._log_start = 0
 
     def abandon(self) -> None:
-        """Makes a `start` in another thread return at once."""
+        """Makes a `start` in another thread return at once, and every later one; only `stop` is of use then."""
         self._abandoned = True
 
     def stop(self) -> None:
