@@ -1,4 +1,4 @@
-"""Parts that many tests need: a real PostgreSQL."""
+"""Parts that many tests need: a real PostgreSQL, and a warehouse on each database."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
             yield postgres_server.replace("/postgres?", f"/{name}?")
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty warehouse; a test that asks for it runs once for each database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'warehouse.sqlite3'}"
+    return str(request.getfixturevalue("postgres_url"))
