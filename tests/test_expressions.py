@@ -543,8 +543,8 @@ def test_deep_values_fail_cleanly():
 
 
 WORDS = st.sampled_from([
-    "event", "properties", "properties.plan", "properties.items", "properties.tags", "traits.x", "'a'", "'%99999d'", "0",
-    "7", "-1", "2.5", "1e300", "99999999999999999999", "true", "none", "[]", "{}", "source", "self", "cycler",
+    "event", "properties", "properties.plan", "properties.items", "properties.tags", "traits.x", "'a'", "'%99999d'",
+    "0", "7", "-1", "2.5", "1e300", "99999999999999999999", "true", "none", "[]", "{}", "source", "self", "cycler",
     "properties.__class__", "''.__class__", "properties.update", "properties['__init__']", "properties.big",
 ])  # fmt: skip
 GLUE = st.sampled_from([

@@ -42,11 +42,13 @@ class Problem:
     message: str
     hint: str = ""
     text: str = ""
-    """The offending line of the file, without its line end."""
+    """The offending line of the file, without its line end; secrets in it are masked."""
+    severity: str = "error"
+    """`error`, or `warning`: worth a look, but the file can be used."""
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
-        lines = [f"{place}: {self.message}"]
+        lines = [f"{place}: {'warning: ' if self.severity == 'warning' else ''}{self.message}"]
         if self.text:
             number = str(self.line)
             lines.append(f"{number}| {self.text}")

@@ -15,6 +15,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.lexer import TokenStream
 from jinja2.parser import Parser
 
+from .builder import Builder
 from .compiler import Compiler, Fault
 from .errors import EventRouterError
 from .events import Event
@@ -44,16 +45,19 @@ class Condition:
     """A compiled condition: `condition(event, source)` is true or false, or raises `TemplateError`.
 
     `test` is the bare function for the hot path: truthy or falsy, and `reason(error)` says why it raised.
-    `constant` is its value when it does not depend on the event.
+    `constant` is its value when it does not depend on the event; `same` is equal for two ways to write one condition.
     """
 
-    __slots__ = ("constant", "required", "test", "text")
+    __slots__ = ("constant", "required", "same", "test", "text")
 
-    def __init__(self, text: str, test: Callable[[Event, str], Any], required: Required, constant: bool | None) -> None:
+    def __init__(
+        self, text: str, test: Callable[[Event, str], Any], required: Required, constant: bool | None, same: str
+    ) -> None:
         self.text = text
         self.test = test
         self.required = required
         self.constant = constant
+        self.same = same
 
     def __call__(self, event: Event, source: str) -> bool:
         try:
@@ -108,7 +112,12 @@ class Expressions:
         if compiler.faults:
             raise ExpressionError(compiler.faults)
         constant = bool(code.value) if isinstance(code, ast.Constant) else None
-        return Condition(text, _compiled(compiler, [ast.Return(value=code)]), required(node), constant)
+        test = _compiled(compiler, [ast.Return(value=code)])
+        try:
+            same = ast.dump(code)
+        except RecursionError:
+            same = text
+        return Condition(text, test, required(node), constant, same)
 
     def check_template(self, text: str) -> None:
         """Raises `ExpressionError` where `text` is no valid template."""
@@ -125,7 +134,7 @@ class Expressions:
         itself makes MISSING. `label` names the whole in errors (`map`), with the path of the field at fault.
         """
         compiler = Compiler(self._strict, self._filters)
-        builder = _Builder(compiler)
+        builder = Builder(compiler, _template_code)
         result = builder.value(structure, label)
         return self._filled(compiler, builder, result)
 
@@ -135,12 +144,12 @@ class Expressions:
         `label` and the key name the field at fault in errors (`set properties.total`).
         """
         compiler = Compiler(self._strict, self._filters)
-        builder = _Builder(compiler)
+        builder = Builder(compiler, _template_code)
         values = [builder.value(value, f"{label} {key}".strip()) for key, value in templates.items()]
         names = [builder.stored(value) for value in values]
         return self._filled(compiler, builder, ast.List(elts=names, ctx=ast.Load()))
 
-    def _filled(self, compiler: Compiler, builder: _Builder, result: ast.expr) -> Template:
+    def _filled(self, compiler: Compiler, builder: Builder, result: ast.expr) -> Template:
         if compiler.faults:
             raise ExpressionError(compiler.faults)
         if len(builder.labels) > MAX_TEMPLATES:
@@ -156,59 +165,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "met values that are nested too deeply"
     return f"failed with {type(error).__name__}"
-
-
-class _Builder:
-    """Collects the statements that build a structure. The line number of each is its field's, to name it in errors."""
-
-    def __init__(self, compiler: Compiler) -> None:
-        self.compiler = compiler
-        self.body: list[ast.stmt] = []
-        self.labels: list[str] = []
-
-    def add(self, statement: ast.stmt) -> None:
-        """Appends a statement of the field at hand."""
-        for node in ast.walk(statement):
-            if isinstance(node, (ast.stmt, ast.expr)) and not hasattr(node, "lineno"):
-                node.lineno = node.end_lineno = max(1, len(self.labels))
-                node.col_offset = node.end_col_offset = 0
-        self.body.append(statement)
-
-    def stored(self, value: ast.expr) -> ast.expr:
-        """The value in a local of its own, computed at this place."""
-        if isinstance(value, (ast.Constant, ast.Name)):
-            return value
-        name = self.compiler.temporary()
-        self.add(ast.Assign(targets=[ast.Name(id=name, ctx=ast.Store())], value=value))
-        return ast.Name(id=name, ctx=ast.Load())
-
-    def value(self, structure: Any, label: str) -> ast.expr:
-        """The code for a JSON value whose texts are templates."""
-        if isinstance(structure, str):
-            self.labels.append(label)
-            return self.stored(_template_code(self.compiler, structure))
-        if isinstance(structure, Mapping):
-            target = self.stored(ast.Dict(keys=[], values=[]))
-            for key, inner in structure.items():
-                slot = ast.Subscript(value=target, slice=ast.Constant(key), ctx=ast.Store())
-                code = self.value(inner, f"{label}.{key}" if label else str(key))
-                self._unless_missing(code, ast.Assign(targets=[slot], value=code))
-            return target
-        if isinstance(structure, (list, tuple)):
-            target = self.stored(ast.List(elts=[], ctx=ast.Load()))
-            for position, inner in enumerate(structure):
-                code = self.value(inner, f"{label}[{position}]")
-                append = ast.Attribute(value=target, attr="append", ctx=ast.Load())
-                self._unless_missing(code, ast.Expr(ast.Call(func=append, args=[code], keywords=[])))
-            return target
-        return ast.Constant(structure)
-
-    def _unless_missing(self, code: ast.expr, then: ast.stmt) -> None:
-        if isinstance(code, ast.Constant):
-            self.add(then)
-            return
-        missing = ast.Name(id="M", ctx=ast.Load())
-        self.add(ast.If(test=ast.Compare(left=code, ops=[ast.IsNot()], comparators=[missing]), body=[then], orelse=[]))
 
 
 def _compiled(compiler: Compiler, body: list[ast.stmt]) -> Callable[[Event, str], Any]:

@@ -1,0 +1,183 @@
+"""Reads the destinations of routes.yaml; each plugin's own options are checked by its pydantic model."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
+
+from . import quantities
+from .config_model import DEFAULT_BACKLOG, DestinationConfig, RetryConfig
+from .config_reader import Reader, did_you_mean
+from .destination import Destination, RateLimit
+from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
+
+RESERVED = ("warehouse", "log")
+KEYS = (
+    "plugin", "options", "consent", "batch", "retry", "concurrency", "rate_limit", "timeout", "backlog", "enabled",
+)  # fmt: skip
+
+_NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
+
+
+def read_destinations(reader: Reader, node: Node | None) -> dict[str, DestinationConfig | None]:
+    """`destinations:` by name; None for one that can't be used as it stands."""
+    destinations: dict[str, DestinationConfig | None] = {}
+    for name, value in reader.mapping(node, "`destinations`").items():
+        key = node.keys[name] if isinstance(node, MapNode) else None
+        if name in RESERVED:
+            hint = "the warehouse is always on and gets every event" if name == "warehouse" else "choose another name"
+            reader.problem(key, f"`{name}` is a reserved name", hint)
+        elif not _NAME.match(name):
+            hint = "1 to 64 small letters, digits, _ and -"
+            reader.problem(key, f"`{name}` is not a name for a destination", hint)
+        destinations[name] = _read_destination(reader, name, key, value)
+    return destinations
+
+
+def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node) -> DestinationConfig | None:
+    settings = reader.mapping(node, f"the destination `{name}`", KEYS)
+    cls = _plugin(reader, name, key, settings)
+    options = _options(reader, name, key, cls, settings.get("options")) if cls else None
+    default = cls or Destination
+    batch = reader.mapping(settings.get("batch"), "`batch`", ("size", "wait"))
+    hint = f"the plugin takes at most {default.batch_size:,}" if cls else ""
+    size = reader.whole(
+        batch.get("size"), "`batch.size`", default.batch_size, 1, default.batch_size if cls else 10**6, hint
+    )
+    wait = reader.quantity(batch.get("wait"), "`batch.wait`", 0.0, quantities.duration)
+    consent = reader.texts(settings.get("consent"), "`consent`")
+    retry = _retry(reader, settings.get("retry"))
+    concurrency = reader.whole(settings.get("concurrency"), "`concurrency`", default.concurrency, 1, 1000)
+    rate_limit = _rate_limit(reader, settings.get("rate_limit"), default.rate_limit)
+    timeout = reader.quantity(settings.get("timeout"), "`timeout`", default.timeout, quantities.duration, 0.1)
+    backlog = reader.whole(settings.get("backlog"), "`backlog`", DEFAULT_BACKLOG, 1, 10**9)
+    enabled = reader.flag(settings.get("enabled"), "`enabled`", True)
+    if cls is None or options is None:
+        return None
+    return DestinationConfig(
+        name, cls.name, options, cls, consent, size, wait, retry, concurrency, rate_limit, timeout, backlog, enabled
+    )
+
+
+def _plugin(reader: Reader, name: str, key: Scalar | None, settings: dict[str, Node]) -> type[Destination] | None:
+    node = settings.get("plugin")
+    plugin = reader.text(node, "`plugin`")
+    cls = reader.plugins.destinations.get(plugin) if plugin else None
+    if cls is None and "options" in settings:
+        reader.secret(settings["options"])  # nobody knows which of them are secrets
+    if node is None:
+        hint = f"add `plugin: …`; installed are {', '.join(sorted(reader.plugins.destinations))}"
+        reader.problem(key, f"the destination `{name}` has no plugin", hint)
+    elif plugin and cls is None:
+        shown = "its name" if isinstance(node, Scalar) and node.variables else f"`{plugin}`"
+        hint = did_you_mean(plugin, sorted(reader.plugins.destinations), "installed are")
+        reader.problem(node, f"no installed plugin is called {shown}", hint or "install it with pip")
+    return cls
+
+
+def _options(
+    reader: Reader, name: str, key: Scalar | None, cls: type[Destination], node: Node | None
+) -> BaseModel | None:
+    """The plugin's options, by its own model; what the model refuses becomes problems at the places in the file."""
+    if isinstance(node, Scalar) and node.value is None:
+        node = None
+    if node is not None and not isinstance(node, MapNode):
+        reader.mapping(node, "`options`")
+        return None
+    if node is not None:
+        _note_secrets(reader, cls.Options, node)
+    broken = [scalar for scalar in scalars(node) if scalar.broken] if node else []
+    try:
+        return cls.Options.model_validate(data(node) if node else {})
+    except ValidationError as error:
+        for each in error.errors(include_url=False, include_context=False, include_input=False):
+            _option_problem(reader, name, key, cls, node, each, broken)
+    except Exception as error:
+        reader.problem(node or key, f"the plugin `{cls.name}` failed on its options with {type(error).__name__}")
+    return None
+
+
+def _option_problem(
+    reader: Reader,
+    name: str,
+    key: Scalar | None,
+    cls: type[Destination],
+    node: MapNode | None,
+    error: Any,
+    broken: list[Scalar],
+) -> None:
+    place: Node | None = node or key
+    path: list[str] = []
+    for step in error["loc"]:
+        if isinstance(place, MapNode) and str(step) in place.values:
+            last = place.keys[str(step)]
+            place = last if error["type"] == "extra_forbidden" and step == error["loc"][-1] else place.values[str(step)]
+        elif isinstance(place, ListNode) and isinstance(step, int) and step < len(place.items):
+            place = place.items[step]
+        elif error["type"] != "missing":
+            continue
+        path.append(str(step))
+    if place in broken or (
+        broken and (not path or (isinstance(place, (MapNode, ListNode)) and error["type"] != "missing"))
+    ):
+        return  # the missing variable has been told
+    option = ".".join(path)
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    fields = cls.Options.model_fields
+    if error["type"] == "extra_forbidden":
+        known = list(fields) if len(path) == 1 else []
+        reader.problem(place, f"the plugin `{cls.name}` has no option `{option}`", did_you_mean(path[-1], known))
+    elif error["type"] == "missing":
+        described = fields[path[0]].description if len(path) == 1 and path[0] in fields else None
+        where = key if node is None else place
+        reader.problem(where, f"the destination `{name}` needs the option `{option}`", described or "")
+    else:
+        text = isinstance(place, Scalar) and error["type"] == "string_type" and place.value is not None
+        what = f"the option `{option}` is not valid: " if option else "the options are not valid: "
+        reader.problem(place, what + message[:1].lower() + message[1:], "put quotes around it" if text else "")
+
+
+def _note_secrets(reader: Reader, model: type[BaseModel], node: MapNode) -> None:
+    for name, field in model.model_fields.items():
+        inner = node.values.get(field.alias or name)
+        if inner is None:
+            continue
+        kinds = _kinds(field.annotation)
+        if kinds & {SecretStr, SecretBytes}:
+            reader.secret(inner)
+        for kind in kinds:
+            if isinstance(inner, MapNode) and isinstance(kind, type) and issubclass(kind, BaseModel):
+                _note_secrets(reader, kind, inner)
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """All types that an annotation names: of `dict[str, SecretStr] | None` dict, str, SecretStr and None."""
+    args = get_args(annotation)
+    return {annotation} if not args else set().union(*(_kinds(arg) for arg in args))
+
+
+def _retry(reader: Reader, node: Node | None) -> RetryConfig:
+    settings = reader.mapping(node, "`retry`", ("initial", "max_interval", "max_age", "max_attempts"))
+    default, duration = RetryConfig(), quantities.duration
+    retry = RetryConfig(
+        reader.quantity(settings.get("initial"), "`retry.initial`", default.initial, duration, 0.01),
+        reader.quantity(settings.get("max_interval"), "`retry.max_interval`", default.max_interval, duration, 0.01),
+        reader.quantity(settings.get("max_age"), "`retry.max_age`", default.max_age, duration, 0),
+        reader.whole(settings.get("max_attempts"), "`retry.max_attempts`", default.max_attempts, 1, 10**6),
+    )
+    if retry.initial > retry.max_interval:
+        reader.problem(settings.get("initial") or settings["max_interval"], "`initial` is longer than `max_interval`")
+    return retry
+
+
+def _rate_limit(reader: Reader, node: Node | None, default: RateLimit | None) -> RateLimit | None:
+    if not isinstance(node, MapNode):
+        return reader.quantity(node, "`rate_limit`", default, quantities.rate)
+    settings = reader.mapping(node, "`rate_limit`", ("count", "per_seconds"))
+    if "count" not in settings:
+        reader.problem(node, "`rate_limit` has no `count`", "write `10/s`, or { count: 10, per_seconds: 1 }")
+    count = reader.whole(settings.get("count"), "`rate_limit.count`", 1, 1, 10**9)
+    per = reader.quantity(settings.get("per_seconds"), "`rate_limit.per_seconds`", 1.0, quantities.duration, 0.001)
+    return RateLimit(count, per)

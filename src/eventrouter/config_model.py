@@ -1,0 +1,137 @@
+"""What routes.yaml says, checked: frozen values that every part reads. Durations are seconds, sizes bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from .destination import Destination, RateLimit
+from .errors import Problem
+
+DEFAULT_BACKLOG = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """Something that sends events, and the write keys that it may send with."""
+
+    name: str
+    write_keys: tuple[str, ...]
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WarehouseConfig:
+    """Where the warehouse is; an empty `url` means the SQLite file in the data directory."""
+
+    url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    """Where the state database is; an empty `url` means the SQLite file in the data directory."""
+
+    url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DedupConfig:
+    """How long, and in how much memory, the ids of events are remembered."""
+
+    window: float = 86_400.0
+    max_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """How a delivery is tried again."""
+
+    initial: float = 1.0
+    max_interval: float = 300.0
+    max_age: float = 72 * 3600.0
+    max_attempts: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationConfig:
+    """A configured instance of a destination plugin."""
+
+    name: str
+    plugin: str
+    options: BaseModel
+    cls: type[Destination]
+    consent: tuple[str, ...] = ()
+    """The consent categories without which nothing leaves for it."""
+    batch_size: int = 1
+    batch_wait: float = 0.0
+    retry: RetryConfig = RetryConfig()
+    concurrency: int = 8
+    rate_limit: RateLimit | None = None
+    timeout: float = 30.0
+    backlog: int = DEFAULT_BACKLOG
+    """How many deliveries may wait for it."""
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HashConfig:
+    """Paths whose values are replaced by their digests, and the secret that goes into them."""
+
+    salt: str = field(repr=False)
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """One rule: from which sources, when, what to change, to which destinations. Paths are as written, dotted."""
+
+    name: str
+    to: tuple[str, ...]
+    from_: tuple[str, ...] | None = None
+    """None: all sources."""
+    when: str | None = None
+    consent: tuple[str, ...] = ()
+    sample: float | None = None
+    skip: str | None = None
+    """A reason: matching events are filtered with it."""
+    set: dict[str, Any] = field(default_factory=dict)
+    map: Any = None
+    """None: the payload is the event."""
+    rename: dict[str, str] = field(default_factory=dict)
+    hash: HashConfig | None = None
+    keep: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    line: int = 0
+    """Where it begins in the file, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestConfig:
+    """One entry of `tests:`: events, and by destination what is expected of them."""
+
+    __test__ = False  # for pytest, which collects classes of this name
+
+    name: str
+    given: tuple[dict[str, Any], ...]
+    expect: dict[str, Any]
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of routes.yaml, checked."""
+
+    path: str
+    version: str
+    """12 hex digits that stand for the text of the file."""
+    sources: dict[str, SourceConfig]
+    warehouse: WarehouseConfig = WarehouseConfig()
+    state: StateConfig = StateConfig()
+    dedup: DedupConfig = DedupConfig()
+    destinations: dict[str, DestinationConfig] = field(default_factory=dict)
+    routes: list[RouteConfig] = field(default_factory=list)
+    tests: list[TestConfig] = field(default_factory=list)
+    warnings: tuple[Problem, ...] = ()
+    """What is worth a look, though the file can be used."""
