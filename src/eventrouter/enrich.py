@@ -38,20 +38,30 @@ BYTES_PER_ID = 54
 
 
 class RoutedDelivery(Protocol):
-    """One delivery as the rules made it."""
+    """One delivery as the rules made it; `index` is the event's position in the batch."""
 
-    destination: str
-    index: int
-    payload: Any
-    route: str
+    @property
+    def destination(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def payload(self) -> Any: ...
+    @property
+    def route(self) -> str: ...
 
 
 class Routed(Protocol):
-    """What the rules made of a batch; `index` is an event's position in it."""
+    """What the rules made of a batch."""
 
-    deliveries: Sequence[RoutedDelivery]
-    failed: Sequence[tuple[str, int, str, str]]
-    filtered: Mapping[tuple[str, str], int]
+    @property
+    def deliveries(self) -> Sequence[RoutedDelivery]: ...
+    @property
+    def failed(self) -> Sequence[tuple[str, int, str, str]]:
+        """(destination, position in the batch, route, reason)."""
+
+    @property
+    def filtered(self) -> Mapping[tuple[str, str], int]:
+        """How many events by (destination, reason)."""
 
 
 @dataclass(slots=True)

@@ -93,13 +93,13 @@ class Targets:
             except Exception:
                 log.exception("a destination failed to close", destination=target.name)
 
-    def _options(self, name: str) -> object:
+    def _options(self, name: str) -> Any:
         return self._config.destinations[name].options if name != WAREHOUSE else None
 
     def _make(self, name: str) -> Destination:
         if name != WAREHOUSE:
             one = self._config.destinations[name]
-            return one.cls(one.options, destination=name)
+            return one.cls(self._options(name), destination=name)
         path = self._settings.data_dir.resolve() / "warehouse.sqlite3"
         url = self._config.warehouse.url or f"sqlite:///{path}"
         scheme = url.split(":", 1)[0].split("+", 1)[0]
