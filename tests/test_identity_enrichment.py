@@ -98,6 +98,20 @@ async def test_records_that_are_not_settled_stay_in_the_outbox(identity: Identit
     assert len(await identity.enrich(1, [])) == 1
 
 
+async def test_what_is_settled_while_another_shard_writes_leaves_the_outbox_too(
+    identity: IdentityEnrichment, url: str
+) -> None:
+    await identity.enrich(0, [stored("a")])
+    await identity.settled(0)
+    await identity.enrich(0, [stored("b")])
+    other = asyncio.create_task(identity.enrich(1, [stored("c")]))
+    await asyncio.sleep(0)
+    await identity.settled(0)
+    await other
+    await identity.settled(1)
+    await eventually(lambda: outbox(url) == 0)
+
+
 async def test_settling_what_was_not_returned_in_this_process_settles_nothing(
     identity: IdentityEnrichment, url: str
 ) -> None:

@@ -43,7 +43,7 @@ def changes(**more: list[tuple[object, ...]]) -> Changes:
     return Changes(**{"persons": [], "identifiers": [], "users": [], "merges": [], **more})  # type: ignore[arg-type]
 
 
-PERSON = changes(persons=[("p", None, None, TIME)], identifiers=[(A, "anonymous_id", "a", "p", TIME)])
+PERSON = changes(persons=[("p", None, TIME)], identifiers=[(A, "anonymous_id", "a", "p", None, TIME)])
 
 
 def test_an_unknown_identifier_is_not_in_the_snapshot(store: SqliteStore) -> None:
@@ -60,14 +60,14 @@ def test_what_was_written_is_found_again_after_reopening(store: SqliteStore, pat
 
 def test_a_person_gets_its_user(store: SqliteStore) -> None:
     write(store, PERSON)
-    write(store, changes(users=[(U, "p")], identifiers=[(U, "user_id", "u", "p", TIME)]))
+    write(store, changes(users=[(U, "p")], identifiers=[(U, "user_id", "u", "p", U, TIME)]))
     assert store.load([A, U], 0, 0).snapshot == {A: ("p", U), U: ("p", U)}
 
 
 def test_a_merge_moves_all_identifiers_and_tells_which(store: SqliteStore, path: Path) -> None:
     write(store, PERSON)
-    write(store, changes(persons=[("q", U, None, TIME)], identifiers=[(U, "user_id", "u", "q", TIME)]))
-    assert write(store, changes(merges=[("q", "p")])) == [("anonymous_id", "a", "q")]
+    write(store, changes(persons=[("q", None, TIME)], identifiers=[(U, "user_id", "u", "q", U, TIME)]))
+    assert write(store, changes(merges=[("q", U, "p")])) == [("anonymous_id", "a", "q")]
     assert store.load([A], 0, 0).snapshot == {A: ("q", U)}
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT merged_into FROM persons WHERE person_id = 'p'").fetchall() == [("q",)]
@@ -76,8 +76,8 @@ def test_a_merge_moves_all_identifiers_and_tells_which(store: SqliteStore, path:
 
 def test_more_ids_than_fit_one_statement_are_found(store: SqliteStore) -> None:
     keys = [key_of("anonymous_id", str(number)) for number in range(2 * CHUNK + 1)]
-    rows = [(key, "anonymous_id", "x", "p", TIME) for key in keys]
-    write(store, changes(persons=[("p", None, None, TIME)], identifiers=rows))
+    rows = [(key, "anonymous_id", "x", "p", None, TIME) for key in keys]
+    write(store, changes(persons=[("p", None, TIME)], identifiers=rows))
     assert set(store.load(keys, 0, 0).snapshot) == set(keys)
 
 

@@ -44,7 +44,7 @@ def write(store: PostgresStore, records: list[tuple[int, str]], *, shard: int = 
 
 
 def write_person(store: PostgresStore) -> None:
-    write(store, [], persons=[("p", None, None, TIME)], identifiers=[(A, "anonymous_id", "a", "p", TIME)])
+    write(store, [], persons=[("p", None, TIME)], identifiers=[(A, "anonymous_id", "a", "p", None, TIME)])
 
 
 def truncate(url: str) -> None:
@@ -115,14 +115,14 @@ def test_nothing_asked_nothing_found(store: PostgresStore) -> None:
 def test_rows_are_written_and_found(store: PostgresStore) -> None:
     write_person(store)
     assert store.load([A, U], 0, 0).snapshot == {A: ("p", None)}
-    write(store, [], users=[(U, "p")], identifiers=[(U, "user_id", "u", "p", TIME)])
+    write(store, [], users=[(U, "p")], identifiers=[(U, "user_id", "u", "p", U, TIME)])
     assert store.load([A, U], 0, 0).snapshot == {A: ("p", U), U: ("p", U)}
 
 
 def test_a_merge_moves_all_identifiers_and_tells_which(store: PostgresStore) -> None:
     write_person(store)
-    write(store, [], persons=[("q", U, None, TIME)], identifiers=[(U, "user_id", "u", "q", TIME)])
-    assert write(store, [], merges=[("q", "p")]) == [("anonymous_id", "a", "q")]
+    write(store, [], persons=[("q", None, TIME)], identifiers=[(U, "user_id", "u", "q", U, TIME)])
+    assert write(store, [], merges=[("q", U, "p")]) == [("anonymous_id", "a", "q")]
     assert store.load([A], 0, 0).snapshot == {A: ("q", U)}
 
 
@@ -139,7 +139,7 @@ def test_the_outbox_keeps_the_order_is_bounded_and_is_taken_out_up_to_what_is_se
 
 def test_a_rollback_leaves_nothing_behind_and_frees_the_turn(store: PostgresStore, postgres_url: str) -> None:
     store.begin([], 0, 0)
-    store.apply(Changes([("p", None, None, TIME)], [(A, "anonymous_id", "a", "p", TIME)], [], []))
+    store.apply(Changes([("p", None, TIME)], [(A, "anonymous_id", "a", "p", None, TIME)], [], []))
     store.rollback()
     other = PostgresStore(postgres_url)
     assert other.begin([A], 0, 0)[1].snapshot == {}
@@ -163,7 +163,7 @@ def test_a_second_writer_waits_for_its_turn_and_sees_what_the_first_wrote(
     thread.start()
     time.sleep(0.2)
     assert seen == []
-    store.apply(Changes([("p", None, None, TIME)], [(A, "anonymous_id", "a", "p", TIME)], [], []))
+    store.apply(Changes([("p", None, TIME)], [(A, "anonymous_id", "a", "p", None, TIME)], [], []))
     store.commit(0, [], {})
     thread.join()
     other.close()

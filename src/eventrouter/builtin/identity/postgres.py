@@ -32,8 +32,8 @@ CONNECT = {
 """A server that has vanished is noticed within about 20 s. What the URL says wins."""
 
 _FIND = f"""
-    SELECT i.key, i.person_id, p.user_key, NULL::bigint AS seq, NULL::text AS record
-    FROM {SCHEMA}.identifiers i JOIN {SCHEMA}.persons p USING (person_id) WHERE i.key = ANY(%b::bytea[])
+    SELECT key, person_id, user_key, NULL::bigint AS seq, NULL::text AS record
+    FROM {SCHEMA}.identifiers WHERE key = ANY(%b::bytea[])
     UNION ALL
     (SELECT NULL, NULL, NULL, seq, record FROM {SCHEMA}.outbox WHERE shard = %b AND seq > %b ORDER BY seq LIMIT %b)
 """
@@ -51,24 +51,24 @@ _LOCK = f"SELECT seq FROM {SCHEMA}.clock FOR UPDATE"
 
 _MERGE_PERSONS = f"""
     UPDATE {SCHEMA}.persons p SET merged_into = m.into_id
-    FROM unnest(%b::text[], %b::text[]) AS m (into_id, gone_id) WHERE p.person_id = m.gone_id
+    FROM unnest(%b::text[], %b::bytea[], %b::text[]) AS m (into_id, user_key, gone_id) WHERE p.person_id = m.gone_id
 """
 _MERGE_IDENTIFIERS = f"""
-    UPDATE {SCHEMA}.identifiers i SET person_id = m.into_id
-    FROM unnest(%b::text[], %b::text[]) AS m (into_id, gone_id) WHERE i.person_id = m.gone_id
+    UPDATE {SCHEMA}.identifiers i SET person_id = m.into_id, user_key = m.user_key
+    FROM unnest(%b::text[], %b::bytea[], %b::text[]) AS m (into_id, user_key, gone_id) WHERE i.person_id = m.gone_id
     RETURNING i.type, i.value, i.person_id
 """
 _USERS = f"""
-    UPDATE {SCHEMA}.persons p SET user_key = u.user_key
-    FROM unnest(%b::bytea[], %b::text[]) AS u (user_key, person_id) WHERE p.person_id = u.person_id
+    UPDATE {SCHEMA}.identifiers i SET user_key = u.user_key
+    FROM unnest(%b::bytea[], %b::text[]) AS u (user_key, person_id) WHERE i.person_id = u.person_id
 """
 _PERSONS = f"""
-    INSERT INTO {SCHEMA}.persons (person_id, user_key, merged_into, created_at)
-    SELECT * FROM unnest(%b::text[], %b::bytea[], %b::text[], %b::text[])
+    INSERT INTO {SCHEMA}.persons (person_id, merged_into, created_at)
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::text[])
 """
 _IDENTIFIERS = f"""
-    INSERT INTO {SCHEMA}.identifiers (key, type, value, person_id, seen_at)
-    SELECT * FROM unnest(%b::bytea[], %b::text[], %b::text[], %b::text[], %b::text[])
+    INSERT INTO {SCHEMA}.identifiers (key, type, value, person_id, user_key, seen_at)
+    SELECT * FROM unnest(%b::bytea[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::text[])
 """
 _FORGET = f"""
     DELETE FROM {SCHEMA}.outbox o USING unnest(%b::integer[], %b::bigint[]) AS s (shard, seq)

@@ -72,17 +72,14 @@ def _resolved(
 
 def _changes(graph: Graph, batch: Batch) -> Changes:
     return Changes(
-        persons=[
-            (person.id, person.user, person.into.id if person.into else None, _time(event))
-            for person, event in graph.created
-        ],
+        persons=[(person.id, person.into.id if person.into else None, _time(event)) for person, event in graph.created],
         identifiers=[
-            (key, type_, clean(value), _today(person).id, _time(event))
+            (key, type_, clean(value), _today(person).id, _today(person).user, _time(event))
             for key, person, event in graph.tied
             for type_, value in (batch.identifiers[key],)
         ],
-        users=[(person.user, person.id) for person in graph.joined if person.user is not None],
-        merges=[(into.id, gone.id) for gone, into, _ in graph.merged if not gone.fresh],
+        users=[(person.user, person.id) for person in graph.joined],
+        merges=[(into.id, into.user, gone.id) for gone, into, _ in graph.merged if not gone.fresh],
     )
 
 

@@ -1,7 +1,8 @@
 """The tables of the state database, as versioned migrations.
 
-`identifiers`  one row per identifier: `key` (a digest of type and value), type, value, its person, when first seen
-`persons`      one row per person ever made: its user's key or NULL, and whom it was merged into, if it was
+`identifiers`  one row per identifier: `key` (a digest of type and value), type, value, its person, the key of
+               that person's user or NULL (here, so that a lookup touches one table), when first seen
+`persons`      one row per person ever made, and whom it was merged into, if it was
 `outbox`       identity changes that the warehouse may not have yet, as JSON records, by shard and `seq`
 `clock`        one row: the highest `seq` so far. Its row lock is what makes writers take turns in PostgreSQL
 `migrations`   the versions that were applied
@@ -16,12 +17,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             type TEXT NOT NULL,
             value TEXT NOT NULL,
             person_id TEXT NOT NULL,
+            user_key {bytes},
             seen_at TEXT NOT NULL
         ){options}""",
         "CREATE INDEX identifiers_person_id ON {schema}identifiers (person_id)",
         """CREATE TABLE {schema}persons (
             person_id TEXT NOT NULL PRIMARY KEY,
-            user_key {bytes},
             merged_into TEXT,
             created_at TEXT NOT NULL
         ){options}""",

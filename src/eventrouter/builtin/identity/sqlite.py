@@ -17,10 +17,7 @@ CHUNK = 500
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for another process's write."""
 
-_FIND = (
-    "SELECT i.key, i.person_id, p.user_key FROM identifiers i JOIN persons p ON p.person_id = i.person_id"
-    f" WHERE i.key IN ({', '.join('?' * CHUNK)})"
-)
+_FIND = f"SELECT key, person_id, user_key FROM identifiers WHERE key IN ({', '.join('?' * CHUNK)})"
 _WAITING = "SELECT seq, record FROM outbox WHERE shard = ? AND seq > ? ORDER BY seq LIMIT ?"
 
 
@@ -108,19 +105,21 @@ class SqliteStore(Store):
     def apply(self, changes: Changes) -> list[Moved]:
         connection = self._connected()
         moved: list[Moved] = []
-        for into, gone in changes.merges:
+        for into, user_key, gone in changes.merges:
             connection.execute("UPDATE persons SET merged_into = ? WHERE person_id = ?", (into, gone))
             rows = connection.execute(
-                "UPDATE identifiers SET person_id = ? WHERE person_id = ? RETURNING type, value, person_id",
-                (into, gone),
+                "UPDATE identifiers SET person_id = ?, user_key = ? WHERE person_id = ?"
+                " RETURNING type, value, person_id",
+                (into, user_key, gone),
             )
             moved += [Moved(*row) for row in rows.fetchall()]
-        connection.executemany("UPDATE persons SET user_key = ? WHERE person_id = ?", changes.users)
+        connection.executemany("UPDATE identifiers SET user_key = ? WHERE person_id = ?", changes.users)
         connection.executemany(
-            "INSERT INTO persons (person_id, user_key, merged_into, created_at) VALUES (?, ?, ?, ?)", changes.persons
+            "INSERT INTO persons (person_id, merged_into, created_at) VALUES (?, ?, ?)", changes.persons
         )
         connection.executemany(
-            "INSERT INTO identifiers (key, type, value, person_id, seen_at) VALUES (?, ?, ?, ?, ?)", changes.identifiers
+            "INSERT INTO identifiers (key, type, value, person_id, user_key, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
+            changes.identifiers,
         )
         return moved
 

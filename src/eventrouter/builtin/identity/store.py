@@ -25,14 +25,14 @@ class Loaded(NamedTuple):
 class Changes(NamedTuple):
     """What a batch changes, as rows."""
 
-    persons: Sequence[tuple[str, Key | None, str | None, str]]
-    """New: (person_id, user_key, merged_into, created_at)."""
-    identifiers: Sequence[tuple[Key, str, str, str, str]]
-    """New: (key, type, value, person_id, seen_at)."""
-    users: Sequence[tuple[Key, str]]
+    persons: Sequence[tuple[str, str | None, str]]
+    """New: (person_id, merged_into, created_at)."""
+    identifiers: Sequence[tuple[Key, str, str, str, Key | None, str]]
+    """New: (key, type, value, person_id, user_key, seen_at)."""
+    users: Sequence[tuple[Key | None, str]]
     """(user_key, person_id) of known persons that got their user."""
-    merges: Sequence[tuple[str, str]]
-    """(merged_into, person_id) of known persons that are gone."""
+    merges: Sequence[tuple[str, Key | None, str]]
+    """(merged_into, its user_key, person_id) of known persons that are gone."""
 
 
 class Moved(NamedTuple):
