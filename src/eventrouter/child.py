@@ -16,6 +16,8 @@ from typing import Any
 
 LINE_VARIABLE = "EVENTROUTER_UP_LINE"
 """The environment variable that holds the number of the child's descriptor."""
+LISTENER_VARIABLE = "EVENTROUTER_UP_LISTENER"
+"""The environment variable that holds the number of an inherited listening socket."""
 ALONE_VARIABLE = "EVENTROUTER_ALONE"
 """Set for a worker when no other worker lives, so that all leases are of the dead."""
 DRAIN_SECONDS = 10.0

@@ -51,6 +51,8 @@ class Child:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     is_worker: bool = False
+    listener: socket.socket | None = None
+    """A listening socket that it inherits; ours is closed when the stop begins."""
     process: asyncio.subprocess.Process | None = None
     guard: asyncio.Task[None] | None = None
     """What keeps it running; done when it has ended for good."""
@@ -190,6 +192,10 @@ class Supervisor:
         environment = os.environ | dict(one.environment)
         environment |= {child.LINE_VARIABLE: str(theirs.fileno()), PROCESS_VARIABLE: one.name}
         environment |= {child.ALONE_VARIABLE: "1" if alone else "0"}
+        inherited = [theirs.fileno(), self.directory.children.descriptor]
+        if one.listener is not None:
+            environment |= {child.LISTENER_VARIABLE: str(one.listener.fileno())}
+            inherited.append(one.listener.fileno())
         one.error = {}
         try:
             one.process = await asyncio.create_subprocess_exec(
@@ -197,7 +203,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
-                pass_fds=(theirs.fileno(), self.directory.children.descriptor),
+                pass_fds=inherited,
             )
             theirs.close()
             pids = [each.process.pid for each in self.children if each.process is not None and each.is_alive]
@@ -233,6 +239,9 @@ class Supervisor:
     async def _end(self, server: asyncio.Task[None]) -> None:
         """The collector first, so that nothing comes in; then the workers; the server that they need last."""
         started = time.monotonic()
+        for one in self.children:
+            if one.listener is not None:
+                one.listener.close()
         for are_workers, seconds in ((False, COLLECTOR_SECONDS), (True, WORKER_SECONDS)):
             await self._end_group([one for one in self.children if one.is_worker is are_workers], started + seconds)
             self._nobody_alone.set()

@@ -1,0 +1,5 @@
+"""`python -m eventrouter` is `eventrouter`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""What several commands share: options, settings, a connected app, output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..app import EventRouter
+    from ..config import Config
+    from ..settings import Settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The rules (EVENTROUTER_CONFIG; routes.yaml).", show_default=False)
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        "-d",
+        help="Where the embedded server and databases live (EVENTROUTER_DATA_DIR; .eventrouter).",
+        show_default=False,
+    ),
+]
+# Text, so that it is `Settings` that checks it, as it does the variable.
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", help="The address to listen on (EVENTROUTER_HOST; 127.0.0.1).", show_default=False),
+]
+PortOption = Annotated[
+    str | None,
+    typer.Option("--port", "-p", help="The port to listen on (EVENTROUTER_PORT; 8000).", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+CONNECT_SECONDS = 3.0
+_AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_settings(**options: Any) -> Settings:
+    """The settings, with logs set up as they say. Raises `ConfigError`."""
+    from .. import logs
+    from ..settings import Settings
+
+    settings = Settings.read(**options)
+    logs.setup(settings.log_level, settings.log_format)
+    if settings.redis_url is not None:
+        hide_passwords([settings.redis_url])
+    if settings.admin_token is not None:
+        logs.hide(settings.admin_token.get_secret_value())
+    return settings
+
+
+def load_app(settings: Settings) -> EventRouter:
+    """The app of routes.yaml, not connected; its secrets are kept out of the logs. Raises `ConfigError`."""
+    from ..app import EventRouter
+
+    app = EventRouter.load(settings)
+    hide_secrets(app.config)
+    return app
+
+
+def hide_secrets(config: Config) -> None:
+    """Keeps the secrets of routes.yaml out of logs and errors."""
+    from .. import logs
+
+    logs.hide_all_of([destination.options for destination in config.destinations.values()])
+    hide_passwords([config.warehouse.url, config.state.url])
+
+
+def hide_passwords(urls: Iterable[str]) -> None:
+    """Keeps the passwords of these URLs out of logs and errors."""
+    from urllib.parse import unquote, urlsplit
+
+    from .. import logs
+
+    for url in urls:
+        try:
+            password = urlsplit(url).password
+        except ValueError:
+            continue
+        if password:
+            logs.hide(password, unquote(password))
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[EventRouter]:
+    """The app, connected to its server; a failure of the warehouse becomes an error for a person."""
+    from ..errors import DeliveryError, UnavailableError
+
+    app = load_app(settings)
+    try:
+        await app.connect(CONNECT_SECONDS)
+        yield app
+    except DeliveryError as error:
+        raise UnavailableError(
+            f"the warehouse is away: {error.reason}", hint="see `warehouse:` in routes.yaml"
+        ) from None
+    finally:
+        await app.close()
+
+
+def read_time(text: str | None) -> datetime | None:
+    """`2h` (ago), `2026-11-24` or `2026-11-24T17:00` (UTC unless it says otherwise) as a time in UTC."""
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text.strip()):
+        return datetime.now(UTC) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a time; write 2h (ago), 2026-11-24 or 2026-11-24T17:00") from None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def print_json(value: Any) -> None:
+    """`value` on stdout as JSON; times and the like as text."""
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A table on stdout. Nothing in the rows is taken for markup."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console().print(table)
+
+
+def short_duration(seconds: float | None) -> str:
+    """`3.2 s`, `12 min`, `5 h`, `2 d`; empty for None."""
+    if seconds is None:
+        return ""
+    for limit, unit, divisor in ((90, "s", 1), (5400, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / divisor:.3g} {unit}"
+    return f"{seconds / 86400:.3g} d"

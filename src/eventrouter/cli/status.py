@@ -1,0 +1,69 @@
+"""`eventrouter status`: what is going on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import typer
+
+from .common import ConfigOption, DataDirOption, JsonOption, connected, print_json, print_table, read_settings
+from .common import short_duration as duration
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `status`."""
+
+    @app.command()
+    def status(as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+        """Show sources, the event log and destinations: what came, what waits, what failed and why."""
+        settings = read_settings(config=config, data_dir=data_dir)
+
+        async def ask() -> dict[str, Any]:
+            async with connected(settings) as router:
+                return await router.status()
+
+        found = asyncio.run(ask())
+        if as_json:
+            print_json(found)
+        else:
+            show(found)
+
+
+def show(found: dict[str, Any]) -> None:
+    """The status for a person."""
+    events = found.get("events", {})
+    parts = [f"{name.replace('_', ' ')} {number}" for name, number in events.items()]
+    typer.echo(f"Events: {', '.join(parts)}")
+    typer.echo(
+        f"Rules {found.get('rules')}, {found.get('shards')} shards, duplicates are known back to"
+        f" {duration(found.get('dedup_window_seconds') or 0.0)} ago"
+    )
+    refused = [
+        (source, reason, number)
+        for source, row in found.get("sources", {}).items()
+        for reason, number in row.get("rejected", {}).items()
+    ]
+    if refused:
+        print_table(["source", "rejected for", "events"], refused)
+    print_table(
+        ["destination", "state", "waiting", "delivered", "filtered", "dead", "oldest", "next try", "reason"],
+        [
+            (
+                name,
+                row.get("state"),
+                row.get("waiting"),
+                row.get("delivered"),
+                _total(row.get("filtered")),
+                _total(row.get("dead")),
+                duration(row.get("oldest_seconds")),
+                duration(row.get("next_try_seconds")),
+                row.get("reason"),
+            )
+            for name, row in found.get("destinations", {}).items()
+        ],
+    )
+
+
+def _total(counts: Any) -> int:
+    return sum(counts.values()) if isinstance(counts, dict) else int(counts or 0)

@@ -1,0 +1,127 @@
+"""`eventrouter up`: everything on one machine, with one command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import ConfigOption, DataDirOption, HostOption, PortOption, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..settings import Settings
+
+# `-P`: without the present directory in the module path, where a user's redis.py would replace the library.
+COMMAND = (sys.executable, "-P", "-m", "eventrouter")
+
+WorkersOption = Annotated[
+    str | None,
+    typer.Option("--workers", "-w", help="Worker processes (EVENTROUTER_WORKERS; 1).", show_default=False),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `up`."""
+
+    @app.command()
+    def up(
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+        host: HostOption = None,
+        port: PortOption = None,
+        workers: WorkersOption = None,
+    ) -> None:
+        """Run everything on this machine: an embedded Valkey, the collector and the workers.
+
+        Ctrl-C or SIGTERM ends it within 30 seconds, with nothing lost; so does `kill -9`, after which the same command
+        goes on.
+        """
+        run(read_settings(config=config, data_dir=data_dir, host=host, port=port, workers=workers))
+
+
+def run(settings: Settings) -> None:
+    """Runs until a signal. Raises `StartError` and `ChildError`."""
+    import asyncio
+    import time
+
+    from ..data_directory import DataDirectory
+    from ..embedded import EmbeddedServer
+    from ..ports import bind, is_answering
+    from ..supervise import Child, Supervisor
+
+    started = time.monotonic()
+    directory = DataDirectory(settings.data_dir)
+    directory.open()
+    listener = None
+    try:
+        listener = bind(settings.host, settings.port)
+        server = EmbeddedServer(settings.data_dir, maxmemory=settings.maxmemory) if settings.embedded else None
+        environment = child_environment(settings)
+        children = [
+            Child("collector", (*COMMAND, "collect"), environment, listener=listener),
+            *(
+                Child(f"worker-{number}", (*COMMAND, "work"), environment, is_worker=True)
+                for number in range(1, settings.workers + 1)
+            ),
+        ]
+
+        async def is_ready() -> bool:
+            return await is_answering(reachable(settings.host), settings.port)
+
+        def tell(facts: Mapping[str, Any]) -> None:
+            show(settings, facts, time.monotonic() - started)
+
+        asyncio.run(Supervisor(directory, server, children).run(is_ready, tell))
+    finally:
+        if listener is not None:
+            listener.close()
+        directory.close()
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The settings as the variables that a child reads; those with secrets are in its environment already."""
+    return {
+        f"EVENTROUTER_{name.upper()}": str(getattr(settings, name))
+        for name in ("config", "data_dir", "host", "port", "shards", "log_level", "log_format")
+    }
+
+
+def reachable(host: str) -> str:
+    """An address at which a server that listens on `host` is reached from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
+    """Says on stdout where everything is, and a command to try it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from .. import __version__
+
+    host = reachable(settings.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    key = str(facts.get("write_key", ""))
+    event = json.dumps({"anonymousId": "me", "event": "Hello", "properties": {"total": 42}})
+    lines = [
+        ("bold green", f"eventrouter {__version__} is ready ({seconds:.1f} s)"),
+        ("", f"  listens at  {url}"),
+        ("", f"  write key   {key} (source {facts.get('source')})" if key else "  write key   none: see `sources:`"),
+        ("", f"  warehouse   {facts.get('warehouse', '')}"),
+        ("", f"  rules       {settings.config}"),
+    ]
+    if key:
+        lines += [
+            ("", ""),
+            ("bold", "Try it:"),
+            ("", f"  curl -u {shlex.quote(key + ':')} {url}/v1/track -d {shlex.quote(event)}"),
+            ("", "  eventrouter status"),
+        ]
+    console = Console(soft_wrap=True, highlight=False)
+    for style, line in lines:
+        console.print(Text(line, style=style))
+    sys.stdout.flush()

@@ -1,0 +1,41 @@
+"""`eventrouter work`: a worker by itself."""
+
+from __future__ import annotations
+
+import typer
+
+from .. import child
+from .common import ConfigOption, DataDirOption, load_app, read_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `work`."""
+
+    @app.command()
+    def work(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+        """Run a worker: routes events and delivers them, until SIGTERM. The same as `arq eventrouter.WorkerSettings`.
+
+        It uses the Redis or Valkey of EVENTROUTER_REDIS_URL, else the embedded one that `eventrouter up` runs on the
+        data directory. Any number may run.
+        """
+        from ..app import EventRouter, make_worker_settings
+        from ..queue import run_worker
+        from ..serve import run
+
+        settings = read_settings(config=config, data_dir=data_dir)
+        router = load_app(settings)
+
+        async def prepare() -> None:
+            # A client belongs to its event loop, and arq makes its own: so this one is another.
+            first = EventRouter(router.config, settings, router.plugins)
+            try:
+                await first.connect()
+                if child.is_alone():
+                    await first.expire_leases()
+            finally:
+                await first.close()
+
+        # Also where there is nothing to expire: what keeps the worker from starting is told as it is, not by arq.
+        run(prepare())
+        child.report(leases_expired=True)
+        run_worker(make_worker_settings(settings, lambda _: router))
