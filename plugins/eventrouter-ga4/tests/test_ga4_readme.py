@@ -26,5 +26,5 @@ def test_the_options_of_the_example_are_valid():
 
 def test_what_google_is_told_of_each_call_is_in_the_table():
     rows = README.split("## What Google is told")[1].split("- **")[0]
-    calls = [call for call in re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)]
+    calls = re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE)
     assert calls == ["page", "screen", "track", "identify", "group", "alias"]
