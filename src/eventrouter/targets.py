@@ -99,7 +99,7 @@ class Targets:
     def _make(self, name: str) -> Destination:
         if name != WAREHOUSE:
             one = self._config.destinations[name]
-            return one.cls(self._options(name), destination=name)
+            return one.cls(self._options(name), destination=name, batch_size=one.batch_size)
         path = self._settings.data_dir.resolve() / "warehouse.sqlite3"
         url = self._config.warehouse.url or f"sqlite:///{path}"
         scheme = url.split(":", 1)[0].split("+", 1)[0]
