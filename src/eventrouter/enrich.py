@@ -19,7 +19,7 @@ from .errors import Retry
 from .events import StoredEvent, event_digest, lane_key, order_key
 from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
 from .lanes import Lanes, Turn
-from .log import decode_entry
+from .log_entry import decode_entry
 from .records import AnyRecord, DeadLetter, EventRecord, pack
 
 log = structlog.get_logger("eventrouter.enrich")

@@ -7,20 +7,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import msgspec
 import structlog
 from redis.exceptions import RedisError
 
 from .errors import UnavailableError
-from .events import StoredEvent, shard_of
+from .events import shard_of
 from .lane import Append, Claim
 from .lanes import Lanes
+from .log_entry import encode_entry
 from .records import RejectedEvent, pack
 
 log = structlog.get_logger("eventrouter.log")
 
-FORMAT = 1
-"""The version of a log entry; a router reads its own and the one before."""
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 """How much may wait for the next write; beyond it requests are answered 503."""
 MAX_WRITE_BYTES = 4 * 1024 * 1024
@@ -34,29 +32,6 @@ class Accepted(Protocol):
     def order_key(self) -> str: ...
     @property
     def data(self) -> bytes: ...
-
-
-class Entry(msgspec.Struct):
-    """One item of the log's lane: events of one shard in the order of acceptance."""
-
-    events: list[StoredEvent]
-    v: int = FORMAT
-
-
-_decoder = msgspec.json.Decoder(Entry)
-
-
-def decode_entry(data: bytes) -> list[StoredEvent]:
-    """The events of a log entry; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
-    entry = _decoder.decode(data)
-    if entry.v not in (FORMAT, FORMAT - 1):
-        raise msgspec.ValidationError(f"log entry of format {entry.v}: this version reads up to {FORMAT}")
-    return entry.events
-
-
-def encode_entry(events: Sequence[bytes]) -> bytes:
-    """A log entry of encoded `StoredEvent`s."""
-    return b'{"v":%d,"events":[%b]}' % (FORMAT, b",".join(events))
 
 
 class _Request:
