@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import redis as blocking_redis
-from lane_kit import Clock, on_test_clock
 from redis.asyncio import Redis
 
 from eventrouter import lanes as lanes_module
 from eventrouter.embedded import EmbeddedServer
 from eventrouter.lanes import Lanes
+from lane_kit import Clock, on_test_clock
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
-    """The URL of a Valkey server with the embedded server's options, but without its fsync: tests survive no power cut."""
+    """The URL of a Valkey with the options of the embedded one, but without its fsync: tests survive no power cut."""
     directory = Path(tempfile.mkdtemp(prefix="er-valkey-"))
     server = EmbeddedServer(directory, maxmemory=256 * 1024 * 1024)
     try:

@@ -6,13 +6,13 @@ import asyncio
 from importlib import resources
 
 import pytest
-from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
 from redis.exceptions import NoScriptError
 
 from eventrouter.errors import UnavailableError
 from eventrouter.events import event_digest
 from eventrouter.lane import Append, Claim, FencedError, Item, Lane, Park, Removal, Seen
 from eventrouter.lanes import STEPS, source
+from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
 
 MINUTE = 60_000
 
