@@ -42,10 +42,10 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     options = _options(reader, name, key, cls, settings.get("options")) if cls else None
     default = cls or Destination
     batch = reader.mapping(settings.get("batch"), "`batch`", ("size", "wait"))
+    usual = default.default_batch_size or default.batch_size
     hint = f"the plugin takes at most {default.batch_size:,}" if cls else ""
-    size = reader.whole(
-        batch.get("size"), "`batch.size`", default.batch_size, 1, default.batch_size if cls else 10**6, hint
-    )
+    most = default.batch_size if cls else 10**6
+    size = reader.whole(batch.get("size"), "`batch.size`", usual, 1, most, hint)
     wait = reader.quantity(batch.get("wait"), "`batch.wait`", 0.0, quantities.duration)
     consent = reader.texts(settings.get("consent"), "`consent`")
     retry = _retry(reader, settings.get("retry"))
@@ -125,7 +125,7 @@ def _option_problem(
         return  # the missing variable has been told
     option = ".".join(path)
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    fields = cls.Options.model_fields
+    fields = {field.alias or field_name: field for field_name, field in cls.Options.model_fields.items()}
     if error["type"] == "extra_forbidden":
         known = list(fields) if len(path) == 1 else []
         reader.problem(place, f"the plugin `{cls.name}` has no option `{option}`", did_you_mean(path[-1], known))

@@ -14,6 +14,10 @@ from .yaml_file import ListNode, MapNode, Node, Scalar, YamlFault, scalars
 
 T = TypeVar("T")
 
+MAX_LINE = 500
+"""A longer line of the file is not shown."""
+MAX_MESSAGE = 1000
+
 _SECRETS = re.compile(r"(?i)((?:key|secret|token|password|salt|credential|authorization)[^:]*:\s*)(\S.*)")
 
 
@@ -66,6 +70,8 @@ class Reader:
             if not readable:
                 text = _SECRETS.sub(lambda match: match[1] + "*" * len(match[2]), text)
             message, hint = self._masked(problem.message), self._masked(problem.hint)
+            if len(text) > MAX_LINE:
+                text = ""
             made = Problem(problem.path, problem.line, problem.column, message, hint, text, problem.severity)
             if made not in shown:
                 shown.append(made)
@@ -75,7 +81,7 @@ class Reader:
         for value in sorted(self._values, key=len, reverse=True):
             if len(value) >= 4:
                 text = text.replace(value, "***")
-        return text
+        return text[:MAX_MESSAGE]
 
     def _line(self, number: int) -> str:
         if not 0 < number <= len(self.lines):

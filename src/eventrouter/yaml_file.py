@@ -161,9 +161,8 @@ class _Converter:
             return None
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if str(node.tag) not in _TAGS:
-            self.fault(
-                node, f"the tag {str(node.tag).replace('tag:yaml.org,2002:', '!!')} means nothing here", "leave it out"
-            )
+            tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")[:60]
+            self.fault(node, f"the tag {tag} means nothing here", "leave it out")
         if isinstance(node, MappingNode):
             return self.mapping(node, depth)
         if isinstance(node, SequenceNode):

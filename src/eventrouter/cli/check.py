@@ -1,0 +1,65 @@
+"""`eventrouter check`: all that is wrong with the rules file, in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import EXIT_CONFIG, ConfigError, EventRouterError, Problem
+from .common import JsonOption
+
+if TYPE_CHECKING:
+    from ..config import Config
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def check(
+        file: Annotated[
+            Path, typer.Argument(envvar="EVENTROUTER_CONFIG", help="The rules file.", show_default=True)
+        ] = Path("routes.yaml"),
+        as_json: JsonOption = False,
+    ) -> None:
+        """Check the rules file: every problem with its line, and what to do. Exit code 78 when it can't be used."""
+        from ..config import load
+        from ..plugins import Plugins
+
+        config: Config | None = None
+        problems: list[Problem] = []
+        try:
+            config = load(file, Plugins.load(), os.environ)
+            problems = list(config.warnings)
+        except ConfigError as error:
+            problems = error.problems
+        except EventRouterError as error:  # a plugin that can't be used
+            problems = [Problem("plugins", 0, 0, str(error), error.hint)]
+        if as_json:
+            report = {
+                "ok": config is not None,
+                "path": str(file),
+                "version": config.version if config else None,
+                "problems": [asdict(problem) for problem in problems],
+            }
+            typer.echo(json.dumps(report, ensure_ascii=False))
+        else:
+            for problem in problems:
+                typer.echo(str(problem), err=True)
+            errors = sum(problem.severity == "error" for problem in problems)
+            if config is None:
+                typer.echo(f"{file}: {errors} {'problem' if errors == 1 else 'problems'}", err=True)
+            else:
+                typer.echo(f"{file}: ok ({_summary(config)})")
+        if config is None:
+            raise typer.Exit(EXIT_CONFIG)
+
+
+def _summary(config: Config) -> str:
+    counts = [("source", len(config.sources)), ("destination", len(config.destinations)), ("route", len(config.routes))]
+    return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts)
