@@ -162,7 +162,9 @@ class PostgresStore:
         self.execute("SELECT pg_advisory_xact_lock(?)", (MERGE_LOCK,))
 
     def relations(self) -> set[str]:
-        sql = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        sql = """\
+SELECT relname FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')"""
         return {row[0] for row in self.execute(sql)}
 
     def columns(self, table: str) -> dict[str, Kind] | None:

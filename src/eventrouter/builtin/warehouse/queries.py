@@ -70,9 +70,9 @@ def find_dead_letters(
     if not replayed:
         conditions.append(_letters.replayed_at.is_(None))
     if since is not None:
-        conditions.append(_letters.last_at >= _iso(since))
+        conditions.append(_letters.last_at >= sa.literal(_iso(since), _letters.last_at.type))
     if until is not None:
-        conditions.append(_letters.last_at < _iso(until))
+        conditions.append(_letters.last_at < sa.literal(_iso(until), _letters.last_at.type))
     if after is not None:
         conditions.append(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after, [column.type for column in order])))
     statement = sa.select(schema.dead_letters).where(*conditions).order_by(*order).limit(limit)

@@ -68,7 +68,7 @@ events = sa.Table(
     sa.Column("timestamp", _TIME),
     sa.Column("payload", _JSON, nullable=False),
     sa.Column("rules", sa.Text),
-    sa.Index("events_received_at", "received_at"),
+    sa.Index("eventrouter_events_received_at", "received_at"),
 )
 
 dead_letters = sa.Table(
@@ -91,7 +91,7 @@ dead_letters = sa.Table(
     sa.Column("event_name", sa.Text),
     sa.Column("rules", sa.Text),
     sa.Column("replayed_at", _TIME),
-    sa.Index("dead_letters_last_at", "last_at"),
+    sa.Index("eventrouter_dead_letters_last_at", "last_at"),
 )
 
 rejected_events = sa.Table(
@@ -138,7 +138,7 @@ identity_merges = sa.Table(
     sa.Column("seq", sa.BigInteger, nullable=False),
     sa.Column("merged_at", _TIME),
     sa.Column("reason", sa.Text),
-    sa.Index("identity_merges_root", "root_person_id"),
+    sa.Index("eventrouter_identity_merges_root", "root_person_id"),
 )
 
 event_tables = sa.Table(

@@ -102,7 +102,7 @@ class TypedRows:
         text = to_text(event.get("event")) or ""
         table = self._catalog.event_table(text)
         base = {**row.base, "event": table, "event_text": text}
-        self._put("tracks", base, row)
+        self._put("tracks", base.copy(), row)
         if table is None:
             self._discard(base, text, None, None, None, "too_many_tables")
         else:

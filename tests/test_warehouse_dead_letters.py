@@ -1,0 +1,97 @@
+"""Dead letters and replays in any order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from eventrouter.builtin.warehouse.dead_letters import COLUMNS, load_dead_letters
+from eventrouter.builtin.warehouse.store import Store
+from eventrouter.records import DeadLetter, DeadLetterReplayed
+from warehouse_kit import at, letter, opened, transaction
+
+
+@pytest.fixture
+def store(warehouse_url: str) -> Iterator[Store]:
+    with opened(warehouse_url) as store:
+        yield store
+
+
+def replayed(second: int, message_id: str = "m1") -> DeadLetterReplayed:
+    return DeadLetterReplayed(source="website", message_id=message_id, destination="crm", replayed_at=at(second))
+
+
+def load(store: Store, *records: Any) -> None:
+    with transaction(store):
+        letters = [record for record in records if isinstance(record, DeadLetter)]
+        load_dead_letters(store, letters, [record for record in records if isinstance(record, DeadLetterReplayed)])
+
+
+def rows(store: Store) -> list[tuple[Any, ...]]:
+    return store.execute("SELECT message_id, reason, attempts, last_at, replayed_at FROM dead_letters ORDER BY 1")
+
+
+def test_a_dead_letter_is_kept_whole(store: Store) -> None:
+    whole = letter(
+        status=400, response="no", traceback="t", payload='{"a":1}', event_type="track", event_name="A", rules="r"
+    )
+    load(store, whole)
+    names = ["class_" if name == "class" else name for name in COLUMNS]
+    selected = ", ".join(f'"{name}"' for name in COLUMNS)
+    assert [tuple(getattr(whole, name) for name in names)] == store.execute(f"SELECT {selected} FROM dead_letters")
+
+
+def test_a_later_failure_replaces_an_earlier_one_in_either_order(store: Store) -> None:
+    early, late = letter("m1", reason="early"), letter("m1", reason="late", attempts=9, last_at=at(20))
+    load(store, early)
+    load(store, late)
+    load(store, early)
+    load(store, letter("m2", reason="late", attempts=9, last_at=at(20)))
+    load(store, letter("m2", reason="early"), letter("m3", reason="early"), letter("m3", reason="second of one time"))
+    assert [
+        ("m1", "late", 9, at(20), None),
+        ("m2", "late", 9, at(20), None),
+        ("m3", "early", 1, at(10), None),
+    ] == rows(store)
+
+
+def test_a_replay_marks_its_dead_letter_in_every_order_however_often(store: Store) -> None:
+    records = [letter(), replayed(30), letter(), replayed(30), replayed(20)]
+    for order in itertools.permutations(records):
+        store.execute("DELETE FROM dead_letters")
+        for one in order:
+            load(store, one)
+        assert [("m1", "HTTP 400", 1, at(10), at(30))] == rows(store)
+
+
+def test_a_delivery_that_fails_again_is_no_longer_replayed(store: Store) -> None:
+    again = letter(reason="again", last_at=at(40))
+    for order in itertools.permutations([letter(), replayed(30), again]):
+        store.execute("DELETE FROM dead_letters")
+        for one in order:
+            load(store, one)
+        load(store, replayed(30))
+        assert [("m1", "again", 1, at(40), None)] == rows(store)
+    load(store, replayed(50))
+    assert [("m1", "again", 1, at(40), at(50))] == rows(store)
+
+
+def test_all_at_once_is_the_same_as_one_by_one(store: Store) -> None:
+    load(store, letter(), replayed(30), letter("m2"), letter(reason="again", last_at=at(40)), replayed(30, "m2"))
+    assert [("m1", "again", 1, at(40), None), ("m2", "HTTP 400", 1, at(10), at(30))] == rows(store)
+
+
+def test_a_replay_without_its_dead_letter_waits_for_it(store: Store) -> None:
+    load(store, replayed(30))
+    assert [("",)] == store.execute("SELECT class FROM dead_letters")
+    load(store, letter())
+    assert [("m1", "HTTP 400", 1, at(10), at(30))] == rows(store)
+    assert [("permanent",)] == store.execute("SELECT class FROM dead_letters")
+
+
+def test_a_time_that_nobody_can_read_does_not_lose_the_letter(store: Store) -> None:
+    load(store, letter(first_at="?", last_at="?"))
+    assert [("m1", "HTTP 400", 1, "1970-01-01T00:00:00.000Z", None)] == rows(store)

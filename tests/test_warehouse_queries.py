@@ -1,0 +1,127 @@
+"""What the rest of eventrouter asks of the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from eventrouter.builtin.warehouse.dead_letters import load_dead_letters
+from eventrouter.builtin.warehouse.load import Loader
+from eventrouter.builtin.warehouse.prepare import prepare
+from eventrouter.builtin.warehouse.queries import find_dead_letters, find_events
+from eventrouter.builtin.warehouse.store import Store
+from eventrouter.builtin.warehouse.typed import Names
+from eventrouter.events import StoredEvent
+from eventrouter.records import DeadLetterReplayed
+from warehouse_kit import NOW, at, event, letter, messages, opened, record, transaction
+
+MIDNIGHT = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(warehouse_url: str) -> Iterator[Store]:
+    with opened(warehouse_url) as store:
+        yield store
+
+
+def test_events_come_back_exactly_as_they_were(store: Store) -> None:
+    properties = {"big": 10**30, "small": 1e-300, "float": 10.0, "text": "ü\n\"'\\", "null": None, "nested": {"a": [1]}}
+    loader = Loader(store, Names(), max_tables=9, max_columns=99)
+    records = [record("m1", properties=properties), record("m2"), record("m1", source="app")]
+    loader.load(prepare(messages(*records), NOW), NOW)
+    found = find_events(store, [("app", "m1"), ("website", "m1"), ("website", "gone"), ("website", "m1")])
+    assert [StoredEvent("app", event("m1")), StoredEvent("website", event("m1", properties=properties))] == found
+    assert type(found[1].event["properties"]["float"]) is float
+    assert [] == find_events(store, [])
+
+
+def test_more_events_than_fit_into_one_question(store: Store) -> None:
+    loader = Loader(store, Names(), max_tables=9, max_columns=99)
+    loader.load(prepare(messages(*(record(f"m{number}") for number in range(1100))), NOW), NOW)
+    assert 1100 == len(find_events(store, [("website", f"m{number}") for number in range(1100)]))
+
+
+def find(store: Store, **asked: Any) -> list[str]:
+    filters = {name: asked.pop(name) for name in ("destination", "class", "event_name") if name in asked}
+    defaults: dict[str, Any] = {"since": None, "until": None, "replayed": False, "limit": 100, "after": None}
+    return [row["message_id"] for row in find_dead_letters(store, filters=filters, **defaults | asked)]
+
+
+@pytest.fixture
+def letters(store: Store) -> Store:
+    with transaction(store):
+        load_dead_letters(
+            store,
+            [
+                letter("m3", last_at=at(30), class_="attempts"),
+                letter("m1", last_at=at(10), event_name="Order Completed"),
+                letter("m2", last_at=at(20), destination="mail"),
+                letter("m4", last_at=at(20)),
+                letter("m5", last_at=at(5)),
+            ],
+            [
+                DeadLetterReplayed(source="website", message_id="m5", destination="crm", replayed_at=at(40)),
+                DeadLetterReplayed(source="website", message_id="m6", destination="crm", replayed_at=at(40)),
+            ],
+        )
+    return store
+
+
+def test_dead_letters_come_oldest_first_without_those_sent_again(letters: Store) -> None:
+    assert ["m1", "m2", "m4", "m3"] == find(letters)
+    assert ["m5", "m1", "m2", "m4", "m3"] == find(letters, replayed=True)
+
+
+def test_dead_letters_are_filtered(letters: Store) -> None:
+    assert ["m2"] == find(letters, destination="mail")
+    assert ["m3"] == find(letters, **{"class": "attempts"})
+    assert ["m1"] == find(letters, event_name="Order Completed")
+    assert ["m1", "m2", "m4", "m3"] == find(letters, destination=None)
+    assert [] == find(letters, destination="'; DROP TABLE dead_letters; --")
+
+
+def test_since_counts_and_until_does_not(letters: Store) -> None:
+    assert ["m2", "m4"] == find(letters, since=MIDNIGHT + timedelta(seconds=20), until=MIDNIGHT + timedelta(seconds=30))
+    rome = timezone(timedelta(hours=1))
+    assert ["m3"] == find(letters, since=(MIDNIGHT + timedelta(seconds=21)).astimezone(rome))
+    assert ["m3"] == find(letters, since=(MIDNIGHT + timedelta(seconds=21)).replace(tzinfo=None))
+
+
+def test_pages_follow_one_another_without_gap_or_repeat(letters: Store) -> None:
+    seen: list[str] = []
+    after = None
+    while True:
+        page = find_dead_letters(letters, filters={}, since=None, until=None, replayed=True, limit=2, after=after)
+        if not page:
+            break
+        seen.extend(row["message_id"] for row in page)
+        after = tuple(page[-1][name] for name in ("last_at", "source", "message_id", "destination"))
+    assert ["m5", "m1", "m2", "m4", "m3"] == seen
+
+
+def test_a_dead_letter_has_the_tables_columns(letters: Store) -> None:
+    [row] = find_dead_letters(
+        letters, filters={"event_name": "Order Completed"}, since=None, until=None, replayed=False, limit=9, after=None
+    )
+    assert {
+        "source": "website",
+        "message_id": "m1",
+        "destination": "crm",
+        "route": "all",
+        "class": "permanent",
+        "reason": "HTTP 400",
+        "attempts": 1,
+        "first_at": at(10),
+        "last_at": at(10),
+        "status": None,
+        "response": "",
+        "traceback": "",
+        "payload": None,
+        "event_type": "",
+        "event_name": "Order Completed",
+        "rules": "",
+        "replayed_at": None,
+    } == row
