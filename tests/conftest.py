@@ -11,6 +11,8 @@ import pytest
 
 from postgres_kit import postgres_running
 
+pytest_plugins = ["services"]
+
 _numbers = itertools.count(1)
 
 
