@@ -1,0 +1,137 @@
+"""Every example of docs/routes.md, and the default routes.yaml, are run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from eventrouter.compiler import ROOTS
+from eventrouter.config import loads
+from eventrouter.config_destinations import KEYS as DESTINATION_KEYS
+from eventrouter.config_routes import KEYS as ROUTE_KEYS
+from eventrouter.errors import ConfigError
+from eventrouter.events import StoredEvent
+from eventrouter.expressions import Expressions
+from eventrouter.filters import FILTERS, TESTS
+from eventrouter.plugins import Plugins
+from eventrouter.route import Router
+from eventrouter.values import MISSING
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "routes.md").read_text()
+ENVIRON = {
+    "CRM_URL": "https://crm.example.com/in",
+    "CRM_SECRET": "whsec_" + "c2VjcmV0" * 4,
+    "ALERTS_URL": "https://alerts.example.com",
+    "ALERTS_SECRET": "whsec_" + "c2VjcmV0" * 4,
+    "GA4_MEASUREMENT_ID": "G-ABC123",
+    "GA4_API_SECRET": "secret-of-google",
+}
+BLOCKS = [
+    (match[1] or "", match[2], match[3])
+    for match in re.finditer(r"(?:<!-- ([a-z ]+) -->\n)?```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+]
+SAMPLE = json.loads(next(body for label, _, body in BLOCKS if label == "sample event"))
+
+
+def rows(header):
+    """The rows of all tables with this header: the texts of both columns."""
+    found = []
+    for table in re.findall(rf"\| {header} \|[^\n]*\n\|[-|]+\n((?:\|.*\n)+)", TEXT):
+        for line in table.splitlines():
+            first, second = re.split(r"(?<!\\)\|", line.strip("|"))
+            found.append((first.strip().strip("`").replace("\\|", "|"), second.strip().strip("`")))
+    return found
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    return Plugins.load()
+
+
+def test_each_complete_file_is_valid(plugins):
+    files = [body for label, language, body in BLOCKS if language == "yaml" and label != "broken"]
+    assert len(files) == 2
+    for file in files:
+        assert loads(file, plugins, ENVIRON).warnings == ()
+
+
+def test_each_event_gives_what_the_page_says(plugins):
+    router, checked = None, 0
+    for label, language, body in BLOCKS:
+        if language == "yaml" and label != "broken":
+            router = Router(loads(body, plugins, ENVIRON))
+        if label != "gives":
+            continue
+        assert router is not None
+        expected = json.loads(body)
+        routed = router.route([StoredEvent("website", expected.pop("event"))])
+        assert routed.failed == []
+        found = {one.destination: one.payload for one in routed.deliveries}
+        found.update(dict(routed.filtered.keys()))
+        assert found == expected
+        checked += 1
+    assert checked == 3
+
+
+@pytest.mark.parametrize(("text", "value"), rows("condition"))
+def test_each_condition_is_what_the_page_says(text, value):
+    assert json.dumps(Expressions().condition(text)(SAMPLE, "website")) == value
+
+
+@pytest.mark.parametrize(("text", "value"), rows("template"))
+def test_each_template_gives_what_the_page_says(text, value):
+    made = Expressions().template(text)(SAMPLE, "website")
+    assert made is MISSING if value == "left out" else made == json.loads(value)
+
+
+def test_the_tables_are_found():
+    assert (len(rows("condition")), len(rows("template"))) == (29, 16)
+
+
+def test_each_problem_is_told_as_the_page_says(plugins):
+    broken = next(body for label, _, body in BLOCKS if label == "broken")
+    shown = next(body for _, language, body in BLOCKS if language == "text")
+    with pytest.raises(ConfigError) as caught:
+        loads(broken, plugins, {})
+    assert "".join(f"{problem}\n" for problem in caught.value.problems) == shown
+
+
+def test_no_key_name_filter_or_test_is_left_out():
+    for key in (*DESTINATION_KEYS, *ROUTE_KEYS):
+        assert f"| `{key}` |" in TEXT
+    for name in ROOTS:
+        assert f"`{name}`" in TEXT
+    listed = re.search(r"Filters after `\|`: `([^`]+)`", TEXT)
+    assert listed is not None
+    assert set(listed[1].split()) == {*FILTERS, "default"}
+    tests = re.search(r"Tests after `is`: `([^`]+)`", TEXT)
+    assert tests is not None
+    assert set(tests[1].split()) == set(TESTS)
+
+
+def test_the_default_file_runs_as_it_is(plugins):
+    config = loads((ROOT / "routes.yaml").read_text(), plugins, {})
+    assert config.sources["website"].write_keys == ("dev-website",)
+    routed = Router(config).route([StoredEvent("website", {**SAMPLE, "timestamp": "2026-11-24T17:00:00.123Z"})])
+    assert [one.payload for one in routed.deliveries] == [
+        {
+            "event": "Order Completed",
+            "who": "u1",
+            "at": "2026-11-24T17:00:00.123Z",
+            "properties": SAMPLE["properties"],
+        }
+    ]
+
+
+def test_the_default_files_examples_are_valid_when_the_comments_are_taken_away(plugins):
+    lines = (ROOT / "routes.yaml").read_text().splitlines()
+    text = "\n".join(re.sub(r"^  # ", "  ", line) for line in lines)
+    assert text.count("plugin:") == 3
+    try:
+        config = loads(text, plugins, ENVIRON)
+    except ConfigError as error:  # ga4 is a package of its own, and may not be installed
+        assert [problem.message for problem in error.problems] == ["no installed plugin is called `ga4`"]
+    else:
+        assert len(config.routes) == 3
