@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from eventrouter.builtin.warehouse.migrations import migrate
-from eventrouter.builtin.warehouse.postgres_store import PostgresStore
+from eventrouter.builtin.warehouse.postgres_store import PostgresStore, hint_for
 from eventrouter.builtin.warehouse.store import Trouble
 from eventrouter.builtin.warehouse.values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP
 from warehouse_kit import NOW, run, select, store_at
@@ -162,3 +162,10 @@ def test_a_deadlock_is_worth_another_try(postgres_url: str, store: PostgresStore
 def test_a_server_that_is_not_there_is_an_operational_error() -> None:
     with pytest.raises(psycopg.OperationalError):
         PostgresStore(sa.make_url("postgresql+psycopg://u:p@127.0.0.1:1/d"))
+
+
+def test_errors_come_with_advice() -> None:
+    assert "raise max_connections" in hint_for(psycopg.errors.TooManyConnections())
+    assert "end the long transaction" in hint_for(psycopg.errors.LockNotAvailable())
+    assert "check that the server runs" in hint_for(psycopg.OperationalError())
+    assert "" == hint_for(psycopg.errors.NotNullViolation())

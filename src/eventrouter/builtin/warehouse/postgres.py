@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import psycopg
 import sqlalchemy as sa
-from psycopg import errors
 
 from eventrouter.errors import StartError
 from eventrouter.warehouse import Warehouse
 
 from .base import SqlWarehouse
-from .postgres_store import PostgresStore
 from .store import Store
 
 
@@ -35,6 +32,9 @@ class PostgresWarehouse(SqlWarehouse):
             ) from None
 
     def open(self) -> Store:
+        # Imported when it is needed: who loads into SQLite should not pay for a second driver.
+        from .postgres_store import PostgresStore
+
         store = PostgresStore(self._url)
         try:
             [(encoding,)] = store.execute("SELECT current_setting('server_encoding')")
@@ -49,27 +49,17 @@ class PostgresWarehouse(SqlWarehouse):
         return store
 
     def explain(self, error: Exception) -> tuple[str, str]:
-        if not isinstance(error, psycopg.Error):
+        if not type(error).__module__.startswith("psycopg"):
             return super().explain(error)
+        from .postgres_store import hint_for
+
         text = str(error).strip().partition("\n")[0]
         password = self._url.password
         for secret in {password, self._url.query.get("password")}:
             if isinstance(secret, str) and secret:
                 text = text.replace(secret, "***")
-        hint = next((hint for type_, hint in _HINTS if isinstance(error, type_)), "")
-        return f"the warehouse at {self._place()}: {text}", hint
+        return f"the warehouse at {self._place()}: {text}", hint_for(error)
 
     def _place(self) -> str:
         host = self._url.host or self._url.query.get("host") or "localhost"
         return f"{host}/{self._url.database or ''}"
-
-
-_HINTS: list[tuple[type[psycopg.Error], str]] = [
-    (errors.TooManyConnections, "raise max_connections, or put a pooler in front of the database"),
-    (errors.DiskFull, "free space on the database's disk"),
-    (errors.InsufficientPrivilege, "grant the user CREATE and USAGE on the schema, or give it one of its own"),
-    (errors.InvalidSchemaName, "create the schema that the search path names"),
-    (errors.InvalidCatalogName, "create the database"),
-    (errors.LockNotAvailable, "end the long transaction that holds a lock on one of the warehouse's tables"),
-    (psycopg.OperationalError, "check that the server runs and that warehouse.url is right"),
-]

@@ -194,3 +194,19 @@ ORDER BY attnum"""
         if state[:2] == "54":  # a row, an index entry or a table that is too large
             return Trouble.DATA
         return Trouble.AWAY if isinstance(error, psycopg.OperationalError | psycopg.InternalError) else Trouble.DATA
+
+
+_HINTS: list[tuple[type[psycopg.Error], str]] = [
+    (errors.TooManyConnections, "raise max_connections, or put a pooler in front of the database"),
+    (errors.DiskFull, "free space on the database's disk"),
+    (errors.InsufficientPrivilege, "grant the user CREATE and USAGE on the schema, or give it one of its own"),
+    (errors.InvalidSchemaName, "create the schema that the search path names"),
+    (errors.InvalidCatalogName, "create the database"),
+    (errors.LockNotAvailable, "end the long transaction that holds a lock on one of the warehouse's tables"),
+    (psycopg.OperationalError, "check that the server runs and that warehouse.url is right"),
+]
+
+
+def hint_for(error: Exception) -> str:
+    """What to do about an error of the driver; empty when there is nothing to say."""
+    return next((hint for type_, hint in _HINTS if isinstance(error, type_)), "")

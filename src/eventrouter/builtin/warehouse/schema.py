@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, TEXT, TIMESTAMP, Kind
 
 metadata = sa.MetaData()
 
-_JSON = sa.Text().with_variant(postgresql.JSON(), "postgresql")
+_JSON = sa.Text().with_variant(sa.JSON(), "postgresql")
 _TIME = sa.TIMESTAMP(timezone=True)
 
 TYPES: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
