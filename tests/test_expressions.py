@@ -502,8 +502,8 @@ def test_hostile_templates_are_refused_or_reach_nothing(text):
         "{{ properties.long | replace('a', properties.long) }}",
         "{{ properties.many | join(properties.long) }}",
         "{{ " + " ~ ".join(["properties.long"] * 400) + " }}",
-        "{{ " + " * ".join(["properties.wide"] * 60) + " }}",
-        "{{ " + " + ".join(["properties.many"] * 60) + " }}",
+        "{{ " + " * ".join(["properties.wide"] * 45) + " }}",
+        "{{ " + " + ".join(["properties.many"] * 45) + " }}",
         "{{ properties.huge | string }}",
         "{{ properties.huge * 2 }}",
         "{{ 1e308 * properties.ten }}",
@@ -584,3 +584,27 @@ def test_any_text_is_compiled_or_refused_with_its_place(text):
             check(text)
         except ExpressionError as error:
             assert all(0 <= fault.offset <= len(text) for fault in error.faults)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not " * 48 + "event",
+        "properties" + ".a" * 48,
+        "type" + " | upper" * 48,
+        "properties.x" + " | default(type)" * 47,
+        "[" * 48 + "type" + "]" * 48,
+        "-" * 48 + "properties.n",
+        "type" + " == (type" * 45 + ")" * 45,
+        "1 if type else (" * 45 + "1" + ")" * 45,
+        "properties.n" + " + properties.n" * 47,
+        "(type and " * 45 + "event" + ")" * 45,
+        "type in [" * 45 + "event" + "]" * 45,
+        " or ".join(["event == 'x'"] * 450),
+        "properties.a" + ("[properties.b" * 40) + "]" * 40,
+    ],
+)
+def test_what_is_accepted_can_also_be_compiled_and_run(text):
+    assert Expressions().condition(text).test is not None
+    Expressions().condition(text)({"type": "track", "properties": {}}, "")
+    Expressions().template({"a": ["{{ " + text + " }}"]})({"type": "track", "properties": {}}, "")

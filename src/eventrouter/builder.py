@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .codegen import locate
 from .compiler import Compiler
 
 
@@ -23,10 +24,7 @@ class Builder:
 
     def add(self, statement: ast.stmt) -> None:
         """Appends a statement of the field at hand."""
-        for node in ast.walk(statement):
-            if isinstance(node, (ast.stmt, ast.expr)) and not hasattr(node, "lineno"):
-                node.lineno = node.end_lineno = max(1, len(self.labels))
-                node.col_offset = node.end_col_offset = 0
+        locate(statement, max(1, len(self.labels)))
         self.body.append(statement)
 
     def stored(self, value: ast.expr) -> ast.expr:

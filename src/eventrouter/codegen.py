@@ -33,14 +33,31 @@ class Code:
         return ast.Call(func=load(name), args=list(args), keywords=[])
 
     def function(self, body: list[ast.stmt]) -> Callable[..., Any]:
-        """A function of (event, source) with this body."""
+        """A function of (event, source) with this body, whose nodes have their places (see `locate`)."""
         module = ast.parse("def compiled(event, source):\n    pass")
         definition = module.body[0]
         assert isinstance(definition, ast.FunctionDef)
         definition.body = body
-        exec(compile(ast.fix_missing_locations(module), "<routes>", "exec"), self.namespace)
+        exec(compile(module, "<routes>", "exec"), self.namespace)
         compiled: Callable[..., Any] = self.namespace.pop("compiled")
         return compiled
+
+
+def locate(node: ast.AST, line: int) -> None:
+    """Gives all nodes in `node` that have no place yet this line number, which a traceback will show."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        fields = one.__dict__
+        for value in list(fields.values()):
+            if isinstance(value, ast.AST):
+                waiting.append(value)
+            elif isinstance(value, list):
+                waiting.extend(item for item in value if isinstance(item, ast.AST))
+        fields.setdefault("lineno", line)
+        fields.setdefault("end_lineno", line)
+        fields.setdefault("col_offset", 0)
+        fields.setdefault("end_col_offset", 0)
 
 
 def load(name: str) -> ast.Name:

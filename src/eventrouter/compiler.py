@@ -31,7 +31,8 @@ ROOTS = (
 TEXTS = frozenset(ROOTS) - {"properties", "traits", "context", "integrations", "version", "channel"}
 """The roots that are text when they are there: comparing them with text can't mismatch."""
 
-MAX_DEPTH = 100
+MAX_DEPTH = 50
+"""How deep an expression may be nested: so much that parser and compiler manage it wherever they are called from."""
 
 _ARITHMETIC = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "FloorDiv": "floordiv", "Mod": "mod"}
 _SYMBOLS = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "FloorDiv": "//", "Mod": "%"}

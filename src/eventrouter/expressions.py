@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
@@ -16,6 +17,7 @@ from jinja2.lexer import TokenStream
 from jinja2.parser import Parser
 
 from .builder import Builder
+from .codegen import locate
 from .compiler import Compiler, Fault
 from .errors import EventRouterError
 from .events import Event
@@ -48,16 +50,24 @@ class Condition:
     `constant` is its value when it does not depend on the event; `same` is equal for two ways to write one condition.
     """
 
-    __slots__ = ("constant", "required", "same", "test", "text")
-
     def __init__(
-        self, text: str, test: Callable[[Event, str], Any], required: Required, constant: bool | None, same: str
+        self,
+        text: str,
+        make: Callable[[], Callable[[Event, str], Any]],
+        required: Required,
+        constant: bool | None,
+        same: str,
     ) -> None:
         self.text = text
-        self.test = test
         self.required = required
         self.constant = constant
         self.same = same
+        self._make = make
+
+    @cached_property
+    def test(self) -> Callable[[Event, str], Any]:
+        """The compiled function, made when it is first asked for: `check` needs none."""
+        return self._make()
 
     def __call__(self, event: Event, source: str) -> bool:
         try:
@@ -112,20 +122,20 @@ class Expressions:
         if compiler.faults:
             raise ExpressionError(compiler.faults)
         constant = bool(code.value) if isinstance(code, ast.Constant) else None
-        test = _compiled(compiler, [ast.Return(value=code)])
+        result = ast.Return(value=code)
+        locate(result, 1)
         try:
             same = ast.dump(code)
         except RecursionError:
             same = text
-        return Condition(text, test, required(node), constant, same)
+        return Condition(text, lambda: _compiled(compiler, [result]), required(node), constant, same)
 
     def check_template(self, text: str) -> None:
         """Raises `ExpressionError` where `text` is no valid template."""
         compiler = Compiler(self._strict, self._filters)
-        code = _template_code(compiler, text)
+        _template_code(compiler, text)
         if compiler.faults:
             raise ExpressionError(compiler.faults)
-        _compiled(compiler, [ast.Return(value=code)])
 
     def template(self, structure: Any, label: str = "") -> Template:
         """Compiles a JSON value whose texts are templates into one function that builds it.

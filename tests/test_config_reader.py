@@ -1,0 +1,63 @@
+import pytest
+
+from eventrouter.config_reader import MAX_LINE, Reader, did_you_mean
+from eventrouter.yaml_file import MapNode, YamlFault, parse
+from routes_kit import PLUGINS
+
+
+def reading(text, **environ):
+    root, _ = parse(text, environ)
+    assert isinstance(root, MapNode)
+    return Reader("routes.yaml", text, PLUGINS), root.values
+
+
+def test_problems_come_in_the_order_of_the_file_and_once():
+    reader, nodes = reading("a: 1\nb: 2\n")
+    for node in (nodes["b"], nodes["a"], nodes["b"]):
+        reader.problem(node, "wrong")
+    reader.problem(None, "all wrong")
+    assert [(one.line, one.column, one.text) for one in reader.problems()] == [
+        (0, 0, ""),
+        (1, 4, "a: 1"),
+        (2, 4, "b: 2"),
+    ]
+
+
+def test_a_secret_is_masked_in_the_line_and_in_messages():
+    reader, nodes = reading("a: { key: sesame-open } # x\n")
+    reader.secret(nodes["a"])
+    reader.problem(nodes["a"], "sesame-open is wrong", "not sesame-open")
+    (problem,) = reader.problems()
+    assert (problem.text, problem.message, problem.hint) == ("a: { key: *********** } # x", "*** is wrong", "not ***")
+
+
+def test_a_secret_over_several_lines_is_masked_in_each():
+    reader, nodes = reading("a: |\n  sesame\n  open\nb: 1\n")
+    reader.secret(nodes["a"])
+    reader.problem(nodes["a"], "wrong")
+    assert reader.problems()[0].text == "a: *"
+
+
+def test_what_looks_like_a_secret_is_masked_where_the_file_cannot_be_read():
+    reader = Reader("routes.yaml", "api_key: 'sesame\n", PLUGINS)
+    reader.fault(YamlFault(1, 10, "not valid YAML"))
+    assert reader.problems(readable=False)[0].text == "api_key: *******"
+
+
+def test_a_very_long_line_is_not_shown():
+    reader, nodes = reading(f"a: {'x' * MAX_LINE}\n")
+    reader.problem(nodes["a"], "y" * 5000)
+    (problem,) = reader.problems()
+    assert (problem.text, len(problem.message)) == ("", 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("tpye", ["type", "event"], "did you mean `type`?"),
+        ("xyz", ["type", "event"], "known are type, event"),
+        ("xyz", [], ""),
+    ],
+)
+def test_the_nearest_name_is_named(name, known, hint):
+    assert did_you_mean(name, known) == hint
