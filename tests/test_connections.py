@@ -1,0 +1,53 @@
+"""connections.py: how the server is found, waited for, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from eventrouter.connections import META, clients, wait_for_server
+from eventrouter.errors import StartError
+from eventrouter.settings import Settings
+
+
+def _settings(url: str | None, tmp_path: Path, **more: int) -> Settings:
+    return Settings(redis_url=url, data_dir=tmp_path, **more)  # type: ignore[arg-type]
+
+
+async def test_a_server_that_answers_and_fits_is_taken(valkey: str, redis: Redis, tmp_path: Path) -> None:
+    await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+    assert await redis.hgetall(META) == {b"shards": b"4", b"format": b"1"}
+
+
+async def test_another_number_of_shards_is_refused(valkey: str, redis: Redis, tmp_path: Path) -> None:
+    await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+    with pytest.raises(StartError, match="this event log has 4 shards, not 8") as caught:
+        await wait_for_server(redis, _settings(valkey, tmp_path, shards=8), 1)
+    assert "EVENTROUTER_SHARDS=4" in caught.value.hint
+
+
+async def test_a_log_of_another_format_is_refused(valkey: str, redis: Redis, tmp_path: Path) -> None:
+    await redis.hset(META, "format", "99")
+    with pytest.raises(StartError, match="format 99"):
+        await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+
+
+async def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
+    url = "redis://user:secret@127.0.0.1:1/0"
+    steps, blocking = clients(url)
+    async with steps, blocking:
+        with pytest.raises(StartError, match="is not reachable") as caught:
+            await wait_for_server(steps, _settings(url, tmp_path), 0.1)
+    assert "secret" not in str(caught.value)
+    assert "EVENTROUTER_REDIS_URL" in caught.value.hint
+
+
+async def test_an_embedded_server_that_is_away_is_started_by_up(tmp_path: Path) -> None:
+    settings = _settings(None, tmp_path)
+    steps, blocking = clients(settings.server_url)
+    async with steps, blocking:
+        with pytest.raises(StartError) as caught:
+            await wait_for_server(steps, settings, 0.1)
+    assert caught.value.hint == "`eventrouter up` starts the embedded server"

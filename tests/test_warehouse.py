@@ -1,0 +1,23 @@
+"""warehouse.py: the base of warehouse back ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventrouter.warehouse import Warehouse
+
+
+class Empty(Warehouse):
+    name = "empty"
+    schemes = ("empty",)
+
+
+async def test_a_back_end_has_to_define_what_the_base_promises() -> None:
+    empty = Empty(Empty.Options(url="empty://"))
+    for call in (empty.deliver([]), empty.find_events([]), empty.find_dead_letters()):
+        with pytest.raises(TypeError, match="Empty does not define"):
+            await call
+
+
+def test_a_warehouse_takes_large_batches_one_at_a_time() -> None:
+    assert (Empty.batch_size, Empty.concurrency) == (1000, 1)
