@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from eventrouter.builtin.warehouse import base
 from eventrouter.builtin.warehouse.base import SqlWarehouse
 from eventrouter.builtin.warehouse.load import Item, Loaded, Loader
+from eventrouter.builtin.warehouse.store import Trouble
 from eventrouter.errors import Retry
 from eventrouter.events import StoredEvent
 from eventrouter.records import DeadLetter, EventRecord, Identity
 from eventrouter.warehouse import Warehouse
-from warehouse_kit import NOW, at, event, letter, messages, record, select, warehouse_at
+from warehouse_kit import NOW, at, event, letter, messages, record, run, select, warehouse_at
 
 
 @pytest.fixture
@@ -205,16 +207,44 @@ async def test_somebody_who_is_faster_again_and_again_does_not_stop_a_batch(
 ) -> None:
     await warehouse.deliver(messages(record("m1")))
     load, failures = Loader.load, iter(range(base.TRIES - 1))
+    store_class = type(warehouse._idle[0].store)
 
     def slow(loader: Loader, items: list[Item], now: str) -> Loaded:
         if next(failures, None) is not None:
-            loader.store.execute("SELECT * FROM nowhere")
+            raise ValueError("somebody else was faster")
         return load(loader, items, now)
 
     monkeypatch.setattr(Loader, "load", slow)
+    monkeypatch.setattr(store_class, "trouble", lambda *_: Trouble.AGAIN)
     await warehouse.deliver(messages(record("m2")))
     assert [(2,)] == select(warehouse_url, "SELECT count(*) FROM tracks")
     assert 0 == warehouse.refused
+
+
+async def test_a_table_that_an_operator_has_dropped_is_made_anew(warehouse_url: str, warehouse: SqlWarehouse) -> None:
+    other = warehouse_at(warehouse_url)
+    await warehouse.deliver(messages(record("m1", properties={"total": "ten"})))
+    await other.deliver(messages(record("m2")))
+    run(warehouse_url, "DROP TABLE order_completed")
+    await warehouse.deliver(messages(record("m3", properties={"total": 10})))
+    await other.deliver(messages(record("m4", properties={"total": 11})))
+    await other.close()
+    assert [("m3", 10), ("m4", 11)] == select(warehouse_url, "SELECT id, total FROM order_completed ORDER BY id")
+    assert [(0, 1)] == select(
+        warehouse_url,
+        "SELECT (SELECT count(*) FROM rejected_events), (SELECT count(*) FROM eventrouter_tables)",
+    )
+
+
+async def test_a_whole_batch_in_trouble_is_through_in_time(warehouse_url: str, warehouse: SqlWarehouse) -> None:
+    await warehouse.start()
+    run(warehouse_url, "DROP TABLE tracks")
+    began = time.monotonic()
+    await warehouse.deliver(messages(*(record(f"m{number}") for number in range(100))))
+    assert time.monotonic() - began < 30
+    assert [(100, 100)] == select(
+        warehouse_url, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM rejected_events)"
+    )
 
 
 def test_a_back_end_has_to_say_how_it_opens() -> None:

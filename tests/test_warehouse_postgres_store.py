@@ -122,8 +122,10 @@ def trouble_of(store: PostgresStore, sql: str, values: tuple[object, ...] = ()) 
 
 
 def test_trouble_tells_whose_fault_it_is(store: PostgresStore) -> None:
-    assert Trouble.AGAIN is trouble_of(store, "INSERT INTO nowhere VALUES (1)")
-    assert Trouble.AGAIN is trouble_of(store, "INSERT INTO users (nothing) VALUES (1)")
+    assert Trouble.STALE is trouble_of(store, "INSERT INTO nowhere VALUES (1)")
+    assert Trouble.STALE is trouble_of(store, "INSERT INTO users (nothing) VALUES (1)")
+    assert Trouble.AGAIN is trouble_of(store, "CREATE TABLE users (id text)")
+    assert Trouble.AGAIN is trouble_of(store, "INSERT INTO users (id) VALUES ('a'), ('a')")
     assert Trouble.DATA is trouble_of(store, "INSERT INTO users (id) VALUES (NULL)")
     assert Trouble.DATA is trouble_of(store, "SELECT 'x'::bigint")
     assert Trouble.DATA is trouble_of(store, "SELECT ?", ("\0",))

@@ -110,7 +110,7 @@ def caught_from(store: SqliteStore, sql: str, values: tuple[object, ...] = ()) -
 
 
 def test_trouble_tells_whose_fault_it_is(tmp_path: Path, store: SqliteStore) -> None:
-    assert Trouble.AGAIN is store.trouble(caught_from(store, "INSERT INTO nowhere VALUES (1)"))
+    assert Trouble.STALE is store.trouble(caught_from(store, "INSERT INTO nowhere VALUES (1)"))
     assert Trouble.DATA is store.trouble(caught_from(store, "INSERT INTO users (id) VALUES (NULL)"))
     assert Trouble.DATA is store.trouble(caught_from(store, "SELECT ?", (2**64,)))
     assert Trouble.DATA is store.trouble(caught_from(store, "SELECT ?", ("\ud800",)))

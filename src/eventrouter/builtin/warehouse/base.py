@@ -199,9 +199,10 @@ class SqlWarehouse(Warehouse):
                 trouble = loader.store.trouble(error)
                 if trouble is Trouble.AWAY:
                     raise
-                if trouble is Trouble.DATA or tried == TRIES - 1:
+                if trouble is Trouble.DATA or tried == (1 if trouble is Trouble.STALE else TRIES - 1):
                     return error
-                time.sleep(random.uniform(0, 0.02 * 2**tried))
+                if trouble is Trouble.AGAIN:
+                    time.sleep(random.uniform(0, 0.02 * 2**tried))
             else:
                 with self._lock:
                     self.late_duplicates += loaded.late_duplicates

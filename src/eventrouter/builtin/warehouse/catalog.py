@@ -66,14 +66,17 @@ class Catalog:
         event = naming.table_name(text, schema.OUR_TABLES)
         if self._event_tables is None:
             self._event_tables = dict(self._read_event_tables())
-        known = self._event_tables.get(event)
-        if known is not None:
-            return known
-        if len(self._event_tables) >= self._max_tables:
+        table = self._event_tables.get(event)
+        if table is not None:
+            if table in self._columns or self._store.columns(table) is not None:
+                return table
+            # An operator has dropped it: it is made anew.
+        elif len(self._event_tables) >= self._max_tables:
             return None
-        table = event
-        while table in self._event_tables.values() or self._store.columns(table) is not None:
-            table = naming.shorten("_" + table)
+        else:
+            table = event
+            while table in self._event_tables.values() or self._store.columns(table) is not None:
+                table = naming.shorten("_" + table)
         self._event_tables[event] = table
         self._new_tables[event] = (table, text)
         self._columns[table] = dict(schema.EVENT_TABLE)
@@ -93,7 +96,10 @@ class Catalog:
         False: somebody else was faster. All that is pending is forgotten, and the batch has to be looked at again.
         """
         current = dict(self._read_event_tables()) if self._new_tables else {}
-        fresh = all(event not in current for event in self._new_tables)
+        fresh = all(
+            current.get(event, table) == table and self._store.columns(table) is None
+            for event, (table, _) in self._new_tables.items()
+        )
         made = {table for table, _ in self._new_tables.values()}
         for table, added in self._new_columns.items():
             if table in made:
@@ -113,7 +119,8 @@ class Catalog:
                 event, text = made[table]
                 self._store.execute(schema.create_table(table, self._columns[table], self._store.dialect))
                 self._store.execute(
-                    "INSERT INTO eventrouter_tables (event, table_name, event_text, created_at) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO eventrouter_tables (event, table_name, event_text, created_at) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (event) DO NOTHING",
                     (event, table, text, now),
                 )
             else:

@@ -189,8 +189,10 @@ ORDER BY attnum"""
         if self._connection.closed or isinstance(error, _AWAY_SUBCLASSES):
             return Trouble.AWAY
         state = error.sqlstate or ""
-        if state in ("40001", "40P01", "42P01", "42P07", "42701", "42703", "42804", "23505"):
+        if state in ("40001", "40P01", "42P07", "42701", "23505"):
             return Trouble.AGAIN
+        if state in ("42P01", "42703", "42804"):
+            return Trouble.STALE
         if state[:2] == "54":  # a row, an index entry or a table that is too large
             return Trouble.DATA
         return Trouble.AWAY if isinstance(error, psycopg.OperationalError | psycopg.InternalError) else Trouble.DATA

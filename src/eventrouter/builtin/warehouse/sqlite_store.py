@@ -156,4 +156,4 @@ class SqliteStore:
         # Extended result codes carry the plain one in their lowest byte.
         if code & 0xFF in _AWAY:
             return Trouble.AWAY
-        return Trouble.AGAIN if code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA) else Trouble.DATA
+        return Trouble.STALE if code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA) else Trouble.DATA

@@ -19,7 +19,9 @@ class Trouble(enum.Enum):
     AWAY = "away"
     """Nothing is wrong with the batch: the database is away, full or locked."""
     AGAIN = "again"
-    """Somebody else was faster, or the tables are not as we remember them: the same batch at once, once more."""
+    """Somebody else was faster: the same batch again, after a moment."""
+    STALE = "stale"
+    """The tables may not be as we remember them: the same batch once more, with fresh eyes."""
     DATA = "data"
     """Something in the batch is at fault."""
 
