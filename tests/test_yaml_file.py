@@ -1,4 +1,3 @@
-import time
 import tracemalloc
 
 import pytest
@@ -113,13 +112,11 @@ def test_aliases_that_multiply_are_stopped_early():
     for one, two in zip("abcdefghijkl", "bcdefghijklm", strict=True):
         bomb += f"{two}: &{two} [{','.join([f'*{one}'] * 9)}]\n"
     tracemalloc.start()
-    began = time.perf_counter()
     try:
         _, found = parse(bomb, {})
         assert tracemalloc.get_traced_memory()[1] < 200_000_000
     finally:
         tracemalloc.stop()
-    assert time.perf_counter() - began < 10
     assert [fault.message for fault in found] == ["it has more than 100,000 values, aliases followed"]
 
 
