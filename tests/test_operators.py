@@ -89,10 +89,11 @@ def test_ordering(lenient, name, results):
     assert lenient.mismatches == 2
 
 
-def test_equality_counts_values_of_two_types(lenient):
+def test_values_of_two_types_are_neither_equal_nor_unequal_and_counted(lenient):
     assert lenient.eq(1, 1.0)
     assert not lenient.eq("1", 1)
-    assert lenient.ne("1", 1)
+    assert not lenient.ne("1", 1)
+    assert lenient.ne("1", None)
     assert not (lenient.ne(MISSING, 1) or lenient.eq(MISSING, MISSING) or lenient.eq(None, 1))
     assert lenient.mismatches == 2
 

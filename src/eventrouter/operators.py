@@ -24,7 +24,7 @@ _NUMBERS = frozenset({int, float})
 class Operators:
     """The operators whose operands may have the wrong types.
 
-    Ordering by mismatched types is false and counted in `mismatches`. Arithmetic on wrong types is MISSING and counted
+    Comparing mismatched types is false and counted in `mismatches`. Arithmetic on wrong types is MISSING and counted
     when `strict` is false (conditions), else an error (templates). null counts as missing in both.
     """
 
@@ -40,25 +40,27 @@ class Operators:
         return MISSING
 
     def eq(self, a: Any, b: Any) -> bool:
-        """`a == b`; values of two types differ, which is counted."""
+        """`a == b`; false for values of two types (counted)."""
         if a == b:
             return True
-        self._compared(a, b)
+        self._mismatched(a, b)
         return False
 
     def ne(self, a: Any, b: Any) -> bool:
-        """`a != b`: true for values of two types (counted), false with a missing one."""
+        """`a != b`; false for values of two types (counted) and with a missing one."""
         if a is MISSING or b is MISSING or a == b:
             return False
-        self._compared(a, b)
-        return True
+        return not self._mismatched(a, b)
 
-    def _compared(self, a: Any, b: Any) -> None:
+    def _mismatched(self, a: Any, b: Any) -> bool:
+        """Whether two values that are there have types that don't compare, which is counted. null compares with all."""
         one, other = type(a), type(b)
         if one is other or (one in _NUMBERS and other in _NUMBERS):
-            return
-        if a is not MISSING and b is not MISSING and a is not None and b is not None:
-            self.mismatches += 1
+            return False
+        if a is MISSING or b is MISSING or a is None or b is None:
+            return False
+        self.mismatches += 1
+        return True
 
     def lt(self, a: Any, b: Any) -> bool:
         """`a < b`."""

@@ -1,0 +1,184 @@
+"""targets.py: the destinations of a worker, made from routes.yaml and started at their first turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import Field, SecretStr
+
+from eventrouter import config, hookimpl
+from eventrouter.destination import Destination, Message, Outcome, RateLimit
+from eventrouter.errors import EventRouterError
+from eventrouter.lane import Claim, Item
+from eventrouter.lanes import Lanes
+from eventrouter.plugins import Plugins
+from eventrouter.records import EventRecord, Identity, pack
+from eventrouter.settings import Settings
+from eventrouter.targets import Targets, Throttle, records_in_hand
+from eventrouter.warehouse import Warehouse
+
+RULES = """
+version: 1
+sources: { website: { write_key: k } }
+warehouse: { url: "memory://here" }
+destinations:
+  crm:
+    plugin: crm
+    options: { token: "${TOKEN}" }
+    batch: { size: 7, wait: 2s }
+    retry: { initial: 3s, max_age: 1h, max_attempts: 4 }
+    concurrency: 5
+    rate_limit: { count: 9, per_seconds: 2 }
+routes: [{ name: all, to: crm }]
+"""
+
+
+class Crm(Destination):
+    """Keeps what it is told."""
+
+    name = "crm"
+    batch_size = 10
+    pin_batches = True
+
+    class Options(Destination.Options):
+        token: SecretStr = Field(description="A secret.")
+
+    made: Sequence[Crm] = []
+    fails = False
+
+    async def start(self) -> None:
+        Crm.made = [*Crm.made, self]
+        if Crm.fails:
+            raise OSError(f"no way in with {self.options.token.get_secret_value()}")
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        return None
+
+
+class Memory(Warehouse):
+    """A warehouse that keeps nothing."""
+
+    name = "memory"
+    schemes = ("memory",)
+    closed = False
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        return None
+
+    async def close(self) -> None:
+        await super().close()
+        Memory.closed = True
+
+
+@pytest.fixture
+def targets(lanes: Lanes, tmp_path: Path) -> Targets:
+    Crm.made, Crm.fails, Memory.closed = [], False, False
+    hooks = SimpleNamespace(
+        register_destinations=hookimpl(lambda: [Crm]), register_warehouses=hookimpl(lambda: [Memory])
+    )
+    plugins = Plugins(hooks)
+    return _targets(RULES, plugins, lanes, tmp_path)
+
+
+def _targets(rules: str, plugins: Plugins, lanes: Lanes, tmp_path: Path) -> Targets:
+    path = tmp_path / "routes.yaml"
+    path.write_text(rules)
+    loaded = config.load(path, plugins, {"TOKEN": "s3cret"})
+
+    async def enqueue(claims: Sequence[Claim]) -> None:
+        pass
+
+    return Targets(loaded, Settings(data_dir=tmp_path), plugins, lanes, enqueue)
+
+
+async def test_a_destination_is_served_as_routes_yaml_says(targets: Targets) -> None:
+    target = await targets.get("crm")
+    assert target is not None
+    policy = target.policy
+    assert (policy.batch_size, policy.batch_wait, policy.concurrency) == (7, 2.0, 5)
+    assert (policy.max_age, policy.max_attempts, policy.pin) == (3600.0, 4, True)
+    assert target.throttle is not None
+
+
+async def test_a_destination_is_made_and_started_once(targets: Targets) -> None:
+    assert await targets.get("crm") is await targets.get("crm")
+    assert [destination.destination for destination in Crm.made] == ["crm"]
+
+
+async def test_the_warehouse_is_a_destination_that_never_gives_up(targets: Targets) -> None:
+    target = await targets.get("warehouse")
+    assert target is not None
+    assert (target.policy.max_age, target.attempts.lenient, target.policy.batch_size) == (None, False, 1000)
+    assert await targets.warehouse() is target.attempts.destination
+
+
+async def test_there_is_no_target_of_an_unknown_name(targets: Targets) -> None:
+    assert await targets.get("nonsense") is None
+    assert targets.names == {"crm", "warehouse"}
+
+
+async def test_a_destination_that_cannot_start_backs_off_and_shows_no_secret(targets: Targets, lanes: Lanes) -> None:
+    Crm.fails = True
+    assert await targets.get("crm") is None
+    health = await lanes.redis.hgetall("er:{dest:crm}:health")
+    assert health[b"state"] == b"backoff"
+    assert health[b"reason"] == b"it can't start: OSError: no way in with **********"
+    Crm.fails = False
+    assert await targets.get("crm") is not None
+
+
+async def test_close_closes_what_was_started(targets: Targets) -> None:
+    await targets.warehouse()
+    await targets.close()
+    assert Memory.closed
+
+
+async def test_a_warehouse_that_nobody_serves_is_named_with_those_that_are(lanes: Lanes, tmp_path: Path) -> None:
+    rules = 'version: 1\nsources: { website: { write_key: k } }\nwarehouse: { url: "memory://here" }\n'
+    hooks = SimpleNamespace(register_warehouses=hookimpl(lambda: [Memory]))
+    targets = _targets(rules, Plugins(hooks), lanes, tmp_path)
+    targets._plugins = Plugins()
+    with pytest.raises(EventRouterError, match="no warehouse back end serves memory:"):
+        await targets.warehouse()
+
+
+async def test_a_hook_that_fails_breaks_nothing(lanes: Lanes, tmp_path: Path) -> None:
+    def dropped(source: str, message_id: str, destination: str, reason: str) -> None:
+        raise RuntimeError("a bug of the plugin")
+
+    hooks = SimpleNamespace(
+        register_destinations=hookimpl(lambda: [Crm]),
+        register_warehouses=hookimpl(lambda: [Memory]),
+        event_dropped=hookimpl(dropped),
+    )
+    targets = _targets(RULES, Plugins(hooks), lanes, tmp_path)
+    assert targets.finished is None
+    assert targets.dropped is not None
+    targets.dropped(source="website", message_id="m", destination="crm", reason="r")
+
+
+async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:
+    rate = RateLimit(10, per_seconds=0.5)
+    one, other = Throttle(lanes, "crm", rate), Throttle(lanes, "crm", rate)
+    began = time.monotonic()
+    for throttle in (one, other, one, other):
+        await throttle(5)
+    assert time.monotonic() - began >= 0.45
+
+
+def test_the_warehouses_items_hold_records() -> None:
+    records: list[Any] = [
+        EventRecord(source="website", event={"messageId": "m", "type": "track"}),
+        Identity(type="user_id", value="u", person_id="p", seq=1, seen_at=""),
+    ]
+    hand = records_in_hand(Item("1-1", False, "", 2, pack(records)), "warehouse")
+    assert [(message.id, message.message_id, message.type) for message in hand.messages] == [
+        ("1-1:0", "m", "track"),
+        ("1-1:1", "", ""),
+    ]
+    assert [message.payload for message in hand.messages] == records
