@@ -76,6 +76,8 @@ class Rules:
     """Seconds that ids are remembered."""
     dedup_bytes: int
     """Memory for remembered ids, over all shards."""
+    mismatches: Callable[[], int] = int
+    """How often conditions met values of the wrong types, so far."""
 
 
 class RouterTurn:
@@ -163,7 +165,9 @@ class RouterTurn:
             for name, there in zip(destinations, waiting, strict=True)
         }
         step = _Step(rules, room)
+        mismatches = rules.mismatches()
         step.add(kept, rules.route(kept))
+        step.counts["mismatches"] += rules.mismatches() - mismatches
         step.records += records
         step.counts["routed"] += len(kept)
         step.counts["duplicates"] += len(events) - len(kept)

@@ -31,6 +31,8 @@ class _SnapshotCollector(Collector):
             ("duplicates", "duplicates", "Events dropped as duplicates."),
         ):
             yield CounterMetricFamily(f"eventrouter_events_{name}", text, value=counts[field])
+        text = "Conditions that met values of the wrong types."
+        yield CounterMetricFamily("eventrouter_condition_mismatches", text, value=counts["mismatches"])
         families = {
             "rejected": CounterMetricFamily(
                 "eventrouter_events_rejected", "Events refused, by reason.", labels=("source", "reason")
