@@ -30,6 +30,14 @@ _HINTS = {
     "log_format": "auto, console or json",
 }
 
+_MESSAGES = {
+    "int_parsing": "is not a whole number",
+    "greater_than_equal": "is too small",
+    "less_than_equal": "is too large",
+    "string_too_short": "is too short",
+    "literal_error": "is none of the known values",
+}
+
 
 class Settings(BaseSettings):
     """One value per setting: the command line's option, else the environment variable's, else the default.
@@ -126,7 +134,7 @@ def _problem(details: Any, given: dict[str, Any]) -> Problem:
     name = str(details["loc"][0])
     option = "--" + name.replace("_", "-")
     where = option if name in given else PREFIX + name.upper()
-    message = str(details["msg"]).removeprefix("Value error, ")
-    if name not in ("redis_url", "admin_token"):
-        message = f"{message} (it is {details['input']!r})"
-    return Problem(where, 0, 0, message[0].lower() + message[1:], _HINTS.get(name, ""))
+    message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Value error, "))
+    # What may hold a secret is not repeated.
+    value = "" if name in ("redis_url", "admin_token") else f"{str(details['input'])!r} "
+    return Problem(where, 0, 0, value + message, _HINTS.get(name, ""))

@@ -154,7 +154,8 @@ class Supervisor:
             if time.monotonic() - started > SETTLED_SECONDS:
                 pause = FIRST_PAUSE
             what = "lost its socket" if server.is_alive() else "ended"
-            log.error(f"The embedded Valkey {what}; starting it again", seconds=pause, said=server.last_words()[-300:])
+            said = server.last_words().splitlines()[-1:]
+            log.error(f"The embedded Valkey {what}; starting it again", seconds=pause, last_words="".join(said))
             await asyncio.to_thread(server.stop)
             await _wait(self._stop_server, pause)
             pause = min(pause * 2, LONGEST_PAUSE)

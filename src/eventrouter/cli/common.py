@@ -91,13 +91,14 @@ def hide_passwords(urls: Iterable[str]) -> None:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[EventRouter]:
-    """The app, connected to its server; a failure of the warehouse becomes an error for a person."""
+async def opened(settings: Settings, *, connect: bool = True) -> AsyncIterator[EventRouter]:
+    """The app, connected to its server unless `connect` is False: its warehouse can be read without one."""
     from ..errors import DeliveryError, UnavailableError
 
     app = load_app(settings)
     try:
-        await app.connect(CONNECT_SECONDS)
+        if connect:
+            await app.connect(CONNECT_SECONDS)
         yield app
     except DeliveryError as error:
         raise UnavailableError(
@@ -127,19 +128,23 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """A table on stdout. Nothing in the rows is taken for markup."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout, whose last column may wrap. Nothing in the rows is taken for markup."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
 
 
 def short_duration(seconds: float | None) -> str:

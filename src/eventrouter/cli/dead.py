@@ -12,7 +12,7 @@ from .common import (
     ConfigOption,
     DataDirOption,
     JsonOption,
-    connected,
+    opened,
     print_json,
     print_table,
     read_settings,
@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def ask() -> list[dict[str, Any]]:
-            async with connected(settings) as router:
+            async with opened(settings, connect=False) as router:
                 return await find(router, filters, limit)
 
         rows = asyncio.run(ask())
@@ -95,7 +95,7 @@ def register(app: typer.Typer) -> None:
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def main() -> tuple[int, list[tuple[str, str]]]:
-            async with connected(settings) as router:
+            async with opened(settings) as router:
                 rows = await find(router, filters, limit)
                 if rows and not yes:
                     counts = Counter(str(row.get("destination")) for row in rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from .common import ConfigOption, DataDirOption, JsonOption, connected, print_json, print_table, read_settings
+from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, print_table, read_settings
 from .common import short_duration as duration
 
 
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def ask() -> dict[str, Any]:
-            async with connected(settings) as router:
+            async with opened(settings) as router:
                 return await router.status()
 
         found = asyncio.run(ask())
@@ -47,7 +47,7 @@ def show(found: dict[str, Any]) -> None:
     if refused:
         print_table(["source", "rejected for", "events"], refused)
     print_table(
-        ["destination", "state", "waiting", "delivered", "filtered", "dead", "oldest", "next try", "reason"],
+        ["destination", "state", "waiting", "delivered", "filtered", "dead", "oldest", "reason"],
         [
             (
                 name,
@@ -57,12 +57,16 @@ def show(found: dict[str, Any]) -> None:
                 _total(row.get("filtered")),
                 _total(row.get("dead")),
                 duration(row.get("oldest_seconds")),
-                duration(row.get("next_try_seconds")),
-                row.get("reason"),
+                _reason(row),
             )
             for name, row in found.get("destinations", {}).items()
         ],
     )
+
+
+def _reason(row: dict[str, Any]) -> str:
+    seconds = row.get("next_try_seconds")
+    return f"{row.get('reason') or ''}{f' (next try in {duration(seconds)})' if seconds is not None else ''}"
 
 
 def _total(counts: Any) -> int:

@@ -13,6 +13,7 @@ from .common import ConfigOption, DataDirOption, HostOption, PortOption, read_se
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ..settings import Settings
 
@@ -41,7 +42,10 @@ def register(app: typer.Typer) -> None:
         Ctrl-C or SIGTERM ends it within 30 seconds, with nothing lost; so does `kill -9`, after which the same command
         goes on.
         """
-        run(read_settings(config=config, data_dir=data_dir, host=host, port=port, workers=workers))
+        settings = read_settings(config=config, data_dir=data_dir, host=host, port=port, workers=workers)
+        if "config" not in settings.model_fields_set:
+            write_default(settings.config)
+        run(settings)
 
 
 def run(settings: Settings) -> None:
@@ -81,6 +85,21 @@ def run(settings: Settings) -> None:
         if listener is not None:
             listener.close()
         directory.close()
+
+
+def write_default(path: Path) -> None:
+    """Writes the annotated default rules where none were named and there are none, and says so."""
+    from importlib.resources import files
+
+    from ..errors import StartError
+
+    if path.exists():
+        return
+    try:
+        path.write_bytes((files("eventrouter") / "routes.yaml").read_bytes())
+    except OSError as error:
+        raise StartError(f"there is no {path}, nor can it be written: {error.strerror}", hint="see --config") from None
+    typer.echo(f"There was no {path}: wrote the default one.")
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

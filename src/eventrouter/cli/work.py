@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
         It uses the Redis or Valkey of EVENTROUTER_REDIS_URL, else the embedded one that `eventrouter up` runs on the
         data directory. Any number may run.
         """
+        from redis.exceptions import RedisError
+
         from ..app import EventRouter, make_worker_settings
+        from ..errors import UnavailableError
         from ..queue import run_worker
         from ..serve import run
 
@@ -38,4 +41,8 @@ def register(app: typer.Typer) -> None:
         # Also where there is nothing to expire: what keeps the worker from starting is told as it is, not by arq.
         run(prepare())
         child.report(leases_expired=True)
-        run_worker(make_worker_settings(settings, lambda _: router))
+        try:
+            run_worker(make_worker_settings(settings, lambda _: router))
+        except (RedisError, OSError) as error:
+            # arq gives up when its server is away for long, or while it ends. `up` starts a worker anew.
+            raise UnavailableError(f"the worker lost its Redis: {error}", hint="start the worker again") from None

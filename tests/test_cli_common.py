@@ -1,0 +1,67 @@
+"""What several commands share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+
+from eventrouter import logs
+from eventrouter.cli.common import hide_passwords, print_json, print_table, read_time, short_duration
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    yield
+    logs._hidden.clear()
+    logs._hidden_pattern = None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-24", datetime(2026, 11, 24, tzinfo=UTC)),
+        ("2026-11-24T17:00", datetime(2026, 11, 24, 17, tzinfo=UTC)),
+        ("2026-11-24T17:00:00.5Z", datetime(2026, 11, 24, 17, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-11-24T17:00+02:00", datetime(2026, 11, 24, 15, tzinfo=UTC)),
+        (None, None),
+    ],
+)
+def test_times_are_utc_unless_they_say_otherwise(text, expected):
+    assert expected == read_time(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("2h", 7200), ("1.5d", 129_600), ("10m", 600)])
+def test_a_duration_is_a_time_ago(text, seconds):
+    assert abs(datetime.now(UTC) - timedelta(seconds=seconds) - read_time(text)) < timedelta(seconds=5)
+
+
+def test_what_is_no_time_is_told():
+    with pytest.raises(typer.BadParameter, match="'yesterday' is not a time; write 2h"):
+        read_time("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(None, ""), (0.25, "0.25 s"), (89, "89 s"), (120, "2 min"), (7200, "2 h"), (3e5, "3.47 d")],
+)
+def test_durations_are_short(seconds, expected):
+    assert expected == short_duration(seconds)
+
+
+def test_passwords_of_urls_are_hidden_as_written_and_as_meant():
+    hide_passwords(["postgresql://user:pass%2Fword@host/db", "redis://host", "", "http://[broken"])
+    assert logs.mask("pass%2Fword pass/word") == "*** ***"
+
+
+def test_nothing_in_a_table_is_markup(capsys):
+    print_table(["a", "b"], [["[red]x[/red]", None], ["[/]", 3]])
+    text = capsys.readouterr().out
+    assert "[red]x[/red]" in text
+    assert "[/]" in text
+
+
+def test_json_holds_times_and_foreign_letters(capsys):
+    print_json({"at": datetime(2026, 11, 24, tzinfo=UTC), "name": "Zoë"})
+    assert capsys.readouterr().out == '{\n  "at": "2026-11-24 00:00:00+00:00",\n  "name": "Zoë"\n}\n'
