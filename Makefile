@@ -1,0 +1,62 @@
+# A thin front: `make up` runs eventrouter, `make test` checks it. Everything else is `eventrouter …` (.venv/bin/eventrouter).
+# Works with GNU make 3.81 and later. ARGS goes to the command: make up ARGS="--port 9000", make test ARGS="-k lanes".
+.PHONY: up test lint bench lock clean
+.DELETE_ON_ERROR:
+
+VENV = .venv
+BIN = $(VENV)/bin
+PLUGINS = $(wildcard plugins/*/pyproject.toml)
+PROJECTS = pyproject.toml $(PLUGINS)
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+EDITABLE = $(patsubst %/pyproject.toml,--editable ./%,$(PLUGINS))
+JOBS = auto
+ARGS =
+
+up: $(VENV)/up.stamp
+	@exec $(BIN)/eventrouter up $(ARGS)
+
+test: lint
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# The versions that are installed here and in .ci/run. Run it after a change of dependencies.
+lock: $(VENV)/test.stamp
+	$(PIP) uv
+	printf '%s\n' '-e .[test]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
+	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-package eventrouter \
+	  $(patsubst plugins/%/pyproject.toml,--no-emit-package %,$(PLUGINS)) --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/up.stamp: $(PROJECTS) requirements.lock $(BIN)/python
+	@echo 'Installing eventrouter and its plugins into $(VENV) (once) …'
+	@$(PIP) --editable . $(EDITABLE)
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/up.stamp
+	@echo 'Installing what the tests need into $(VENV) (once) …'
+	@$(PIP) --editable '.[test]' $(EDITABLE)
+	@touch $@
+
+# The newest Python that there is, from 3.11 on.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	  if command -v $$python >/dev/null 2>&1 \
+	    && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$($$python --version) …"; \
+	    $$python -m venv $(VENV) && exit 0; \
+	    echo "$$python can't make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; \
+	    rm -rf $(VENV); exit 1; \
+	  fi; \
+	done; \
+	echo 'eventrouter needs Python 3.11 or later, and there is none. Install it (https://www.python.org/downloads/,' >&2; \
+	echo 'or brew install python, or apt install python3 python3-venv), or name it: make up PYTHON=/path/to/python3' >&2; \
+	exit 1
