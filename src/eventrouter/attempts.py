@@ -45,6 +45,8 @@ class Verdict(msgspec.Struct):
     """Deliveries that were not tried, since the destination failed as a whole or a sibling before them failed."""
     whole: Retry | None = None
     """Why the destination failed as a whole."""
+    repeat: list[InHand] = msgspec.field(default_factory=list)
+    """With `whole`: the part of the batch that met it, and may have been taken. A pinned batch is repeated in this part."""
 
 
 @dataclass(slots=True)
@@ -74,12 +76,14 @@ class Attempts:
         elif not self.lenient:
             reason = str(outcome) or type(outcome).__name__
             verdict.whole = outcome if isinstance(outcome, Retry) else Retry(reason)
+            verdict.repeat = batch
             verdict.untried += batch
         elif isinstance(outcome, Retry):
             if len(batch) == 1 and not outcome.everyone and alone():
                 verdict.failed.append((batch[0], outcome))
             else:
                 verdict.whole = outcome
+                verdict.repeat = batch
                 verdict.untried += batch
         elif len(batch) == 1:
             verdict.failed.append((batch[0], outcome))

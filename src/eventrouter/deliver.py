@@ -105,10 +105,14 @@ class DeliveryTurn:
 
     async def _restore_pins(self) -> None:
         now_ms = time.time() * 1000
-        for pin, ids in list(self._turn.pins.items()):
+        pinned: set[str] = set()
+        # The longest first: a part of it was pinned by a turn that ended before it could unpin the whole.
+        for pin, ids in sorted(self._turn.pins.items(), key=lambda each: -len(each[1])):
             hands = [self._target.decode(item, self._target.name) for item in await self._turn.fetch(ids)]
-            if len(hands) == len(ids) and not any(self._too_old(hand, now_ms) for hand in hands):
+            whole = len(hands) == len(ids) and pinned.isdisjoint(ids)
+            if whole and not any(self._too_old(hand, now_ms) for hand in hands):
                 self._pinned.append(hands)
+                pinned.update(ids)
             else:
                 await self._turn.settle(unpins=[pin])
 
@@ -188,10 +192,14 @@ class DeliveryTurn:
             batch = self._take(policy.batch_size)
             if not batch:
                 return
-            if policy.pin and len(batch) > 1:
-                identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
-                await self._turn.pin(identity, [hand.item for hand in batch])
+            if policy.pin and not batch[0].item.parked:
+                await self._pin(batch)
             self._start(batch)
+
+    async def _pin(self, batch: list[InHand]) -> None:
+        """Notes that a retry has to repeat `batch` as it is, also when it is a batch of one."""
+        identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
+        await self._turn.pin(identity, [hand.item for hand in batch])
 
     def _batch_wait(self) -> float:
         """Seconds until an incomplete batch is old enough to go."""
@@ -202,7 +210,11 @@ class DeliveryTurn:
         return appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
 
     def _take(self, size: int) -> list[InHand]:
-        """The next batch: in order, and nothing whose lane key is under way."""
+        """The next batch: in order, and nothing whose lane key is under way.
+
+        Where batches are pinned, what is parked goes by itself, as it went before: pins hold items of the stream only.
+        """
+        single = self._target.policy.pin
         batch: list[InHand] = []
         passed: list[InHand] = []
         blocked = set(self._busy)
@@ -211,9 +223,14 @@ class DeliveryTurn:
             hand = self._pending.popleft()
             if hand.key and hand.key in blocked:
                 passed.append(hand)
+            elif single and hand.item.parked and batch:
+                passed.append(hand)
+                blocked.add(hand.key)
             else:
                 batch.append(hand)
                 units += len(hand.messages)
+                if single and hand.item.parked:
+                    break
         self._pending.extendleft(reversed(passed))
         return batch
 
@@ -260,6 +277,10 @@ class DeliveryTurn:
             self._busy.difference_update(hand.key for hand in batch)
             ids = {hand.item.id for hand in batch}
             pins = [pin for pin, pinned in self._turn.pins.items() if ids.issuperset(pinned)]
+            if len(verdict.repeat) == len(batch):
+                pins = []
+            elif pins and verdict.repeat:
+                await self._pin(verdict.repeat)
             await settlement.add(verdict, pins)
             self._pending.extendleft(reversed(verdict.untried))
         self._probing = False

@@ -34,7 +34,7 @@ class Settlement:
         """Seconds that every lane of the destination has to wait; None: go on."""
 
     async def add(self, verdict: Verdict, unpins: Iterable[str] = ()) -> None:
-        """Judges each delivery of a verdict; `unpins` are the pinned batches that it was."""
+        """Judges each delivery of a verdict; `unpins` are the pinned batches that end with it."""
         health = self._target.health
         self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
         taken = bool(verdict.delivered)
@@ -47,10 +47,9 @@ class Settlement:
                 self._park(hand, failure)
         if verdict.whole is not None:
             self._wait(await health.failed(self._target.mask(verdict.whole), verdict.whole.after))
-        else:
-            self._unpins += unpins
-            if taken:
-                await health.succeeded()
+        elif taken:
+            await health.succeeded()
+        self._unpins += unpins
 
     def bury(self, hand: InHand, class_: str, failure: Failure) -> None:
         """`hand` becomes a dead letter of this class."""
