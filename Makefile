@@ -24,7 +24,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 bench: $(VENV)/test.stamp
-	$(BIN)/python -m tests.benchmarks $(ARGS)
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 # The versions that are installed here and in .ci/run. Run it after a change of dependencies.
 lock: $(VENV)/test.stamp

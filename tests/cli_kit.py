@@ -93,7 +93,8 @@ class Place:
     @property
     def err(self) -> str:
         """What it wrote on stderr."""
-        return (self.path / "err").read_text()
+        file = self.path / "err"
+        return file.read_text() if file.exists() else ""
 
     def stop(self, process: subprocess.Popen[str]) -> int:
         """Asks it to end; returns its exit code."""

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cli_kit import Place, wait_until
-from eventrouter.cli.up import child_environment, reachable, show
+from eventrouter.cli.up import child_environment, own_name, reachable, show
 from eventrouter.settings import Settings
 
 
@@ -202,3 +202,16 @@ def test_rules_without_a_write_key_are_shown_without_a_curl(capsys):
     assert "http://[::1]:8000" in text
     assert "write key   none" in text
     assert "curl" not in text
+
+
+def test_the_next_command_is_named_so_that_the_shell_finds_it(monkeypatch, tmp_path):
+    script = tmp_path / "eventrouter"
+    script.write_text("")
+    script.chmod(0o700)
+    monkeypatch.setattr("sys.argv", [str(script)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert own_name() == "eventrouter"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert own_name() == str(script)
+    monkeypatch.setattr("sys.argv", ["/lib/eventrouter/__main__.py"])
+    assert own_name() == "eventrouter"

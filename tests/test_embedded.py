@@ -119,6 +119,18 @@ def test_owners_that_start_at_once_share_one_server(servers):
     assert sorted(server.attached for server in both) == [False, True, True, True]
 
 
+def test_a_server_that_was_killed_is_told_from_one_that_ended_by_itself(servers):
+    server = servers()
+    server.start()
+    assert not server.was_killed
+    kill(server)
+    assert server.was_killed
+    server.start()
+    os.kill(server.pid, signal.SIGTERM)
+    wait_until(lambda: not server.is_alive())
+    assert not server.was_killed
+
+
 def test_a_cut_tail_of_the_append_only_file_loads(servers):
     server = servers()
     server.start()

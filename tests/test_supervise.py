@@ -164,6 +164,23 @@ async def test_the_server_is_started_again_when_it_dies(run):
     await run.until(lambda: run.server.pid not in (0, first) and run.server.is_alive())
 
 
+async def test_a_server_that_is_killed_while_it_starts_is_started_again(run, monkeypatch):
+    run.server = EmbeddedServer(run.path / "data")
+    ping = run.server._ping
+    killed = []
+
+    def ping_and_kill() -> str:
+        if not killed:
+            killed.append(run.server.pid)
+            os.kill(run.server.pid, signal.SIGKILL)
+            return ""
+        return ping()
+
+    monkeypatch.setattr(run.server, "_ping", ping_and_kill)
+    run.start()
+    await run.until(lambda: run.server.pid not in (0, *killed) and run.server.socket.exists())
+
+
 async def test_a_server_whose_socket_was_removed_is_started_again(run):
     run.server = EmbeddedServer(run.path / "data")
     run.start()
@@ -197,7 +214,8 @@ async def test_a_child_that_does_not_end_is_killed_in_time(run, monkeypatch):
     assert 0.2 < time.monotonic() - started < 5
 
 
-async def test_a_second_signal_does_not_wait(run):
+async def test_a_second_signal_does_not_wait(run, monkeypatch):
+    monkeypatch.setattr("eventrouter.supervise.IMPATIENT_SECONDS", 0.05)
     run.add("collector", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + IDLE)
     run.start()
     await run.until(lambda: run.notes)
@@ -207,6 +225,17 @@ async def test_a_second_signal_does_not_wait(run):
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.wait_for(run.task, 10)
     assert time.monotonic() - started < 5
+
+
+async def test_a_signal_that_comes_twice_at_once_is_one_wish(run):
+    code = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), note('drained'), sys.exit(0)))\n"
+    run.add("collector", code + IDLE)
+    run.start()
+    await run.until(lambda: run.notes)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.05)
+    await run.stop()
+    assert run.notes[1:] == ["drained"]
 
 
 async def test_other_workers_wait_until_the_first_has_expired_the_leases_of_the_dead(run):

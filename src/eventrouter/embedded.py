@@ -95,6 +95,11 @@ class EmbeddedServer:
         # Not by its process id: nobody may reap the zombie of an orphan, but its lock goes when it ends.
         return self.pid > 0 and self._is_held()
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether the server that we started ended by a signal from outside, rather than for a reason of its own."""
+        return self._process is not None and (self._process.poll() or 0) < 0
+
     def is_reachable(self) -> bool:
         """Whether the socket is still there: a cleaner of temporary files may have taken it away."""
         return self.socket.exists()

@@ -32,6 +32,9 @@ SETTLED_SECONDS = 10.0
 """A child that lived so long starts again with the first pause."""
 COLLECTOR_SECONDS, WORKER_SECONDS = 10.0, 24.0
 """When children are killed, in seconds after the stop was asked for; the server's few follow: 30 s in all."""
+IMPATIENT_SECONDS = 1.0
+"""A second signal after so long means that nobody wants to wait. One within is the same wish: make and systemd both send
+it to whole groups of processes, and forward it as well."""
 WATCH_SECONDS = 0.25
 
 
@@ -82,6 +85,7 @@ class Supervisor:
         """What the children reported, merged."""
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._asked = 0.0
         self._stop_server = asyncio.Event()
         self._nobody_alone = asyncio.Event()
         self._nobody_alone.set()
@@ -116,8 +120,11 @@ class Supervisor:
             await ready
 
     def _ask_to_stop(self) -> None:
-        if self._stop.is_set():
+        now = time.monotonic()
+        if self._stop.is_set() and now - self._asked > IMPATIENT_SECONDS:
             self._hurry.set()
+        elif not self._stop.is_set():
+            self._asked = now
         self._stop.set()
 
     async def _wait_ready(
@@ -141,7 +148,7 @@ class Supervisor:
             try:
                 await asyncio.to_thread(server.start)
             except StartError as error:
-                if first:
+                if first and not server.was_killed:
                     raise
                 log.error("The embedded Valkey can't start", error=str(error), hint=error.hint)
             first = False

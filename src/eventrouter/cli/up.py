@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +15,6 @@ from .common import ConfigOption, DataDirOption, HostOption, PortOption, read_se
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from ..settings import Settings
 
@@ -115,6 +116,14 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
 
+def own_name() -> str:
+    """What to type to run another command: the name alone where the shell finds it."""
+    name = sys.argv[0]
+    if Path(name).name != "eventrouter" or shutil.which("eventrouter") == str(Path(name).absolute()):
+        return "eventrouter"
+    return shlex.quote(name)
+
+
 def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
     """Says on stdout where everything is, and a command to try it."""
     from rich.console import Console
@@ -138,7 +147,7 @@ def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
             ("", ""),
             ("bold", "Try it:"),
             ("", f"  curl -u {shlex.quote(key + ':')} {url}/v1/track -d {shlex.quote(event)}"),
-            ("", "  eventrouter status"),
+            ("", f"  {own_name()} status"),
         ]
     console = Console(soft_wrap=True, highlight=False)
     for style, line in lines:
