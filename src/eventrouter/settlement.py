@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from .attempts import Bug, Failure, Verdict, is_final
-from .delivery import InHand, dead_letter
+from .delivery import InHand, Tries, dead_letter
 from .errors import Reject, Retry
 from .lane import Append, Park, Removal
 from .lanes import Turn
@@ -40,6 +40,8 @@ class Settlement:
         taken = bool(verdict.delivered)
         for hand, failure in verdict.failed:
             class_ = await self._judge(hand, failure, verdict)
+            if class_ != "":
+                _count(hand.tries)
             if class_:
                 self.bury(hand, class_, failure)
                 taken = taken or isinstance(failure, Reject)
@@ -96,9 +98,6 @@ class Settlement:
                 return "permanent"
         elif isinstance(failure, Bug) or others_succeed or not tries.made:
             tries.attempts += 1
-        tries.made += 1
-        tries.last_ms = int(time.time() * 1000)
-        tries.first_ms = tries.first_ms or tries.last_ms
         if tries.attempts >= self._target.policy.max_attempts:
             return "plugin_bug" if isinstance(failure, Bug) else "attempts"
         return None
@@ -122,3 +121,10 @@ class Settlement:
             response=mask(answered.response) if answered else "",
             traceback=mask(failure.text) if isinstance(failure, Bug) else "",
         )
+
+
+def _count(tries: Tries) -> None:
+    """One more attempt was made."""
+    tries.made += 1
+    tries.last_ms = int(time.time() * 1000)
+    tries.first_ms = tries.first_ms or tries.last_ms
