@@ -248,9 +248,13 @@ class EventRouter:
         return await self.targets.warehouse()
 
     async def expire_leases(self) -> None:
-        """Ends every lease and forgets every arq job: for a start that knows that no worker is alive."""
+        """Ends every lease and forgets every arq job: for a start that knows that no worker is alive.
+
+        Destinations on hold are probed at once: a start often follows a correction of routes.yaml.
+        """
         assert self._queue is not None
         await self._queue.clear()
+        await self.targets.probe_soon()
         for shard in range(self.settings.shards):
             claims, _ = await self.lanes.sweep(shard, everything=True)
             await self._queue.enqueue(claims)

@@ -80,6 +80,10 @@ class Health:
         wait, _, refusals = await self._step(*args)
         return (wait if self.state == "hold" else 0.0), refusals
 
+    async def probe_soon(self) -> None:
+        """Ends the wait of a destination that backs off or is on hold: the next to ask probes it."""
+        await self._step("soon")
+
     async def succeeded(self) -> None:
         """The destination answered for a delivery. Told to the others at most once a second while all is well."""
         self.taken()

@@ -84,6 +84,10 @@ class Targets:
         assert isinstance(found, Warehouse)
         return found
 
+    async def probe_soon(self) -> None:
+        """Ends every destination's wait: what was in the way may have been corrected."""
+        await asyncio.gather(*(self._make_health(name).probe_soon() for name in self.names))
+
     async def close(self) -> None:
         """Closes every destination that was started."""
         targets, self._targets = self._targets, {}

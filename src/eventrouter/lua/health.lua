@@ -49,6 +49,11 @@ elseif step == 'refuse' then
     redis.call('HSET', key, 'suspect', id)
     redis.call('HINCRBY', key, 'refusals', 1)
   end
+elseif step == 'soon' then
+  if (get('state') or '') ~= '' then
+    redis.call('HSET', key, 'until', 0)
+    redis.call('HDEL', key, 'probing')
+  end
 elseif step == 'succeed' then
   redis.call('HSET', key, 'success', now)
   redis.call('HDEL', key, 'suspect', 'refusals')
