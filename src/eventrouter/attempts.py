@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct):
     whole: Retry | None = None
     """Why the destination failed as a whole."""
     repeat: list[InHand] = msgspec.field(default_factory=list)
-    """With `whole`: the part of the batch that met it, and may have been taken. A pinned batch is repeated in this part."""
+    """With `whole`: the part of the batch that met it, and may have been taken; what was pinned is repeated so."""
 
 
 @dataclass(slots=True)
@@ -72,19 +72,22 @@ class Attempts:
     async def _part(self, batch: list[InHand], verdict: Verdict, *, alone: Callable[[], bool]) -> None:
         outcome = await self._call(batch)
         if isinstance(outcome, Mapping):
-            self._each(batch, outcome, verdict)
+            self._each(batch, outcome, verdict, alone=alone)
         elif not self.lenient:
             reason = str(outcome) or type(outcome).__name__
             verdict.whole = outcome if isinstance(outcome, Retry) else Retry(reason)
             verdict.repeat = batch
             verdict.untried += batch
         elif isinstance(outcome, Retry):
-            if len(batch) == 1 and not outcome.everyone and alone():
-                verdict.failed.append((batch[0], outcome))
-            else:
+            if len(batch) > 1 or outcome.everyone:
                 verdict.whole = outcome
                 verdict.repeat = batch
                 verdict.untried += batch
+            else:
+                # It is parked in any case: were it at fault itself, it would be every probe from now on.
+                verdict.failed.append((batch[0], outcome))
+                if not alone():
+                    verdict.whole = outcome
         elif len(batch) == 1:
             verdict.failed.append((batch[0], outcome))
         else:
@@ -98,10 +101,15 @@ class Attempts:
             elif rest:
                 await self._part(rest, verdict, alone=alone)
 
-    def _each(self, batch: Sequence[InHand], outcomes: Mapping[str, Outcome], verdict: Verdict) -> None:
+    def _each(
+        self, batch: Sequence[InHand], outcomes: Mapping[str, Outcome], verdict: Verdict, *, alone: Callable[[], bool]
+    ) -> None:
         if not outcomes:
             verdict.delivered += batch
             return
+        found = list(outcomes.values())
+        if self.lenient and len(found) == len(batch) and all(isinstance(one, Retry) for one in found) and not alone():
+            verdict.whole = next(one for one in found if isinstance(one, Retry))
         for hand in batch:
             failures = [outcomes[message.id] for message in hand.messages if message.id in outcomes]
             if not failures:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 import structlog
+from redis.exceptions import RedisError
 
 from .attempts import Verdict, is_final
 from .delivery import InHand
@@ -73,7 +74,8 @@ class DeliveryTurn:
         with contextlib.suppress(FencedError):  # the next step of the turn meets it too
             while True:
                 await asyncio.sleep(LEASE_MS / 3000)
-                await self._turn.renew()
+                with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
+                    await self._turn.renew()
 
     async def _serve(self) -> Claim | None:
         ends = time.monotonic() + TURN_SECONDS
@@ -95,6 +97,8 @@ class DeliveryTurn:
                 await self._collect()
                 lingered = False
             elif self._closing is not None:
+                if self._probing:
+                    await self._target.health.release()
                 untried = {hand.key for hand in self._pending if hand.item.parked}
                 return await self._turn.give_up(self._closing, untried)
             elif got:
@@ -185,6 +189,9 @@ class DeliveryTurn:
                 continue
             if not self._pending:
                 return
+            if self._probing:
+                # What failed before, and may be at fault itself, is the last choice for a probe.
+                self._pending = deque(sorted(self._pending, key=lambda hand: hand.item.parked))
             if (wait := self._batch_wait()) > 0:
                 if not self._tasks:
                     self._closing = wait
@@ -266,7 +273,9 @@ class DeliveryTurn:
         timeout = None
         if self._closing is None:
             timeout = self._due_in() or None
-            if self._more is not None and not self._more.done() and self._room() > 0:
+            if self._room() > 0 and len(self._tasks) < self._target.policy.concurrency and not self._probing:
+                if self._more is None or self._more.done():
+                    self._more = asyncio.create_task(self._turn.wait(self._cursor or "0-0", LINGER_SECONDS))
                 waiting.add(self._more)
         await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         ended = [(task.result(), self._tasks.pop(task)) for task in list(self._tasks) if task.done()]
@@ -283,6 +292,9 @@ class DeliveryTurn:
                 await self._pin(verdict.repeat)
             await settlement.add(verdict, pins)
             self._pending.extendleft(reversed(verdict.untried))
+        if self._probing and settlement.wait is None and self._target.health.state:
+            # The probe told nothing of the destination: its delivery may be at fault. The next one is another probe.
+            await self._target.health.release()
         self._probing = False
         if settlement.wait is not None:
             self._closing = max(self._closing or 0.0, settlement.wait)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
 from .delivery import FORMAT, Delivery, encode
 from .enrichment import Enrichment
@@ -123,7 +124,8 @@ class RouterTurn:
         with contextlib.suppress(FencedError):  # the next step of the turn meets it too
             while True:
                 await asyncio.sleep(LEASE_MS / 3000)
-                await self._turn.renew()
+                with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
+                    await self._turn.renew()
 
     async def _serve(self) -> Claim | None:
         ends = time.monotonic() + TURN_SECONDS

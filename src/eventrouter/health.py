@@ -84,6 +84,10 @@ class Health:
         """Ends the wait of a destination that backs off or is on hold: the next to ask probes it."""
         await self._step("soon")
 
+    async def release(self) -> None:
+        """Ends a probe that told nothing of the destination: the next to ask probes it."""
+        await self._step("release")
+
     async def succeeded(self) -> None:
         """The destination answered for a delivery. Told to the others at most once a second while all is well."""
         self.taken()

@@ -30,6 +30,8 @@ class Settlement:
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
         self._unpins: list[str] = []
+        self._staying: set[str] = set()
+        """Lane keys of which a delivery stays where it is, so that nothing of them may be parked before it."""
         self.wait: float | None = None
         """Seconds that every lane of the destination has to wait; None: go on."""
 
@@ -45,8 +47,10 @@ class Settlement:
             if class_:
                 self.bury(hand, class_, failure)
                 taken = taken or isinstance(failure, Reject)
-            elif class_ is None:
+            elif hand.key in self._parks or (class_ is None and hand.key not in self._staying):
                 self._park(hand, failure)
+            else:
+                self._staying.add(hand.key)
         if verdict.whole is not None:
             self._wait(await health.failed(self._target.mask(verdict.whole), verdict.whole.after))
         elif taken:
@@ -89,7 +93,9 @@ class Settlement:
         if isinstance(failure, Reject):
             if others_succeed:
                 return "permanent"
-            every_part = len(verdict.failed) > 1
+            every_part = len(verdict.failed) > 1 and all(
+                isinstance(other, Reject) and not is_final(other) for _, other in verdict.failed
+            )
             wait, refusals = await health.refused(hand.messages[0].id, self._target.mask(failure), at_once=every_part)
             if wait > 0:
                 self._wait(wait)

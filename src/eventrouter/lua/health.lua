@@ -54,6 +54,8 @@ elseif step == 'soon' then
     redis.call('HSET', key, 'until', 0)
     redis.call('HDEL', key, 'probing')
   end
+elseif step == 'release' then
+  redis.call('HDEL', key, 'probing')
 elseif step == 'succeed' then
   redis.call('HSET', key, 'success', now)
   redis.call('HDEL', key, 'suspect', 'refusals')
