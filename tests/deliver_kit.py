@@ -1,0 +1,158 @@
+"""What tests of deliveries share: a destination whose answers the test decides, and a small stand-in for arq."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+
+from eventrouter.attempts import Attempts
+from eventrouter.deliver import DeliveryTurn
+from eventrouter.delivery import FORMAT, Delivery, InHand, Tries, encode, in_hand
+from eventrouter.destination import Destination, Message, Outcome
+from eventrouter.events import lane_key
+from eventrouter.health import Health
+from eventrouter.lane import Append, Claim, Item, Lane
+from eventrouter.lanes import Lanes
+from eventrouter.records import DeadLetter, unpack
+from eventrouter.target import Policy, Target
+
+Answer = Callable[[Sequence[Message]], Mapping[str, Outcome] | None]
+
+
+class Sink(Destination):
+    """Keeps what it gets, and answers as it is told."""
+
+    name = "sink"
+
+    def __init__(self, answer: Answer | None = None, seconds: float = 0.0) -> None:
+        super().__init__(self.Options())
+        self.answer = answer or (lambda _: None)
+        self.seconds = seconds
+        """How long a delivery takes."""
+        self.batches: list[list[str]] = []
+        """The message ids of each attempt."""
+        self.messages: list[Message] = []
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        self.batches.append([message.message_id for message in messages])
+        self.messages += messages
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            await asyncio.sleep(self.seconds)
+            return self.answer(messages)
+        finally:
+            self.at_once -= 1
+
+    @property
+    def got(self) -> list[str]:
+        """The message ids in the order of their attempts."""
+        return [one for batch in self.batches for one in batch]
+
+
+def delivery(message_id: str, key: str = "", *, age: float = 0.0, payload: Any = None, **fields: Any) -> Delivery:
+    """A delivery that was routed `age` seconds ago."""
+    values: dict[str, Any] = {
+        "v": FORMAT,
+        "message_id": message_id,
+        "source": "web",
+        "type": "track",
+        "name": "Order Completed",
+        "route": "orders",
+        "timestamp": "2026-11-24T17:00:00.000Z",
+        "since_ms": int((time.time() - age) * 1000),
+        "rules": "abc",
+        "replay": False,
+        "payload": payload if payload is not None else {"n": message_id},
+        **fields,
+    }
+    return Delivery(**values)
+
+
+def item_of(one: Delivery, key: str = "k", item: str = "1-0", tries: bytes = b"") -> Item:
+    """A lane's item as a turn reads it."""
+    return Item(item, bool(tries), lane_key(key), 1, encode(one), tries)
+
+
+def hand_of(message_id: str, key: str = "k", **tries: int) -> InHand:
+    """A delivery in hand."""
+    hand = in_hand(item_of(delivery(message_id), key, f"{int(message_id, 36)}-0"), "crm")
+    hand.tries = Tries(**tries)
+    return hand
+
+
+class Post:
+    """One destination, `crm`, with a stand-in for arq: it serves claims until nothing is left to do."""
+
+    def __init__(self, redis: Redis, sink: Destination, *, shard: int = 0, **options: Any) -> None:
+        self.redis = redis
+        self.lanes = Lanes(redis)
+        self.sink = sink
+        self.lane = Lane(shard, "crm")
+        self.claims: list[Claim] = []
+        self.finished: list[dict[str, Any]] = []
+        self.dropped: list[dict[str, Any]] = []
+        self.stopping = asyncio.Event()
+        health = {"initial": 0.002, "max_interval": 0.01, "timeout": 5.0}
+        health |= {name: options.pop(name) for name in list(options) if name in health}
+        attempts = Attempts(sink, health["timeout"], secrets=options.pop("secrets", ()))
+        self.health = Health(self.lanes, "crm", **health)
+        self.target = Target(
+            "crm",
+            Policy(**{"batch_size": 1, "concurrency": 1, **options}),
+            attempts,
+            self.health,
+            in_hand,
+            self.enqueue,
+            finished=lambda **told: self.finished.append(told),
+            dropped=lambda **told: self.dropped.append(told),
+        )
+
+    async def enqueue(self, claims: Sequence[Claim]) -> None:
+        """Keeps the claims of its own lane; nobody serves the warehouse here."""
+        self.claims += [claim for claim in claims if claim.lane == self.lane]
+
+    async def put(self, *ids: str | tuple[str, str], **fields: Any) -> None:
+        """Appends deliveries: a message id, or (message id, order key)."""
+        pairs = [(one, one) if isinstance(one, str) else one for one in ids]
+        items = [(lane_key(key), 1, encode(delivery(one, **fields))) for one, key in pairs]
+        await self.enqueue(await self.lanes.append(self.lane.shard, [Append("crm", items, "to:crm")]))
+
+    async def turn(self) -> Claim | None:
+        """One turn of the lane."""
+        claim = self.claims.pop(0)
+        begun = await self.lanes.begin(claim.lane, claim.token)
+        return await DeliveryTurn(begun, self.target, self.stopping).run() if begun else None
+
+    async def run(self, seconds: float = 10.0) -> None:
+        """Turn after turn until the lane is empty."""
+        while (await self.lanes.look(self.lane.shard, [], ["crm"]))[1] != [0]:
+            await self.serve(seconds=seconds)
+
+    async def serve(self, until: Callable[[], bool] | None = None, seconds: float = 5.0) -> None:
+        """Turns, with their delays, and the sweep: until a condition holds; without one until a turn ends for good."""
+        async with asyncio.timeout(seconds):
+            while True:
+                while not self.claims:
+                    claims, soonest = await self.lanes.sweep(self.lane.shard)
+                    await self.enqueue(claims)
+                    if not claims:
+                        await asyncio.sleep(min(max(soonest, 0.001), 0.05))
+                await asyncio.sleep(self.claims[0].delay)
+                claim = await self.turn()
+                if claim is not None:
+                    self.claims.append(claim)
+                if until() if until else claim is None:
+                    return
+
+    async def letters(self) -> list[DeadLetter]:
+        """The dead letters so far."""
+        rows = await self.redis.xrange(Lane(self.lane.shard, "warehouse").key)
+        records = [record for _, fields in rows for record in unpack(fields[b"d"])]
+        return [record for record in records if isinstance(record, DeadLetter)]

@@ -1,0 +1,646 @@
+"""A turn at a destination, on a real server: what is tried when, what waits, and who goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from deliver_kit import Post, Sink, delivery
+from eventrouter import deliver, health
+from eventrouter.delivery import encode
+from eventrouter.errors import Reject, Retry
+from eventrouter.events import lane_key
+from eventrouter.lane import LEASE_MS, Append
+from lane_kit import counts, expire_lease, leftovers, make_due, take
+
+LINGER = 0.03
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", LINGER)
+    monkeypatch.setattr(health, "HOLD_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def make(redis):
+    """Makes a destination with its lane."""
+    made = []
+
+    def one(answer=None, *, seconds=0.0, **options) -> Post:
+        made.append(Post(redis, Sink(answer, seconds), **options))
+        return made[-1]
+
+    yield one
+    for post in made:
+        await post.sink.close()
+
+
+def refuse(*ids: str, error=None):
+    """Refuses these messages, takes the others."""
+    why = error or Reject("bad", status=400)
+    return lambda messages: {message.id: why for message in messages if message.message_id in ids}
+
+
+def fail_first(times: int, error: Exception):
+    """Raises `error` at the first attempts."""
+    left = [times]
+
+    def answer(messages):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise error
+        return
+
+    return answer
+
+
+# in order, together, at once
+
+
+async def test_deliveries_go_out_in_order_in_batches_and_are_counted(make, redis):
+    post = make(batch_size=3)
+    await post.put(*"abcdefg")
+    await post.run()
+    assert ["abc", "def", "g"] == ["".join(batch) for batch in post.sink.batches]
+    assert {"to:crm": 7, "delivered:crm": 7} == await counts(redis)
+    assert {} == await leftovers(redis)
+
+
+async def test_order_keys_run_side_by_side_and_one_key_does_not(make):
+    post = make(seconds=0.05, concurrency=4)
+    await post.put(("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c"))
+    began = time.monotonic()
+    await post.run()
+    assert 0.1 <= time.monotonic() - began < 0.19 + LINGER
+    assert ["a1", "b1", "c1", "a2"] == post.sink.got
+    assert 3 == post.sink.most_at_once
+
+
+async def test_no_more_attempts_run_at_once_than_allowed(make):
+    post = make(seconds=0.01, concurrency=3)
+    await post.put(*"abcdefghij")
+    await post.run()
+    assert 3 == post.sink.most_at_once
+
+
+async def test_a_turn_at_an_empty_lane_lingers_and_serves_what_comes(make):
+    post = make()
+    await post.put("a")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(LINGER / 2)
+    await post.put("b")
+    assert post.claims == []  # the lane is still served
+    assert await turn is None
+    assert ["a", "b"] == post.sink.got
+
+
+async def test_a_lingering_turn_answers_within_milliseconds(make, monkeypatch):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", 1.0)
+    post = make()
+    await post.put("a")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await post.put("b")
+    while len(post.sink.got) < 2:
+        await asyncio.sleep(0.001)
+    assert time.monotonic() - began < 0.1
+    await turn
+
+
+async def test_new_deliveries_join_while_an_attempt_is_under_way(make):
+    post = make(seconds=0.1, concurrency=2)
+    await post.put("a")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.03)
+    await post.put("b")
+    await turn
+    assert (["a", "b"], 2) == (post.sink.got, post.sink.most_at_once)
+
+
+async def test_an_incomplete_batch_waits_for_more_and_goes_when_it_is_old_enough(make):
+    post = make(batch_size=3, batch_wait=0.2)
+    await post.put("a", "b")
+    claim = await post.turn()
+    assert [] == post.sink.got
+    assert 0 < claim.delay <= 0.2
+    await post.put("c")
+    post.claims.append(claim)
+    await post.turn()
+    assert [["a", "b", "c"]] == post.sink.batches
+    await post.put("d")
+    began = time.monotonic()
+    await post.run()
+    assert ["d"] == post.sink.batches[-1]
+    assert 0.1 < time.monotonic() - began < 0.5
+
+
+async def test_a_long_backlog_is_served_without_being_held_in_memory(make):
+    post = make(batch_size=10, concurrency=2)
+    await post.put(*(str(number) for number in range(1000)))
+    began = await post.lanes.begin(post.lane, post.claims.pop().token)
+    turn = deliver.DeliveryTurn(began, post.target, post.stopping)
+    most = 0
+
+    def answer(messages):
+        nonlocal most
+        most = max(most, len(turn._pending) + len(messages))
+
+    post.sink.answer = answer
+    await turn.run()
+    assert [str(number) for number in range(1000)] == sorted(post.sink.got, key=int)
+    assert most <= 100
+
+
+async def test_every_attempt_is_told_to_the_hook(make):
+    post = make(refuse("b"), batch_size=2)
+    await post.put("a", "b")
+    await post.run()
+    [told] = post.finished
+    assert 0 <= told.pop("seconds") < 1
+    assert {
+        "destination": "crm",
+        "shard": 0,
+        "delivered": 1,
+        "retried": 0,
+        "dead": 1,
+        "reason": "bad",
+    } == told
+
+
+async def test_a_throttle_is_asked_for_each_message(make):
+    post = make(batch_size=2)
+    asked = []
+
+    async def throttle(messages):
+        asked.append(messages)
+
+    object.__setattr__(post.target, "throttle", throttle)
+    await post.put("a", "b", "c")
+    await post.run()
+    assert [2, 1] == asked
+
+
+# failures
+
+
+async def test_a_failed_delivery_holds_up_its_order_key_and_no_other(make, redis):
+    left = [2]
+
+    def answer(messages):
+        if messages[0].message_id == "a1" and left[0]:
+            left[0] -= 1
+            raise Retry("later")
+
+    post = make(answer, initial=0.05, max_interval=0.05)
+    await post.put(("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"))
+    await post.run()
+    assert ["a1", "b1", "c1", "b2", "a1", "a1", "a2"] == post.sink.got
+    assert [1, 2, 3] == [message.attempt for message in post.sink.messages if message.message_id == "a1"]
+    assert {} == await leftovers(redis)
+
+
+async def test_what_comes_for_a_parked_key_waits_behind_it(make, redis):
+    post = make(fail_first(1, Retry("later")), initial=60, max_interval=60)
+    await post.put(("a1", "a"))
+    await post.turn()
+    await post.put(("a2", "a"), ("b1", "b"))
+    await post.turn()
+    assert ["a1", "b1"] == post.sink.got
+    await make_due(redis, post.lane, lane_key("a"))
+    await post.run()
+    assert ["a1", "b1", "a1", "a2"] == post.sink.got
+
+
+async def test_retry_after_wins_over_the_backoff_of_a_parked_key(make, redis):
+    post = make(fail_first(1, Retry("later", after=30)), initial=0.001)
+    await post.put("a")
+    await post.turn()
+    [(_, due)] = await redis.zrange(f"{post.lane.key}:parked", 0, -1, withscores=True)
+    assert 25 < due / 1000 - time.time() <= 30.5
+
+
+async def test_a_delivery_that_keeps_failing_while_others_succeed_is_dead_after_its_attempts(make, redis):
+    def answer(messages):
+        if messages[0].message_id == "bad":
+            raise Retry("HTTP 500", status=500, response="oops")
+
+    post = make(answer, max_attempts=3, initial=0.01, max_interval=0.01)
+    await post.put("bad")
+    good = 0
+    while not (letters := await post.letters()):
+        good += 1
+        await post.put(f"good{good}")
+        await post.serve(lambda: f"good{good}" in post.sink.got)  # noqa: B023
+    [letter] = letters
+    assert ("bad", "attempts", 500, "oops", "HTTP 500") == (
+        letter.message_id,
+        letter.class_,
+        letter.status,
+        letter.response,
+        letter.reason,
+    )
+    assert 3 <= post.sink.got.count("bad")
+    assert [{"source": "web", "message_id": "bad", "destination": "crm", "reason": "HTTP 500"}] == post.dropped
+
+
+async def test_a_refused_delivery_is_dead_at_once_and_its_neighbours_are_not(make, redis):
+    post = make(refuse("b", "d"), batch_size=5)
+    await post.put(*"abcde")
+    await post.run()
+    assert {"to:crm": 5, "delivered:crm": 3, "dead:crm:permanent": 2, "to:warehouse": 2} == await counts(redis)
+    assert ["b", "d"] == [letter.message_id for letter in await post.letters()]
+    assert [["a", "b", "c", "d", "e"]] == post.sink.batches
+
+
+async def test_a_batch_refused_as_a_whole_is_split_until_the_one_at_fault_is_alone(make, redis):
+    def answer(messages):
+        if any(message.message_id == "f" for message in messages):
+            raise Reject("one of them is bad", status=400)
+
+    post = make(answer, batch_size=8)
+    await post.put(*"abcdefgh")
+    await post.run()
+    assert ["f"] == [letter.message_id for letter in await post.letters()]
+    assert 7 == (await counts(redis))["delivered:crm"]
+    assert 7 == len(post.sink.batches)  # 8, 4, 4, 2, 1, 1, 2: no more than log2
+
+
+async def test_while_a_batch_is_split_nothing_of_a_key_overtakes_its_sibling(make):
+    def answer(messages):
+        ids = [message.message_id for message in messages]
+        if len(ids) > 1:
+            raise Reject("too many", status=400)
+        if ids == ["a1"] and post.sink.got.count("a1") == 4:
+            raise Retry("later")
+
+    post = make(answer, batch_size=4)
+    await post.put(("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"))
+    await post.run()
+    alone = [batch[0] for batch in post.sink.batches if len(batch) == 1]
+    assert alone.index("a2") > max(n for n, one in enumerate(alone) if one == "a1")
+
+
+async def test_a_destination_that_is_away_is_left_alone_and_nothing_is_lost(make, redis):
+    post = make(fail_first(4, ConnectionRefusedError("nobody")), concurrency=3, initial=0.05, max_interval=0.05)
+    await post.put(*(str(number) for number in range(20)))
+    claim = await post.turn()
+    assert 3 == len(post.sink.batches)  # what was under way; then it stops
+    assert 0 < claim.delay <= 0.1
+    assert "backoff" == post.health.state
+    post.claims.append(claim)
+    await post.run()
+    assert 20 == (await counts(redis))["delivered:crm"]
+    assert "" == post.health.state
+
+
+async def test_one_probe_alone_is_sent_to_a_destination_that_may_be_back(make):
+    post = make(fail_first(2, ConnectionResetError()), concurrency=4, initial=0.05, max_interval=0.05)
+    await post.put("a", "b")
+    await post.run()
+    assert [["a"], ["b"], ["a"]] == post.sink.batches[:3]
+    other = make(concurrency=4, seconds=0.1)
+    await other.health.failed("away", 0.0)
+    await asyncio.sleep(0.002)
+    await other.put(*"cdef")
+    began = asyncio.create_task(other.turn())
+    await asyncio.sleep(0.05)
+    assert [["c"]] == other.sink.batches
+    await began
+    assert 5 > len(other.sink.batches) > 1
+
+
+async def test_while_somebody_probes_the_other_lanes_wait_and_come_back_soon(make):
+    first = make(shard=0, seconds=0.2)
+    second = make(shard=1)
+    await first.health.failed("away", 0.0)
+    await asyncio.sleep(0.002)
+    await first.put("a")
+    await second.put("b")
+    probe = asyncio.create_task(first.turn())
+    await asyncio.sleep(0.05)
+    claim = await second.turn()
+    assert [] == second.sink.got
+    assert 0 < claim.delay <= 0.5
+    await probe
+    second.claims.append(claim)
+    await second.run()
+    assert ["b"] == second.sink.got
+
+
+async def test_a_probe_that_fails_by_itself_makes_room_for_the_next_one(make):
+    post = make(refuse("a", error=Retry("later")), initial=0.01, max_interval=0.01)
+    await post.health.failed("away", 0.0)
+    await asyncio.sleep(0.002)
+    await post.put("a", "b")
+    await post.serve(lambda: "b" in post.sink.got)
+
+
+async def test_a_batch_that_waits_for_more_does_not_keep_the_probe(make):
+    post = make(batch_size=2, batch_wait=0.05)
+    await post.health.failed("away", 0.0)
+    await asyncio.sleep(0.002)
+    await post.put("a")
+    await post.run(3)
+    assert ["a"] == post.sink.got
+
+
+async def test_one_bad_delivery_does_not_starve_a_destination_that_gets_little(make):
+    post = make(refuse("bad", error=Retry("HTTP 500")), initial=0.02, max_interval=0.04)
+    await post.put("bad")
+    await post.serve(lambda: post.health.state == "backoff")
+    await post.put("good")
+    await post.serve(lambda: "good" in post.sink.got)
+
+
+async def test_a_second_different_refusal_that_looks_like_a_wrong_key_puts_the_destination_on_hold(make, redis):
+    wrong = [True]
+
+    def answer(messages):
+        if wrong[0]:
+            raise Reject("HTTP 401", status=401)
+
+    post = make(answer, initial=0.001)
+    await post.put("a", "b", "c")
+    claim = await post.turn()
+    assert ("hold", "HTTP 401") == (post.health.state, post.health.reason)
+    assert ["a", "b"] == post.sink.got
+    assert claim.delay > 0
+    wrong[0] = False
+    post.claims.append(claim)
+    await post.run()
+    assert {"to:crm": 3, "delivered:crm": 3} == await counts(redis)
+
+
+async def test_a_batch_of_which_every_part_is_refused_with_403_puts_the_destination_on_hold(make, redis):
+    def answer(messages):
+        raise Reject("HTTP 403", status=403)
+
+    post = make(answer, batch_size=4)
+    await post.put(*"abcd")
+    await post.turn()
+    assert "hold" == post.health.state
+    assert {"to:crm": 4} == await counts(redis)
+
+
+async def test_one_delivery_that_alone_is_refused_with_404_is_dead_and_the_destination_goes_on(make, redis):
+    post = make(refuse("b", error=Reject("HTTP 404", status=404)), batch_size=3)
+    await post.put(*"abc")
+    await post.run()
+    assert {"to:crm": 3, "delivered:crm": 2, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
+    assert "" == post.health.state
+
+
+async def test_a_single_404_with_no_other_traffic_is_dead_in_the_end(make, redis):
+    post = make(refuse("a", error=Reject("HTTP 404", status=404)))
+    await post.put("a")
+    await post.run()
+    assert {"to:crm": 1, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
+
+
+async def test_a_destination_that_refuses_events_for_their_own_sake_is_not_misconfigured(make):
+    def answer(messages):
+        return {
+            messages[0].id: Reject("HTTP 400", status=400),
+            messages[1].id: Reject("HTTP 404", status=404),
+        }
+
+    post = make(answer, batch_size=2)
+    await post.put("a", "b")
+    await post.turn()
+    assert "" == post.health.state
+
+
+async def test_of_one_key_a_refusal_on_hold_and_a_retry_stay_in_order(make, redis):
+    first = [True]
+
+    def answer(messages):
+        if first:
+            first.clear()
+            return {messages[0].id: Reject("HTTP 401", status=401), messages[1].id: Retry("later")}
+        return None
+
+    post = make(answer, batch_size=2)
+    await post.health.refused("another message", "HTTP 401")
+    await post.put(("a1", "a"), ("a2", "a"))
+    await post.run(3)
+    assert ["a1", "a2", "a1", "a2"] == post.sink.got
+    assert {"to:crm": 2, "delivered:crm": 2} == await counts(redis)
+
+
+async def test_a_bug_of_the_plugin_is_tried_again_and_then_dead_with_its_traceback(make, redis):
+    def answer(messages):
+        raise ZeroDivisionError("a bug")
+
+    post = make(answer, max_attempts=3)
+    await post.put("a")
+    await post.run()
+    [letter] = await post.letters()
+    assert ("plugin_bug", 3) == (letter.class_, letter.attempts)
+    assert "ZeroDivisionError: a bug" == letter.reason
+    assert "in answer" in letter.traceback
+    assert 3 == len(post.sink.batches)
+
+
+async def test_a_slow_destination_counts_as_a_retry(make):
+    post = make(seconds=5, timeout=0.02, initial=60, max_interval=60)
+    await post.put("a")
+    await post.turn()
+    [told] = post.finished
+    assert ("no answer within 0.02 s", 1) == (told["reason"], told["retried"])
+
+
+async def test_what_is_older_than_its_bound_is_dead_and_what_is_not_goes_on(make, redis):
+    post = make(max_age=60)
+    await post.put("old", "older", age=61)
+    await post.put("new", age=50)
+    await post.run()
+    assert ["new"] == post.sink.got
+    assert {"old", "older"} == {letter.message_id for letter in await post.letters()}
+    assert {"max_age"} == {letter.class_ for letter in await post.letters()}
+    assert 2 == (await counts(redis))["dead:crm:max_age"]
+
+
+async def test_without_a_bound_nothing_is_too_old(make):
+    post = make(max_age=None)
+    await post.put("old", age=10_000_000)
+    await post.run()
+    assert ["old"] == post.sink.got
+
+
+async def test_what_waits_for_a_dead_destination_grows_old(make, redis):
+    def answer(messages):
+        raise ConnectionRefusedError
+
+    post = make(answer, max_age=0.3, initial=0.02)
+    await post.put(*"abc")
+    await post.run()
+    assert 3 == (await counts(redis))["dead:crm:max_age"]
+    assert {} == {
+        key: value for key, value in (await leftovers(redis)).items() if "warehouse" not in key and "leases" not in key
+    }
+
+
+# pinned batches
+
+
+async def test_a_retry_repeats_the_very_same_batch_where_it_has_to(make):
+    post = make(fail_first(1, ConnectionResetError()), batch_size=3, pin=True)
+    await post.put("a", "b")
+    claim = await post.turn()
+    await post.put("c", "d")
+    post.claims.append(claim)
+    await post.run()
+    assert [["a", "b"], ["a", "b"], ["c", "d"]] == post.sink.batches
+
+
+async def test_a_batch_without_need_for_it_may_grow_before_its_retry(make):
+    post = make(fail_first(1, ConnectionResetError()), batch_size=3)
+    await post.put("a", "b")
+    claim = await post.turn()
+    await post.put("c", "d")
+    post.claims.append(claim)
+    await post.run()
+    assert [["a", "b"], ["a", "b", "c"], ["d"]] == post.sink.batches
+
+
+async def test_a_batch_under_way_when_its_worker_died_is_repeated_as_it_was(make, redis):
+    post = make(seconds=30, timeout=60, batch_size=3, pin=True)
+    await post.put("a", "b")
+    dying = asyncio.create_task(post.turn())
+    while not post.sink.batches:
+        await asyncio.sleep(0.005)
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    post.sink.seconds = 0
+    await post.put("c")
+    await expire_lease(redis, post.lane)
+    await post.run()
+    assert [["a", "b"], ["a", "b"], ["c"]] == post.sink.batches
+    assert {} == await leftovers(redis)
+
+
+async def test_a_pinned_batch_of_parked_deliveries_is_repeated_as_it_was(make, redis):
+    fates = [
+        lambda messages: {message.id: Retry("later") for message in messages},  # all parked
+        ConnectionResetError(),
+    ]
+
+    def answer(messages):
+        if len(messages) == 1 or not fates:
+            return None
+        fate = fates.pop(0)
+        if isinstance(fate, Exception):
+            raise fate
+        return fate(messages)
+
+    post = make(answer, batch_size=3, pin=True, initial=0.001, max_interval=0.001)
+    await post.put("a", "b", "c")
+    await post.run()
+    for position, batch in enumerate(post.sink.batches):
+        again = [other for other in post.sink.batches[position + 1 :] if set(other) & set(batch)]
+        if position:  # the first one ended with an outcome for each
+            assert all(other == batch for other in again)
+
+
+# turns come and go
+
+
+async def test_a_turn_lets_others_in_after_its_time(make, monkeypatch):
+    monkeypatch.setattr(deliver, "TURN_SECONDS", 0.3)
+    post = make(seconds=0.1)
+    await post.put(*(str(number) for number in range(10)))
+    claim = await post.turn()
+    assert 0 == claim.delay
+    assert 2 <= len(post.sink.got) < 10
+    post.claims.append(claim)
+    await post.run()
+    assert 10 == len(set(post.sink.got)) == len(post.sink.got)
+
+
+async def test_a_worker_that_stops_ends_the_attempt_in_hand_and_hands_the_lane_over(make):
+    post = make(seconds=0.05)
+    await post.put("a", "b")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.02)
+    post.stopping.set()
+    claim = await turn
+    assert ["a"] == post.sink.got
+    assert await post.lanes.begin(claim.lane, claim.token) is not None
+    assert 1 == (await counts(post.redis))["delivered:crm"]
+
+
+async def test_an_attempt_may_take_longer_than_a_lease(make, monkeypatch):
+    for module in ("eventrouter.deliver", "eventrouter.lanes"):
+        monkeypatch.setattr(f"{module}.LEASE_MS", 90)
+    assert LEASE_MS > 90
+    post = make(seconds=0.4)
+    await post.put("a")
+    turn = asyncio.create_task(post.turn())
+    for _ in range(15):
+        await asyncio.sleep(0.02)
+        assert [] == (await post.lanes.sweep(0))[0]
+    await turn
+    assert ["a"] == post.sink.got
+
+
+async def test_a_server_that_is_away_for_a_moment_does_not_end_the_renewals(make, monkeypatch):
+    for module in ("eventrouter.deliver", "eventrouter.lanes"):
+        monkeypatch.setattr(f"{module}.LEASE_MS", 150)
+    post = make(seconds=0.5)
+    await post.put("a")
+    claim = post.claims.pop()
+    began = await take(post.lanes, claim)
+    renew, failures = began.renew, [ConnectionError("away"), TimeoutError()]
+
+    async def sometimes():
+        if failures:
+            raise failures.pop()
+        await renew()
+
+    began.renew = sometimes
+    turn = asyncio.create_task(deliver.DeliveryTurn(began, post.target, post.stopping).run())
+    await asyncio.sleep(0.2)
+    await began.lanes.run("renew", [post.lane.key], [began.token, 150])
+    await asyncio.sleep(0.2)
+    assert [] == (await post.lanes.sweep(0))[0]
+    await turn
+    assert 1 == (await counts(post.redis))["delivered:crm"]
+
+
+async def test_a_turn_that_was_taken_over_ends_and_settles_nothing(make, redis):
+    post = make(seconds=0.05)
+    await post.put("a", "b")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.02)
+    await expire_lease(redis, post.lane)
+    await post.enqueue((await post.lanes.sweep(0))[0])
+    assert await turn is None
+    assert {"to:crm": 2} == await counts(redis)
+    await post.run()
+    assert ["a", "a", "b"] == post.sink.got
+    assert {"to:crm": 2, "delivered:crm": 2} == await counts(redis)
+
+
+async def test_a_parked_key_is_tried_by_a_lingering_turn_when_it_is_due(make, monkeypatch):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", 2.0)
+    post = make(fail_first(1, Retry("later", after=0.1)))
+    await post.put("a")
+    began = time.monotonic()
+    turn = asyncio.create_task(post.turn())
+    while len(post.sink.got) < 2:
+        await asyncio.sleep(0.01)
+    assert 0.1 <= time.monotonic() - began < 1
+    await turn
+
+
+async def test_what_is_appended_to_an_unserved_lane_of_a_neighbour_version_is_read(make):
+    post = make()
+    one = delivery("a")
+    one.v = 0  # the format before
+    await post.enqueue(await post.lanes.append(0, [Append("crm", [(lane_key("a"), 1, encode(one))], "to:crm")]))
+    await post.run()
+    assert ["a"] == post.sink.got
