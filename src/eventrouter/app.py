@@ -34,7 +34,7 @@ from .route import Router
 from .serve import serve
 from .settings import Settings
 from .target import Target
-from .targets import Targets
+from .targets import WAREHOUSE, Targets
 from .warehouse import Warehouse
 
 log = structlog.get_logger("eventrouter.app")
@@ -63,8 +63,10 @@ class EventRouter:
             backlogs={name: destination.backlog for name, destination in config.destinations.items()},
             window=config.dedup.window,
             dedup_bytes=config.dedup.max_bytes,
+            mismatches=lambda: self.router.mismatches,
         )
         self._snapshot: tuple[float, Snapshot] | None = None
+        self._first: asyncio.Task[Any] | None = None
 
     @classmethod
     def load(
@@ -85,6 +87,8 @@ class EventRouter:
     async def close(self) -> None:
         """Closes what is open; may be called twice."""
         await self.event_log.close()
+        if self._first is not None:
+            await asyncio.gather(self._first, return_exceptions=True)
         await self.targets.close()
         for enrichment in self._enrichments:
             await enrichment.close()
@@ -159,6 +163,8 @@ class EventRouter:
                     raise
                 # Routing waits while a required one fails; collection goes on.
                 log.warning("an enrichment could not start yet", enrichment=enrichment.name, error=str(error))
+        # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
+        self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
         collect_garbage_rarely()
         return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
 
