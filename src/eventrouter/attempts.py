@@ -11,7 +11,7 @@ import msgspec
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from .delivery import InHand
-from .destination import Destination, Outcome
+from .destination import Destination, Message, Outcome
 from .errors import Reject, Retry
 
 
@@ -124,7 +124,7 @@ class Attempts:
         messages = [message for hand in batch for message in hand.messages]
         try:
             async with asyncio.timeout(self.timeout):
-                return await self.destination.deliver(messages) or {}
+                return _checked(await self.destination.deliver(messages), messages)
         except (Retry, Reject) as outcome:
             return outcome
         except TimeoutError:
@@ -141,17 +141,31 @@ class Attempts:
         return text
 
 
+def _checked(outcomes: object, messages: Sequence[Message]) -> Mapping[str, Outcome]:
+    """What `deliver` returned, if it may return that: otherwise what was not taken could count as delivered."""
+    if outcomes is None:
+        return {}
+    if not isinstance(outcomes, Mapping):
+        raise TypeError(f"deliver() returned {type(outcomes).__name__}, not a mapping of message ids to outcomes")
+    ids = {message.id for message in messages}
+    for key, outcome in outcomes.items():
+        if key not in ids:
+            raise ValueError(f"deliver() returned an outcome for {str(key)[:100]!r}, which is no id of its messages")
+        if not isinstance(outcome, Retry | Reject):
+            raise TypeError(f"deliver() returned {type(outcome).__name__} as an outcome, not Retry or Reject")
+    return outcomes
+
+
 def secrets_of(options: object) -> tuple[str, ...]:
     """Every secret value in `options`, however deep, longest first."""
     return tuple(sorted(set(_secrets(options)), key=len, reverse=True))
 
 
 def _secrets(value: object) -> Iterable[str]:
-    if isinstance(value, SecretStr):
-        if value.get_secret_value():
-            yield value.get_secret_value()
-    elif isinstance(value, SecretBytes):
-        yield value.get_secret_value().decode("utf-8", "replace")
+    if isinstance(value, SecretStr | SecretBytes):
+        secret = value.get_secret_value()
+        if secret:
+            yield secret if isinstance(secret, str) else secret.decode("utf-8", "replace")
     elif isinstance(value, BaseModel):
         for _, part in value:
             yield from _secrets(part)
