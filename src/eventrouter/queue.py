@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .lane import Claim, Lane
+from .lane import Claim, FencedError, Lane
 from .lanes import Lanes, Turn
 
 log = structlog.get_logger("eventrouter.queue")
@@ -148,7 +148,7 @@ class Turns:
             claim = await self._run(turn)
             if claim is not None:
                 await self._queue.enqueue([claim])
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, FencedError) as error:
             log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
 
     async def _run(self, turn: Turn) -> Claim | None:
@@ -159,7 +159,7 @@ class Turns:
         self._running[name] += 1
         try:
             return await self._serve(turn, self.stopping)
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError, FencedError):
             raise
         except Exception:
             log.exception("a turn failed", lane=name, shard=turn.lane.shard)
