@@ -1,0 +1,244 @@
+"""Attempts: what a plugin's answer means for each delivery, and the search for the one at fault."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from deliver_kit import Sink, hand_of
+from eventrouter.attempts import MISCONFIGURED, Attempts, Bug, is_final, secrets_of
+from eventrouter.errors import Reject, Retry
+
+
+def ids(hands) -> list[str]:
+    return [hand.messages[0].message_id for hand in hands]
+
+
+async def attempt(answer, *messages, alone=True, seconds=0.0, **options):
+    """The verdict on messages (an id, or an id and a key), and the batches that the destination got."""
+    sink = Sink(answer, seconds)
+    hands = [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in messages]
+    verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(hands, alone=lambda: alone)
+    await sink.close()
+    return verdict, ["".join(batch) for batch in sink.batches]
+
+
+def raising(error):
+    def answer(messages):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+async def test_an_answer_without_outcomes_means_that_all_were_taken(nothing):
+    verdict, batches = await attempt(lambda _: nothing, *"abc")
+    assert ("abc", ["abc"]) == ("".join(ids(verdict.delivered)), batches)
+    assert ([], [], None) == (verdict.failed, verdict.untried, verdict.whole)
+
+
+async def test_outcomes_are_told_by_message_id():
+    verdict, _ = await attempt(lambda messages: {messages[1].id: Reject("bad"), messages[2].id: Retry("later")}, *"abc")
+    assert ["a"] == ids(verdict.delivered)
+    assert [("b", "bad"), ("c", "later")] == [
+        (hand.messages[0].message_id, str(failure)) for hand, failure in verdict.failed
+    ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ({"message-1": Reject("x")}, "no id of its messages"),
+        ([Reject("x")], "list"),
+        ({None: Retry("x")}, "no id of its messages"),
+    ],
+)
+async def test_an_answer_that_cannot_be_understood_is_a_bug_and_never_counts_as_delivered(returned, told):
+    verdict, _ = await attempt(lambda _: returned, "a")
+    [(_, failure)] = verdict.failed
+    assert (True, []) == (isinstance(failure, Bug), verdict.delivered)
+    assert told in str(failure)
+
+
+async def test_an_outcome_that_is_none_of_ours_is_a_bug():
+    verdict, _ = await attempt(lambda messages: {messages[0].id: "refused"}, "a")
+    [(_, failure)] = verdict.failed
+    assert "str as an outcome" in str(failure)
+
+
+# the whole batch
+
+
+async def test_a_retry_of_the_whole_batch_is_the_destinations_and_splits_nothing():
+    verdict, batches = await attempt(raising(Retry("HTTP 500", after=7)), *"abc")
+    assert ("HTTP 500", 7, "abc", ["abc"]) == (
+        str(verdict.whole),
+        verdict.whole.after,
+        "".join(ids(verdict.untried)),
+        batches,
+    )
+    assert "abc" == "".join(ids(verdict.repeat))
+
+
+async def test_a_retry_of_one_is_its_own_while_that_may_be():
+    verdict, _ = await attempt(raising(Retry("HTTP 500")), "a")
+    assert (["a"], None) == (ids(hand for hand, _ in verdict.failed), verdict.whole)
+
+
+async def test_a_retry_of_one_is_its_own_and_the_destinations_when_others_failed_too():
+    verdict, _ = await attempt(raising(Retry("HTTP 500")), "a", alone=False)
+    assert (["a"], "HTTP 500") == (ids(hand for hand, _ in verdict.failed), str(verdict.whole))
+
+
+async def test_a_batch_of_which_each_is_to_be_retried_may_be_the_destinations_failure():
+    def answer(messages):
+        return {message.id: Retry("busy") for message in messages}
+
+    verdict, _ = await attempt(answer, "a", "b", alone=False)
+    assert (["a", "b"], "busy") == (ids(hand for hand, _ in verdict.failed), str(verdict.whole))
+    verdict, _ = await attempt(answer, "a", "b", alone=True)
+    assert verdict.whole is None
+
+
+async def test_a_retry_for_everyone_is_never_blamed_on_the_delivery():
+    verdict, _ = await attempt(raising(Retry("HTTP 429", everyone=True)), "a")
+    assert ([], "HTTP 429", ["a"]) == (verdict.failed, str(verdict.whole), ids(verdict.untried))
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError("refused"), ConnectionResetError(), OSError("no route"), TimeoutError()]
+)
+async def test_what_the_network_does_is_a_retry(error):
+    verdict, _ = await attempt(raising(error), *"ab")
+    assert isinstance(verdict.whole, Retry)
+    assert isinstance(error, ConnectionError) == verdict.whole.everyone
+
+
+async def test_an_attempt_ends_at_its_timeout():
+    verdict, _ = await attempt(None, *"ab", seconds=30, timeout=0.02)
+    assert "no answer within 0.02 s" == str(verdict.whole)
+
+
+async def test_an_attempt_that_is_cancelled_is_no_failure():
+    task = asyncio.create_task(attempt(None, "a", seconds=30))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# splitting
+
+
+async def test_a_refusal_of_the_whole_batch_is_split_down_to_the_one_at_fault():
+    def answer(messages):
+        if "f" in [message.message_id for message in messages]:
+            raise Reject("bad", status=400)
+
+    verdict, batches = await attempt(answer, *"abcdefgh")
+    assert "abcdegh" == "".join(ids(verdict.delivered))
+    assert ["f"] == ids(hand for hand, _ in verdict.failed)
+    assert ["abcdefgh", "abcd", "efgh", "ef", "e", "f", "gh"] == batches
+
+
+async def test_a_split_ends_when_the_destination_fails_as_a_whole():
+    def answer(messages):
+        if len(messages) == 4:
+            raise Reject("bad", status=400)
+        raise Retry("HTTP 503", everyone=True)
+
+    verdict, batches = await attempt(answer, *"abcd")
+    assert (["abcd", "ab"], "abcd", "ab") == (
+        batches,
+        "".join(sorted(ids(verdict.untried))),
+        "".join(ids(verdict.repeat)),
+    )
+
+
+async def test_nothing_of_a_key_is_tried_behind_a_sibling_that_waits():
+    def answer(messages):
+        if len(messages) > 1:
+            raise Reject("too many", status=400)
+        if messages[0].message_id == "a":
+            raise Retry("later")
+
+    verdict, batches = await attempt(answer, ("a", "k"), ("b", "l"), ("c", "k"), ("d", "l"))
+    assert (["a"], ["c"], ["b", "d"]) == (
+        ids(hand for hand, _ in verdict.failed),
+        ids(verdict.untried),
+        ids(verdict.delivered),
+    )
+    assert ["abcd", "ab", "a", "b", "d"] == batches
+
+
+async def test_what_is_dead_holds_up_nothing_of_its_key():
+    def answer(messages):
+        if messages[0].message_id == "a":
+            raise Reject("bad", status=400)
+
+    verdict, _ = await attempt(answer, ("a", "k"), ("b", "k"))
+    assert ["b"] == ids(verdict.delivered)
+
+
+async def test_a_bug_is_searched_for_too_and_keeps_its_traceback():
+    def answer(messages):
+        if "b" in [message.message_id for message in messages]:
+            raise KeyError("missing")
+
+    verdict, _ = await attempt(answer, *"abc")
+    [(hand, failure)] = verdict.failed
+    assert ("b", "KeyError: 'missing'") == (hand.messages[0].message_id, str(failure))
+    assert "in answer" in failure.text
+    assert ["a", "c"] == ids(verdict.delivered)
+
+
+# the warehouse
+
+
+@pytest.mark.parametrize("error", [Reject("no"), ZeroDivisionError("bug"), Retry("away")])
+async def test_the_warehouse_is_never_split_and_never_at_fault_for_one(error):
+    verdict, batches = await attempt(raising(error), *"ab", lenient=False)
+    assert (["ab"], "ab", []) == (batches, "".join(ids(verdict.untried)), verdict.failed)
+    assert str(error).strip("'") in str(verdict.whole)
+
+
+async def test_an_outcome_for_a_single_record_is_the_whole_warehouses():
+    verdict, _ = await attempt(lambda messages: {messages[0].id: Reject("no")}, *"ab", lenient=False)
+    assert ("no", ["b"], ["a"]) == (str(verdict.whole), ids(verdict.delivered), ids(verdict.untried))
+
+
+# words
+
+
+def test_only_a_refusal_for_the_deliverys_own_sake_is_final():
+    assert is_final(Reject("bad"))
+    assert is_final(Reject("bad", status=422))
+    assert not any(is_final(Reject("who?", status=status)) for status in MISCONFIGURED)
+    assert not is_final(Retry("later"))
+    assert not is_final(Bug(KeyError("x")))
+
+
+def test_secrets_are_found_however_deep_and_masked_longest_first():
+    class Inner(BaseModel):
+        key: SecretStr = SecretStr("s3cr3t")
+
+    class Options(BaseModel):
+        name: str = "public"
+        inner: list[Inner] = [Inner()]
+        more: dict[str, SecretStr] = {"x": SecretStr("s3cr3t-longer")}
+        data: SecretBytes = SecretBytes(b"bytes")
+        empty: SecretStr = SecretStr("")
+        nothing: SecretBytes = SecretBytes(b"")
+
+    secrets = secrets_of(Options())
+    assert ("s3cr3t-longer", "s3cr3t", "bytes") == secrets
+    attempts = Attempts(Sink, 1.0, secrets=secrets)  # type: ignore[arg-type]
+    assert "********** and **********" == attempts.mask("s3cr3t-longer and bytes")
+    assert "s3cr3t" not in repr(attempts)
+
+
+async def test_secrets_stay_out_of_connection_errors():
+    verdict, _ = await attempt(raising(ConnectionError("http://s3cr3t@host")), "a", secrets=("s3cr3t",))
+    assert "ConnectionError: http://**********@host" == str(verdict.whole)
