@@ -1,0 +1,74 @@
+"""Everything is killed at random under load; then nothing is lost, nothing is twice, and all is in order.
+
+EVENTROUTER_CHAOS_SEEDS=20 runs so many seeds more, EVENTROUTER_CHAOS_SEED=N just the one, EVENTROUTER_CHAOS_FAULTS=50
+makes each run longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import chaos_disk
+import pytest
+from chaos_faults import befall, choose
+from chaos_ledger import Ledger
+from chaos_load import Load
+from chaos_sink import Sink
+from chaos_system import System
+
+SEED = os.environ.get("EVENTROUTER_CHAOS_SEED", "")
+SEEDS = [int(SEED)] if SEED else [1, *range(1000, 1000 + int(os.environ.get("EVENTROUTER_CHAOS_SEEDS", "0")))]
+FAULTS = int(os.environ.get("EVENTROUTER_CHAOS_FAULTS", "7"))
+DISKS = ["fast", "slow and forgetful"] if sys.platform == "linux" else ["fast"]
+"""What is preloaded into the server is made for Linux."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 30 * FAULTS)]
+
+
+@pytest.mark.parametrize("disk", DISKS)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_is_lost_twice_or_out_of_order_whatever_is_killed(seed: int, disk: str, tmp_path: Path) -> None:
+    rng = random.Random(f"{seed} {disk}")
+    environment = {}
+    if disk != "fast":
+        environment = chaos_disk.environment(chaos_disk.build(tmp_path), fsync_ms="20:60", power_loss=True)
+    told = [f"seed {seed}, disk {disk}"]
+    async with Sink(random.Random(rng.random()), {"one": 150, "many": 15}) as sink:
+        system = System(tmp_path, sink.port, environment=environment)
+        # Each settlement waits for the slow disk: less load, so that all of it is delivered in good time.
+        pause = 0.1 if disk == "fast" else 0.4
+        load = Load(system.url, random.Random(rng.random()), pause=pause)
+        try:
+            await system.start()
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(load.run())
+                async with asyncio.TaskGroup() as later:
+                    for fault in choose(rng, FAULTS):
+                        await asyncio.sleep(rng.uniform(0.5, 2.0))
+                        told.append(f"{time.monotonic():6.1f} s  {fault}")
+                        await befall(system, fault, rng, later)
+                await asyncio.sleep(1)
+                load.stop()
+                await sending
+            told.append(f"{time.monotonic():.1f} the load ends: {len(load.events)} events, {load.answers}")
+            sink.well = True
+            status = await system.drained()
+            told.append(f"{time.monotonic():.1f} drained: {status['events']}")
+            code, seconds = await system.stop()
+            told.append(f"stopped in {seconds:.1f} s")
+            faults = Ledger(load.events, sink.arrivals, status, system.data).check()
+            if code:
+                faults.append(f"up ended with {code}")
+        except BaseException:
+            print(*told, sep="\n")
+            print(system.last_words())
+            raise
+        finally:
+            system.close()
+    print(*told, sep="\n")
+    assert faults == [], "\n".join([*told, *faults])
