@@ -1,0 +1,210 @@
+"""app.py: the parts together, in one process, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from eventrouter import hookimpl
+from eventrouter.acceptance import AcceptedEvent
+from eventrouter.app import EventRouter, make_worker_settings
+from eventrouter.builtin import identity, warehouse
+from eventrouter.destination import Destination, Message, Outcome
+from eventrouter.errors import ConfigError, Reject
+from eventrouter.events import StoredEvent
+from eventrouter.lane import Append, Claim, Lane
+from eventrouter.plugins import Plugins
+from eventrouter.queue import Turns
+from eventrouter.settings import Settings
+
+RULES = """
+version: 1
+sources: { website: { write_key: k } }
+destinations: { crm: { plugin: memory } }
+routes: [{ name: tracks, to: crm, when: type == "track", map: { name: "{{ event }}", who: "{{ person_id }}" } }]
+"""
+
+
+class Memory(Destination):
+    """Keeps what it is told; refuses an event called Bad."""
+
+    name = "memory"
+    taken: Sequence[Any] = ()
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        if Memory.refusing and messages[0].payload["name"] == "Bad":
+            raise Reject("no", status=422)
+        Memory.taken = [*Memory.taken, *(message.payload for message in messages)]
+        return None
+
+    refusing = True
+
+
+PLUGINS = Plugins(SimpleNamespace(register_destinations=hookimpl(lambda: [Memory])), identity, warehouse)
+
+
+class InProcess:
+    """Runs turns in this process instead of through arq."""
+
+    def __init__(self, app: EventRouter, turns: Turns) -> None:
+        self.turns = turns
+        self.tasks: list[asyncio.Task[None]] = []
+        app._queue = self  # type: ignore[assignment]
+
+    async def enqueue(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self.tasks.append(asyncio.create_task(self._run(claim)))
+
+    async def _run(self, claim: Claim) -> None:
+        await asyncio.sleep(claim.delay)
+        await self.turns.run(claim.lane, claim.token, "job")
+
+    async def clear(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        self.turns.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def app(valkey: str, redis: Redis, tmp_path: Path) -> AsyncIterator[EventRouter]:
+    Memory.taken, Memory.refusing = (), True
+    (tmp_path / "routes.yaml").write_text(RULES)
+    settings = Settings(config=tmp_path / "routes.yaml", data_dir=tmp_path, redis_url=valkey)
+    app = EventRouter.load(settings, plugins=PLUGINS, environ={})
+    yield app
+    await app.close()
+
+
+async def _start(app: EventRouter) -> None:
+    turns = await app.start_worker()
+    queue = app._queue
+    assert queue is not None
+    await queue.close()
+    turns._queue = InProcess(app, turns)  # type: ignore[assignment]
+
+
+def _event(name: str, message_id: str = "m") -> AcceptedEvent:
+    event = {"type": "track", "event": name, "messageId": message_id, "anonymousId": "a"}
+    event |= {"timestamp": "2026-11-24T17:00:00.000Z", "receivedAt": "2026-11-24T17:00:00.000Z"}
+    return AcceptedEvent("a", msgspec.json.encode(StoredEvent("website", event)))
+
+
+async def _until(app: EventRouter, **counts: int) -> dict[str, Any]:
+    """The status, once crm's numbers are these."""
+    for _ in range(500):
+        app._snapshot = None
+        status = await app.status()
+        row = status["destinations"]["crm"]
+        dead = {"dead": sum(row["dead"].values())}
+        if all((row | dead)[name] == number for name, number in counts.items()):
+            return status
+        await asyncio.sleep(0.02)
+    raise AssertionError(await app.status())
+
+
+def _count(app: EventRouter, table: str) -> int:
+    with closing(sqlite3.connect(app.settings.data_dir / "warehouse.sqlite3")) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+async def test_an_event_goes_from_the_log_to_its_destination_and_the_warehouse(app: EventRouter) -> None:
+    await _start(app)
+    await app.event_log.append([_event("Good")])
+    status = await _until(app, delivered=1, waiting=0)
+    assert [payload["name"] for payload in Memory.taken] == ["Good"]
+    assert len(Memory.taken[0]["who"]) == 32
+    assert status["events"] == {"accepted": 1, "in_log": 0, "duplicates": 0, "routed": 1}
+    while _count(app, "good") < 1:
+        await asyncio.sleep(0.02)
+    assert (_count(app, "events"), _count(app, "identities")) == (1, 1)
+
+
+async def test_a_dead_letter_can_be_found_and_sent_again(app: EventRouter) -> None:
+    await _start(app)
+    await app.event_log.append([_event("Bad")])
+    status = await _until(app, dead=1)
+    assert status["destinations"]["crm"]["dead"] == {"permanent": 1}
+    while not (letters := await app.dead_letters(destination="crm")):
+        await asyncio.sleep(0.02)
+    assert [(letter["message_id"], letter["reason"], letter["status"]) for letter in letters] == [("m", "no", 422)]
+    Memory.refusing = False
+    assert await app.replay(letters) == (1, [])
+    await _until(app, delivered=1, replayed=1)
+    assert [payload["name"] for payload in Memory.taken] == ["Bad"]
+
+
+async def test_ready_says_whether_events_would_be_taken(app: EventRouter, tmp_path: Path) -> None:
+    assert (await app.ready())["ready"] is True
+    away = Settings(config=tmp_path / "routes.yaml", data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
+    other = EventRouter.load(away, plugins=PLUGINS, environ={})
+    assert await other.ready() == {"ready": False, "event_log": "ConnectionError"}
+    assert b"eventrouter_up 0.0" in await other.metrics()
+    await other.close()
+
+
+async def test_metrics_tell_of_all_workers(app: EventRouter) -> None:
+    await _start(app)
+    await app.event_log.append([_event("Good")])
+    await _until(app, delivered=1)
+    app._snapshot = None
+    text = await app.metrics()
+    assert b"eventrouter_up 1.0" in text
+    assert b"eventrouter_events_accepted_total 1.0" in text
+    assert b'eventrouter_deliveries_delivered_total{destination="crm"} 1.0' in text
+
+
+async def test_deliveries_of_a_destination_that_is_gone_wait_and_are_shown(app: EventRouter) -> None:
+    await _start(app)
+    claims = await app.lanes.append(0, [Append("old", [("k", 1, b"{}")], "to:old")])
+    turn = await app.lanes.begin(Lane(0, "old"), claims[0].token)
+    assert turn is not None
+    claim = await app._serve_turn(turn, asyncio.Event())
+    assert claim is not None
+    assert claim.delay == 30.0
+    app._snapshot = None
+    old = (await app.status())["destinations"]["old"]
+    assert (old["state"], old["waiting"]) == ("not in routes.yaml", 1)
+
+
+async def test_a_start_without_workers_takes_every_lane_up_at_once(app: EventRouter) -> None:
+    await _start(app)
+    claims = await app.lanes.append(0, [Append("crm", [("k", 1, b"{}")])])
+    await app.lanes.begin(claims[0].lane, claims[0].token, "job of a dead worker")
+    taken: list[Claim] = []
+
+    class Queue:
+        async def clear(self) -> None:
+            pass
+
+        async def close(self) -> None:
+            pass
+
+        async def enqueue(self, claims: Sequence[Claim]) -> None:
+            taken.extend(claims)
+
+    await app._queue.close()  # type: ignore[union-attr]
+    app._queue = Queue()  # type: ignore[assignment]
+    await app.expire_leases()
+    assert [(claim.lane, claim.job) for claim in taken] == [(Lane(0, "crm"), "job of a dead worker")]
+    assert taken[0].token != claims[0].token
+
+
+def test_bad_rules_are_told_at_load(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        EventRouter.load(Settings(config=tmp_path / "routes.yaml"), plugins=PLUGINS, environ={})
+
+
+def test_the_worker_settings_are_a_class_for_arq(app: EventRouter) -> None:
+    settings = make_worker_settings(app.settings, lambda _: app)
+    assert [function.name for function in vars(settings)["functions"]] == ["turn"]
