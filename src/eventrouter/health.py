@@ -110,7 +110,5 @@ class Health:
 
     def delay(self, attempts: int, after: float | None) -> float:
         """Seconds until a parked key's next try, after `attempts` attempts: exponential, full jitter, `after` wins."""
-        if after is not None:
-            return after
         cap = min(self._longest, self._initial * 2.0 ** min(max(attempts - 1, 0), 40)) / 1000
-        return max(random.random() * cap, min(0.1, self._initial / 1000))
+        return max(random.random() * cap if after is None else after, min(0.1, self._initial / 1000))

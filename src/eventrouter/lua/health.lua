@@ -37,8 +37,9 @@ if step == 'gate' then
 elseif step == 'fail' then
   -- ARGV state, first delay, longest delay, named delay or -1 (ms), a random number in 0..1, reason
   local state, first, longest, named, random, reason = arg(), number(), number(), number(), number(), arg()
-  local cap = math.min(longest, first * 2 ^ math.min(get_number('failures'), 40))
-  fail(state, math.floor(named >= 0 and named or math.max(cap * random, math.min(first, 100))), reason)
+  local together = get_number('until') > now and get_number('probing') == 0 and 1 or 0
+  local cap = math.min(longest, first * 2 ^ math.min(math.max(get_number('failures') - together, 0), 40))
+  fail(state, math.floor(math.max(named >= 0 and named or cap * random, math.min(first, 100))), reason)
 elseif step == 'refuse' then
   -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold (ms), reason, at once (0/1)
   local id, delay, reason, at_once = arg(), number(), arg(), number()
