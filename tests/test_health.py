@@ -1,0 +1,243 @@
+"""The health of a destination, on a real server with a clock of the test's own: backing off, probes, the hold."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from eventrouter.health import FRESH_SECONDS, HOLD_SECONDS, Gate, Health
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def make(clock, lanes):
+    def one(name="crm", *, initial=1.0, max_interval=60.0, timeout=10.0) -> Health:
+        return Health(lanes, name, initial=initial, max_interval=max_interval, timeout=timeout)
+
+    return one
+
+
+@pytest.fixture
+def full_jitter(monkeypatch):
+    """The longest delay that the jitter may come to."""
+    monkeypatch.setattr(random, "random", lambda: 1.0)
+
+
+async def test_a_destination_is_well_until_told_otherwise(make):
+    health = make()
+    assert Gate(0.0, False) == await health.gate()
+    assert ("", "") == (health.state, health.reason)
+
+
+async def test_while_it_is_well_asking_costs_a_round_trip_once_a_second(make, redis):
+    health = make()
+    await health.gate()
+    await make().failed("away", 60)
+    assert Gate(0.0, False) == await health.gate()
+    health._fresh_until -= FRESH_SECONDS
+    assert (await health.gate()).wait > 0
+
+
+async def test_failures_in_a_row_back_off_further_and_further_up_to_the_limit(make, clock, full_jitter):
+    health = make()
+    waits = []
+    for _ in range(9):
+        waits.append(await health.failed("HTTP 500"))
+        await clock.tick(HOUR)
+    assert [1, 2, 4, 8, 16, 32, 60, 60, 60] == waits
+
+
+async def test_the_delay_is_random_so_that_workers_do_not_come_back_together(make, clock):
+    waits = set()
+    for _ in range(20):
+        health = make()
+        for _ in range(6):
+            await health.failed("away")
+            await clock.tick(HOUR)
+        waits.add(await health.failed("away"))
+        await clock.tick(HOUR)
+        await health.succeeded()
+    assert len(waits) > 15
+    assert all(0.1 <= wait <= 60 for wait in waits)
+
+
+async def test_failures_that_were_under_way_together_count_once(make, clock, full_jitter):
+    health = make()
+    assert [1.0, 1.0] == [await health.failed("away"), await make().failed("away")]
+    await clock.tick(1000)
+    assert 2 == await health.failed("away")
+
+
+async def test_a_named_time_wins_over_the_backoff_and_is_not_shortened(make, clock, full_jitter):
+    health = make()
+    assert 1800 == await health.failed("HTTP 429", 1800)
+    assert 1800 == await health.failed("HTTP 500")
+    await clock.tick(1_799_000)
+    assert Gate(1.0, False) == await health.gate()
+
+
+async def test_one_probe_at_a_time_when_the_wait_is_over_and_the_others_come_back_soon(make, clock):
+    one, other = make(), make()
+    await one.failed("away", 5)
+    assert Gate(5.0, False) == await other.gate()
+    await clock.tick(5000)
+    assert Gate(0.0, True) == await one.gate()
+    assert Gate(0.5, False) == await other.gate()
+    await one.succeeded()
+    assert Gate(0.0, False) == await other.gate()
+    assert "" == other.state
+
+
+async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
+    one, other = make(timeout=10), make(timeout=10)
+    await one.failed("away", 0)
+    assert (await one.gate()).probe
+    await clock.tick(14_999)
+    assert not (await other.gate()).probe
+    await clock.tick(1)
+    assert (await other.gate()).probe
+
+
+async def test_a_probe_that_told_nothing_is_followed_by_another_at_once(make, clock):
+    one, other = make(), make()
+    await one.failed("away", 0)
+    assert (await one.gate()).probe
+    await one.release()
+    assert (await other.gate()).probe
+
+
+async def test_releasing_a_probe_does_not_end_a_wait_that_somebody_else_was_told(make):
+    one, other = make(), make()
+    await one.failed("away", 0)
+    assert (await one.gate()).probe
+    await other.failed("HTTP 429", 600)
+    await one.release()
+    assert Gate(600.0, False) == await one.gate()
+
+
+async def test_a_probe_that_fails_backs_off_further(make, clock, full_jitter):
+    health = make()
+    await health.failed("away")
+    await clock.tick(1000)
+    assert (await health.gate()).probe
+    assert 2 == await health.failed("still away")
+    assert ("backoff", "still away") == (health.state, health.reason)
+
+
+async def test_a_success_during_the_wait_does_not_end_it_and_one_after_it_does(make, clock, full_jitter):
+    health = make()
+    await health.failed("HTTP 429", 60)
+    await make().succeeded()  # an attempt that was under way
+    assert 60 == (await health.gate()).wait
+    await clock.tick(60_000)
+    await health.succeeded()
+    assert Gate(0.0, False) == await health.gate()
+    assert 1 == await health.failed("away")  # the row begins anew
+
+
+async def test_a_second_different_message_refused_puts_it_on_hold(make, clock):
+    one, other = make(), make()
+    assert (0.0, 1) == await one.refused("message 1", "HTTP 401")
+    assert (0.0, 2) == await one.refused("message 1", "HTTP 401")
+    wait, _ = await other.refused("message 2", "HTTP 401")
+    assert (HOLD_SECONDS, "hold", "HTTP 401") == (wait, other.state, other.reason)
+    assert HOLD_SECONDS == (await make().gate()).wait
+
+
+async def test_a_success_between_two_refusals_shows_that_the_key_is_good(make, clock):
+    health = make()
+    await health.refused("message 1", "HTTP 404")
+    await health.succeeded()
+    assert (0.0, 1) == await health.refused("message 2", "HTTP 404")
+
+
+async def test_every_part_of_a_batch_refused_puts_it_on_hold_at_once(make):
+    health = make()
+    assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 403", at_once=True))[0]
+
+
+async def test_a_destination_on_hold_is_probed_now_and_then_until_it_takes_something(make, clock):
+    health = make()
+    await health.refused("message 1", "HTTP 401", at_once=True)
+    await clock.tick(int(HOLD_SECONDS * 1000))
+    assert (await health.gate()).probe
+    assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 401"))[0]
+    await clock.tick(int(HOLD_SECONDS * 1000))
+    assert (await health.gate()).probe
+    await health.failed("HTTP 500")  # says nothing of the key
+    assert "hold" == health.state
+    await clock.tick(HOUR)
+    assert (await health.gate()).probe
+    await health.succeeded()
+    assert "" == health.state
+
+
+async def test_who_corrects_the_rules_does_not_wait_for_the_hold(make):
+    health = make()
+    await health.refused("message 1", "HTTP 401", at_once=True)
+    await make().probe_soon()
+    assert Gate(0.0, True) == await health.gate()
+
+
+async def test_probing_soon_changes_nothing_for_one_that_is_well(make, redis):
+    await make().probe_soon()
+    assert not await redis.exists("er:{dest:crm}:health")
+
+
+async def test_one_destinations_health_is_not_anothers(make):
+    await make("crm").failed("away", 60)
+    assert Gate(0.0, False) == await make("erp").gate()
+
+
+async def test_since_when_it_fails_is_kept(make, clock, redis):
+    health = make()
+    began = clock.ms
+    for _ in range(3):
+        await health.failed("away")
+        await clock.tick(HOUR)
+    assert began == int(await redis.hget("er:{dest:crm}:health", "since"))
+
+
+async def test_a_reason_is_cut(make, redis):
+    await make().failed("x" * 10_000)
+    assert 500 == len(await redis.hget("er:{dest:crm}:health", "reason"))
+
+
+async def test_success_is_told_at_most_once_a_second(make, clock, redis):
+    health = make()
+    await health.gate()
+    await health.succeeded()
+    first = await redis.hget("er:{dest:crm}:health", "success")
+    await clock.tick(500)
+    await health.succeeded()
+    assert first == await redis.hget("er:{dest:crm}:health", "success")
+    health._told -= FRESH_SECONDS
+    await health.succeeded()
+    assert first != await redis.hget("er:{dest:crm}:health", "success")
+
+
+async def test_the_third_single_failure_in_a_row_is_not_the_deliverys_own(make):
+    health = make()
+    assert [True, True, False, False] == [health.alone() for _ in range(4)]
+    health.taken()
+    assert health.alone()
+
+
+def test_a_parked_key_waits_longer_each_time_within_bounds(make, full_jitter):
+    health = make()
+    assert [1, 2, 4, 60, 60] == [health.delay(attempts, None) for attempts in (1, 2, 3, 20, 1000)]
+    assert 7 == health.delay(3, 7.0)
+
+
+def test_the_shortest_wait_of_a_parked_key_is_not_nothing(make, monkeypatch):
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    assert 0.1 == make().delay(5, None)
+    assert 0.02 == make(initial=0.02).delay(5, None)
+
+
+async def test_a_service_that_names_no_wait_at_all_is_not_called_without_end(make, clock):
+    health = make()
+    assert 0.1 <= await health.failed("HTTP 429", 0.0)
+    assert 0.1 <= health.delay(1, 0.0)
