@@ -93,6 +93,7 @@ async def test_one_probe_at_a_time_when_the_wait_is_over_and_the_others_come_bac
 async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
     one, other = make(timeout=10), make(timeout=10)
     await one.failed("away", 0)
+    await clock.tick(100)
     assert (await one.gate()).probe
     await clock.tick(14_999)
     assert not (await other.gate()).probe
@@ -103,14 +104,16 @@ async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
 async def test_a_probe_that_told_nothing_is_followed_by_another_at_once(make, clock):
     one, other = make(), make()
     await one.failed("away", 0)
+    await clock.tick(100)
     assert (await one.gate()).probe
     await one.release()
     assert (await other.gate()).probe
 
 
-async def test_releasing_a_probe_does_not_end_a_wait_that_somebody_else_was_told(make):
+async def test_releasing_a_probe_does_not_end_a_wait_that_somebody_else_was_told(make, clock):
     one, other = make(), make()
     await one.failed("away", 0)
+    await clock.tick(100)
     assert (await one.gate()).probe
     await other.failed("HTTP 429", 600)
     await one.release()
