@@ -163,7 +163,7 @@ class RouterTurn:
         kept = list(fresh.values())
         records = await self._enrich(kept)
         room = {
-            name: max(rules.backlogs[name] // self._shards - there, 0)
+            name: max(max(rules.backlogs[name] // self._shards, 1) - there, 0)
             for name, there in zip(destinations, waiting, strict=True)
         }
         step = _Step(rules, room)
