@@ -70,10 +70,12 @@ class DeadLetters:
             shards.setdefault(shard_of(key, self._shards), []).append((row, event, *made))
         claims: list[Claim] = []
         sent = 0
-        for shard, work in shards.items():
-            claims += await self._lanes.append(shard, *self._appends(work))
-            sent += len(work)
-        await self._enqueue(claims)
+        try:
+            for shard, work in shards.items():
+                claims += await self._lanes.append(shard, *self._appends(work))
+                sent += len(work)
+        finally:
+            await self._enqueue(claims)
         return Replayed(sent, skipped)
 
     def _routed(self, events: Sequence[StoredEvent]) -> dict[tuple[str, str, str], tuple[Any, str] | str]:
