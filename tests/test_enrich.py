@@ -1,0 +1,387 @@
+"""The router's turn, on a real server: each event moves on once, whole, in order, or waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from eventrouter import enrich
+from eventrouter.delivery import decode
+from eventrouter.enrich import RouterTurn, Rules
+from eventrouter.enrichment import Enrichment
+from eventrouter.errors import Retry
+from eventrouter.events import StoredEvent, lane_key
+from eventrouter.lane import Append, Claim, Lane
+from eventrouter.lanes import Lanes
+from eventrouter.log_entry import encode_entry
+from eventrouter.records import DeadLetter, EventRecord, Identity, unpack
+from lane_kit import counts, expire_lease, leftovers
+
+LOG = Lane(0, "log")
+
+
+def event(number: int, key: str = "anonymous", **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "track",
+        "event": "Order Completed",
+        "messageId": f"m{number}",
+        "anonymousId": key,
+        "timestamp": "2026-11-24T17:00:00.000Z",
+        "receivedAt": "2026-11-24T17:00:01.000Z",
+        **fields,
+    }
+
+
+def everything_to(*destinations: str):
+    """Rules that send every event to each of these."""
+
+    def route(events: Sequence[StoredEvent]) -> Any:
+        return SimpleNamespace(
+            deliveries=[
+                SimpleNamespace(destination=name, index=index, payload={"of": one.message_id}, route="all")
+                for index, one in enumerate(events)
+                for name in destinations
+            ],
+            failed=[],
+            filtered={},
+        )
+
+    return route
+
+
+class Router:
+    """One shard's log with its router."""
+
+    def __init__(self, lanes: Lanes, **changes: Any) -> None:
+        self.lanes = lanes
+        self.claims: list[Claim] = []
+        self.ahead: list[Claim] = []
+        self.dropped: list[dict[str, Any]] = []
+        self.stopping = asyncio.Event()
+        self.enrichments: list[Enrichment] = []
+        self.shards = 1
+        values = {"version": "abc", "route": everything_to("crm"), "backlogs": {"crm": 1000}, "window": 3600.0}
+        self.rules = Rules(**{**values, "dedup_bytes": 1_000_000, **changes})
+
+    async def accept(self, *events: dict[str, Any], source: str = "web") -> None:
+        data = encode_entry([msgspec.json.encode([source, one]) for one in events])
+        self.claims += await self.lanes.append(0, [Append("log", [("", len(events), data)], "accepted")])
+
+    async def run(self) -> Claim | None:
+        async def enqueue(claims: Sequence[Claim]) -> None:
+            self.ahead += claims
+
+        claim = self.claims.pop(0)
+        turn = await self.lanes.begin(claim.lane, claim.token)
+        assert turn is not None
+        return await RouterTurn(
+            turn,
+            self.lanes,
+            self.shards,
+            lambda: self.rules,
+            self.enrichments,
+            enqueue,
+            self.stopping,
+            lambda **told: self.dropped.append(told),
+        ).run()
+
+    async def lane(self, name: str) -> list[Any]:
+        """What lies in a lane: deliveries, or the warehouse's records."""
+        rows = await self.lanes.redis.xrange(Lane(0, name).key)
+        if name == "warehouse":
+            return [record for _, fields in rows for record in unpack(fields[b"d"])]
+        return [decode(fields[b"d"]) for _, fields in rows]
+
+    async def ids(self, name: str) -> list[str]:
+        """The message ids in a lane."""
+        return [
+            one.event["messageId"] if isinstance(one, EventRecord) else one.message_id for one in await self.lane(name)
+        ]
+
+
+@pytest.fixture
+def make(lanes, monkeypatch):
+    monkeypatch.setattr(enrich, "LINGER_SECONDS", 0.02)
+    return lambda **changes: Router(lanes, **changes)
+
+
+async def test_events_move_on_to_the_warehouse_and_by_the_rules_to_destinations(make, redis):
+    router = make()
+    await router.accept(event(1), event(2, "other"))
+    assert await router.run() is None
+    assert ["m1", "m2"] == await router.ids("crm") == await router.ids("warehouse")
+    [first, _] = await router.lane("crm")
+    assert ("web", "track", "Order Completed", "all", "abc", {"of": "m1"}, False) == (
+        first.source,
+        first.type,
+        first.name,
+        first.route,
+        first.rules,
+        first.payload,
+        first.replay,
+    )
+    assert {Lane(0, "crm"), Lane(0, "warehouse")} == {claim.lane for claim in router.ahead}
+    assert {
+        "accepted": 2,
+        "log_out": 2,
+        "routed": 2,
+        "to:crm": 2,
+        "to:warehouse": 2,
+    } == await counts(redis)
+    assert 0 == await redis.xlen(LOG.key)
+
+
+async def test_deliveries_lie_under_the_lane_key_of_their_order_key(make, redis):
+    router = make()
+    await router.accept(event(1, "anna"))
+    await router.run()
+    [(_, fields)] = await redis.xrange(Lane(0, "crm").key)
+    assert lane_key("anna").encode() == fields[b"k"]
+
+
+async def test_a_repeated_event_is_dropped_and_counted_within_a_batch_and_later(make, redis):
+    router = make()
+    await router.accept(event(1), event(1), event(2))
+    await router.run()
+    await router.accept(event(2), event(3))
+    await router.run()
+    assert ["m1", "m2", "m3"] == await router.ids("crm") == await router.ids("warehouse")
+    found = await counts(redis)
+    assert (5, 3, 2) == (found["accepted"], found["routed"], found["duplicates"])
+
+
+async def test_the_same_id_from_another_source_is_another_event(make):
+    router = make()
+    await router.accept(event(1))
+    await router.accept(event(1), source="app")
+    await router.run()
+    assert ["m1", "m1"] == await router.ids("crm")
+
+
+async def test_events_of_many_requests_go_on_in_their_order(make):
+    router = make()
+    for number in range(30):
+        await router.accept(event(3 * number), event(3 * number + 1), event(3 * number + 2))
+    await router.run()
+    assert [f"m{number}" for number in range(90)] == await router.ids("crm") == await router.ids("warehouse")
+
+
+async def test_what_is_filtered_is_counted_with_its_reason(make, redis):
+    def route(events):
+        filtered = {("crm", "no_route"): 2, ("erp", "consent"): 1, ("ads", "sample"): 0}
+        return SimpleNamespace(deliveries=[], failed=[], filtered=filtered)
+
+    router = make(route=route)
+    await router.accept(event(1), event(2))
+    await router.run()
+    found = await counts(redis)
+    assert (2, 1) == (found["filtered:crm:no_route"], found["filtered:erp:consent"])
+    assert "filtered:ads:sample" not in found
+
+
+async def test_a_template_that_fails_makes_a_dead_letter_and_costs_no_event(make, redis):
+    def route(events):
+        return SimpleNamespace(deliveries=[], failed=[("crm", 0, "orders", "x is no number")], filtered={})
+
+    router = make(route=route)
+    await router.accept(event(1), event(2))
+    await router.run()
+    [letter] = [record for record in await router.lane("warehouse") if isinstance(record, DeadLetter)]
+    assert ("m1", "crm", "orders", "template", "x is no number", 0, None) == (
+        letter.message_id,
+        letter.destination,
+        letter.route,
+        letter.class_,
+        letter.reason,
+        letter.attempts,
+        letter.payload,
+    )
+    found = await counts(redis)
+    assert (1, 1, 3) == (found["to:crm"], found["dead:crm:template"], found["to:warehouse"])
+    assert [{"source": "web", "message_id": "m1", "destination": "crm", "reason": "x is no number"}] == router.dropped
+
+
+async def test_beyond_its_backlog_a_destinations_deliveries_are_dead_letters_and_the_others_go_on(make, redis):
+    router = make(route=everything_to("crm", "erp"), backlogs={"crm": 3, "erp": 100})
+    await router.accept(*(event(number) for number in range(5)))
+    await router.run()
+    await router.accept(event(5))
+    await router.run()
+    assert ["m0", "m1", "m2"] == await router.ids("crm")
+    assert 6 == len(await router.ids("erp"))
+    letters = [record for record in await router.lane("warehouse") if isinstance(record, DeadLetter)]
+    assert [("m3", "backlog_full"), ("m4", "backlog_full"), ("m5", "backlog_full")] == [
+        (letter.message_id, letter.class_) for letter in letters
+    ]
+    found = await counts(redis)
+    assert (6, 3) == (found["to:crm"], found["dead:crm:backlog_full"])
+
+
+async def test_a_backlog_smaller_than_the_number_of_shards_still_lets_one_in(make):
+    router = make(backlogs={"crm": 2})
+    router.shards = 4
+    await router.accept(event(1), event(2))
+    await router.run()
+    assert ["m1"] == await router.ids("crm")
+
+
+async def test_the_dedup_limit_is_shared_by_the_shards(make, redis):
+    router = make(dedup_bytes=54 * 40)
+    router.shards = 4
+    for number in range(30):
+        await router.accept(event(number))
+        await router.run()
+    remembered = sum([await redis.scard(key) for key in await redis.keys("er:{0}:seen:*")])
+    assert 7 <= remembered <= 10
+
+
+# enrichments
+
+
+class Stamp(Enrichment):
+    """Adds a person, and a record for each event."""
+
+    name = "stamp"
+    required: ClassVar[bool] = True
+
+    def __init__(self, fails: list[BaseException] | None = None, *, required: bool = True) -> None:
+        super().__init__(self.Options())
+        self.fails = fails or []
+        self.required = required  # type: ignore[misc]
+        self.settled_shards: list[int] = []
+        self.got: list[list[str]] = []
+
+    async def enrich(self, shard, events):
+        self.got.append([one.message_id for one in events])
+        if self.fails:
+            raise self.fails.pop(0)
+        for one in events:
+            one.event["person_id"] = "p1"
+        return [
+            Identity(type="anonymous_id", value=one.event["anonymousId"], person_id="p1", seq=1, seen_at="now")
+            for one in events
+        ]
+
+    async def settled(self, shard):
+        self.settled_shards.append(shard)
+
+
+async def test_what_enrichments_add_is_routed_and_stored(make):
+    seen = []
+    router = make(route=lambda events: seen.extend(dict(one.event) for one in events) or everything_to()(events))
+    stamp = Stamp()
+    router.enrichments = [stamp]
+    await router.accept(event(1), event(1))
+    await router.run()
+    assert ["p1"] == [one["person_id"] for one in seen]
+    records = await router.lane("warehouse")
+    assert [("p1", "abc")] == [(one.person_id, one.rules) for one in records if isinstance(one, EventRecord)]
+    assert 1 == sum(isinstance(one, Identity) for one in records)
+    assert ([["m1"]], [0]) == (stamp.got, stamp.settled_shards)
+
+
+@pytest.mark.parametrize(
+    ("error", "delay"), [(Retry("away", after=7), 7.0), (Retry("away"), 1.0), (ZeroDivisionError(), 5.0)]
+)
+async def test_while_a_required_enrichment_fails_routing_waits_and_nothing_moves(make, redis, error, delay):
+    router = make()
+    router.enrichments = [Stamp([error])]
+    await router.accept(event(1))
+    claim = await router.run()
+    assert (LOG, delay) == (claim.lane, claim.delay)
+    assert {"accepted": 1} == await counts(redis)
+    router.claims = [claim]
+    await router.run()
+    assert ["m1"] == await router.ids("crm")
+
+
+@pytest.mark.parametrize("error", [Retry("away"), ZeroDivisionError()])
+async def test_without_an_enrichment_that_is_not_required_events_go_on(make, error):
+    router = make()
+    router.enrichments = [Stamp([error], required=False)]
+    await router.accept(event(1))
+    assert await router.run() is None
+    assert ["m1"] == await router.ids("crm")
+
+
+# turns
+
+
+async def test_a_lingering_turn_routes_what_comes(make):
+    router = make()
+    await router.accept(event(1))
+    turn = asyncio.create_task(router.run())
+    await asyncio.sleep(0.02)
+    await router.accept(event(2))
+    await turn
+    assert ["m1", "m2"] == await router.ids("crm")
+
+
+async def test_a_turn_lets_others_in_after_its_time_and_stops_when_told(make, monkeypatch):
+    monkeypatch.setattr(enrich, "TURN_SECONDS", 0.0)
+    router = make()
+    await router.accept(event(1))
+    router.claims = [await router.run()]
+    assert [] == await router.ids("crm")
+    monkeypatch.undo()
+    router.stopping.set()
+    claim = await router.run()
+    assert await router.lanes.begin(LOG, claim.token) is not None
+
+
+async def test_a_turn_that_was_taken_over_moves_nothing(make, redis):
+    gate = asyncio.Event()
+
+    class Slow(Stamp):
+        async def enrich(self, shard, events):
+            await gate.wait()
+            return []
+
+    router = make()
+    slow = Slow()
+    router.enrichments = [slow]
+    await router.accept(event(1))
+    turn = asyncio.create_task(router.run())
+    await asyncio.sleep(0.05)
+    await expire_lease(redis, LOG)
+    router.claims, _ = await router.lanes.sweep(0)
+    gate.set()
+    await asyncio.sleep(0.05)
+    router.claims = [claim for claim in router.claims if claim.lane == LOG]
+    await router.run()
+    assert await turn is None
+    assert ["m1"] == await router.ids("crm")
+    assert 1 == (await counts(redis))["routed"]
+
+
+async def test_an_entry_that_cannot_be_read_waits_and_says_so(make, lanes):
+    router = make()
+    router.claims = await lanes.append(0, [Append("log", [("", 1, b"nonsense")], "accepted")])
+    claim = await router.run()
+    assert 30.0 == claim.delay
+
+
+async def test_records_are_packed_by_number_and_by_size(make, redis, monkeypatch):
+    monkeypatch.setattr(enrich, "PACK_BYTES", 2000)
+    router = make(route=everything_to())
+    await router.accept(*(event(number, pad="x" * 300) for number in range(20)), event(99, pad="x" * 5000))
+    await router.run()
+    rows = await redis.xrange(Lane(0, "warehouse").key)
+    sizes = [len(fields[b"d"]) for _, fields in rows]
+    assert all(size <= 2000 for size in sizes[:-1])
+    assert 21 == sum(int(fields[b"n"]) for _, fields in rows) == len(await router.lane("warehouse"))
+
+
+async def test_nothing_is_left_when_all_is_routed_and_the_counters_add_up(make, redis):
+    router = make()
+    await router.accept(*(event(number % 7) for number in range(20)))
+    await router.run()
+    found = Counter(await counts(redis))
+    assert found["accepted"] == found["log_out"] == found["routed"] + found["duplicates"]
+    assert {"crm", "warehouse"} == {key.split(":")[3] for key in await leftovers(redis) if ":lane:" in key}
