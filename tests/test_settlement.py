@@ -1,0 +1,249 @@
+"""Settlements: what becomes of each delivery after its attempt, in one step."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from deliver_kit import Post, Sink
+from eventrouter import health as health_module
+from eventrouter import settlement as settlement_module
+from eventrouter.attempts import Bug, Verdict
+from eventrouter.errors import Reject, Retry
+from eventrouter.events import lane_key
+from eventrouter.settlement import Settlement
+from lane_kit import counts, make_due, take
+
+
+class Case:
+    """A turn with deliveries in hand, and their settlement."""
+
+    def __init__(self, post: Post) -> None:
+        self.post = post
+        self.hands: dict[str, object] = {}
+
+    async def begin(self, *ids):
+        await self.post.put(*ids)
+        self.turn = await take(self.post.lanes, self.post.claims.pop())
+        await self.read()
+        return self
+
+    async def read(self):
+        batch = await self.turn.read()
+        hands = [self.post.target.decode(item, "crm") for item in batch.items]
+        self.hands = {hand.messages[0].message_id: hand for hand in hands}
+        return list(self.hands)
+
+    async def settle(self, delivered="", failed=(), whole=None, unpins=(), siblings=""):
+        verdict = Verdict(
+            delivered=[self.hands[one] for one in delivered],
+            failed=[(self.hands[one], why) for one, why in dict(failed).items()],
+            whole=whole,
+        )
+        settlement = Settlement(self.post.target)
+        await settlement.add(verdict, unpins)
+        rest = [self.hands[one] for one in siblings]
+        self.parked = await settlement.apply(self.turn, lambda key: [hand for hand in rest if hand.key == key])
+        self.wait = settlement.wait
+        return self.parked
+
+
+@pytest.fixture
+async def post(redis, monkeypatch):
+    monkeypatch.setattr(health_module, "HOLD_SECONDS", 300.0)
+    one = Post(redis, Sink(), max_attempts=3, initial=10.0, max_interval=60.0, secrets=("s3cr3t",))
+    yield one
+    await one.sink.close()
+
+
+@pytest.fixture
+def case(post):
+    return Case(post)
+
+
+def keys(*names: str) -> set[str]:
+    return {lane_key(name) for name in names}
+
+
+async def test_what_is_delivered_and_what_is_dead_leaves_the_lane_and_is_counted(case, redis):
+    await case.begin("a", "b", "c")
+    await case.settle("a", {"b": Reject("bad", status=400)})
+    assert {"to:crm": 3, "delivered:crm": 1, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
+    assert ["c"] == await case.read()
+    assert case.wait is None
+
+
+async def test_a_dead_letter_reaches_the_warehouses_lane_without_secrets(case, redis):
+    await case.begin("a")
+    await case.settle("", {"a": Reject("no s3cr3t", status=422, response="you sent s3cr3t")})
+    [letter] = await case.post.letters()
+    assert ("no **********", "you sent **********", 422, '{"n":"a"}', 1) == (
+        letter.reason,
+        letter.response,
+        letter.status,
+        letter.payload,
+        letter.attempts,
+    )
+    assert letter.first_at == letter.last_at
+
+
+async def test_a_lane_that_gets_dead_letters_is_served(case):
+    enqueued = []
+
+    async def enqueue(claims):
+        enqueued.extend(claims)
+
+    object.__setattr__(case.post.target, "enqueue", enqueue)
+    await case.begin("a")
+    await case.settle("", {"a": Reject("bad", status=400)})
+    assert ["warehouse"] == [claim.lane.name for claim in enqueued]
+
+
+async def test_a_retry_parks_its_key_with_what_else_of_it_is_in_hand(case, redis):
+    await case.begin(("a1", "a"), ("b1", "b"), ("a2", "a"))
+    assert keys("a") == await case.settle(["b1"], {"a1": Retry("later")}, siblings=["a2"])
+    assert [] == await case.read()
+    await make_due(redis, case.post.lane, lane_key("a"))
+    assert ["a1", "a2"] == await case.read()
+    assert (1, 1) == (case.hands["a1"].tries.attempts, case.hands["a1"].tries.made)
+    assert case.hands["a1"].tries.first_ms == case.hands["a1"].tries.last_ms > 0
+
+
+async def test_an_attempt_counts_only_when_others_succeed(case, redis):
+    await case.begin("a")
+    for made, attempts in ((1, 1), (2, 1), (3, 1)):
+        await case.settle("", {"a": Retry("later")})
+        await make_due(redis, case.post.lane, lane_key("a"))
+        await case.read()
+        assert (made, attempts) == (case.hands["a"].tries.made, case.hands["a"].tries.attempts)
+    case.hands["a"].tries.last_ms -= 10
+    case.post.health.taken()
+    await case.settle("", {"a": Retry("later")})
+    await make_due(redis, case.post.lane, lane_key("a"))
+    await case.read()
+    assert 2 == case.hands["a"].tries.attempts
+
+
+async def test_it_is_dead_after_its_attempts(case, redis):
+    await case.begin("a")
+    case.hands["a"].tries.attempts = 2
+    case.hands["a"].tries.last_ms = 1
+    case.post.health.taken()
+    await case.settle("", {"a": Retry("HTTP 500")})
+    assert 1 == (await counts(redis))["dead:crm:attempts"]
+
+
+async def test_every_attempt_of_a_bug_counts(case, redis):
+    await case.begin("a")
+    for _ in range(3):
+        await case.settle("", {"a": Bug(KeyError("x"))})
+        await make_due(redis, case.post.lane, lane_key("a"))
+        await case.read()
+    assert 1 == (await counts(redis))["dead:crm:plugin_bug"]
+    [letter] = await case.post.letters()
+    assert "KeyError" in letter.traceback
+
+
+async def test_a_retry_after_is_kept_to(case, redis):
+    await case.begin("a")
+    await case.settle("", {"a": Retry("later", after=500)})
+    batch = await case.turn.read()
+    assert 490_000 < batch.next_due_ms - batch.now_ms <= 500_000
+
+
+async def test_a_failure_of_the_whole_makes_all_wait_and_leaves_the_items_alone(case, redis):
+    await case.begin("a", "b")
+    await case.settle("a", whole=Retry("HTTP 503", after=20))
+    assert (20, set()) == (case.wait, case.parked)
+    assert ["b"] == await case.read()
+    assert {"to:crm": 2, "delivered:crm": 1} == await counts(redis)
+
+
+async def test_a_culprit_may_be_parked_while_the_whole_waits(case):
+    await case.begin("a")
+    why = Retry("HTTP 500")
+    assert keys("a") == await case.settle("", {"a": why}, whole=why)
+    assert case.wait is not None
+
+
+async def test_a_pinned_batch_that_ended_is_pinned_no_more(case):
+    await case.begin("a", "b")
+    await case.turn.pin("batch", [hand.item for hand in case.hands.values()])
+    await case.settle("ab", unpins=["batch"])
+    assert {} == case.turn.pins
+
+
+# refusals that may be meant for all
+
+
+async def test_a_first_refusal_of_that_kind_waits_for_a_second_opinion(case):
+    await case.begin("a")
+    assert keys("a") == await case.settle("", {"a": Reject("HTTP 401", status=401)})
+    assert case.wait is None
+
+
+async def test_a_second_one_of_another_message_leaves_all_where_it_is(case, redis):
+    await case.begin("a", "b")
+    await case.settle("", {"a": Reject("HTTP 401", status=401)})
+    assert set() == await case.settle("", {"b": Reject("HTTP 401", status=401)})
+    assert (300.0, "hold") == (case.wait, case.post.health.state)
+    assert 0 == case.hands["b"].tries.made
+    assert {"to:crm": 2} == await counts(redis)
+
+
+async def test_the_same_message_again_and_again_is_at_fault_itself(case, redis):
+    await case.begin("a")
+    for _ in range(settlement_module.SUSPECT_TRIES):
+        await case.settle("", {"a": Reject("HTTP 404", status=404)})
+        await make_due(redis, case.post.lane, lane_key("a"))
+        await case.read()
+    assert 1 == (await counts(redis))["dead:crm:permanent"]
+
+
+async def test_beside_what_is_taken_it_is_dead_at_once(case, redis):
+    await case.begin("a", "b")
+    await case.settle("a", {"b": Reject("HTTP 403", status=403)})
+    assert 1 == (await counts(redis))["dead:crm:permanent"]
+
+
+async def test_of_one_key_nothing_is_parked_before_what_stays(case, redis):
+    await case.begin(("a1", "a"), ("a2", "a"), ("a3", "a"))
+    await case.post.health.refused("another", "HTTP 401")
+    parked = await case.settle("", {"a1": Reject("HTTP 401", status=401), "a2": Retry("later")}, siblings=["a3"])
+    assert set() == parked
+    assert ["a1", "a2", "a3"] == await case.read()
+
+
+async def test_of_one_key_what_would_stay_is_parked_behind_what_is_parked(case, redis):
+    await case.begin(("a1", "a"), ("a2", "a"), ("a3", "a"))
+    await case.post.health.refused("another", "HTTP 401")
+    await case.settle("", {"a1": Retry("later"), "a2": Reject("HTTP 401", status=401)}, siblings=["a3"])
+    await case.turn.read()
+    await make_due(redis, case.post.lane, lane_key("a"))
+    assert ["a1", "a2", "a3"] == await case.read()
+
+
+# bounds
+
+
+async def test_too_many_parked_keys_are_the_destinations_failure(case, monkeypatch):
+    monkeypatch.setattr(settlement_module, "MAX_PARKED_KEYS", 2)
+    await case.begin("a", "b", "c")
+    await case.settle("", {"a": Retry("x"), "b": Retry("x")})
+    assert case.wait is None
+    await case.settle("", {"c": Retry("x")})
+    assert case.wait is not None
+    assert "one by one" in case.post.health.reason
+
+
+async def test_dead_letters_are_told_to_the_hook(case):
+    await case.begin("a")
+    await case.settle("", {"a": Reject("bad", status=400)})
+    assert [{"source": "web", "message_id": "a", "destination": "crm", "reason": "bad"}] == case.post.dropped
+
+
+async def test_what_is_noted_of_the_tries_is_json(case, redis):
+    await case.begin("a")
+    await case.settle("", {"a": Retry("later")})
+    [stored] = (await redis.hgetall(f"{case.post.lane.key}:tries")).values()
+    assert {"attempts", "made", "first_ms", "last_ms"} == set(msgspec.json.decode(stored))
