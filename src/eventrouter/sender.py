@@ -163,6 +163,7 @@ def _lines(stream: BinaryIO, seed: str, report: Report) -> Iterator[_Line]:
         if not text:
             continue
         try:
+            text.decode("utf-8")  # the decoder doesn't look into what it skips
             event = _decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             code = "not_an_object" if isinstance(error, msgspec.ValidationError) else "invalid_json"

@@ -1,0 +1,49 @@
+"""`eventrouter status`: what is going on, for a person and for a script."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli_kit import Place, wait_until
+from eventrouter.cli.status import show
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("status"))
+    place.up()
+    (place.path / "f").write_text('{"type":"track","event":"E","userId":"u"}\n{"type":"track"}\n')
+    place.run("send", "f")
+    wait_until(lambda: json.loads(place.run("status", "--json").stdout)["events"]["routed"] == 1)
+    yield place
+    place.close()
+
+
+def test_a_script_gets_json(place):
+    status = json.loads(place.run("status", "--json").stdout)
+    assert (status["events"]["accepted"], status["shards"]) == (1, 4)
+    assert status["sources"]["website"]["rejected"] == {"no_user_anon_id": 1}
+    assert status["destinations"]["warehouse"]["state"] == "ok"
+
+
+def test_a_person_gets_tables(place):
+    result = place.run("status")
+    assert "Events: accepted 1" in result.stdout
+    assert "no_user_anon_id" in result.stdout
+    assert "warehouse" in result.stdout
+    assert result.returncode == 0
+
+
+def test_a_destination_in_trouble_shows_why_and_when_it_is_tried_again(capsys):
+    row = {"state": "backing off", "waiting": 7, "filtered": {"consent": 2, "sample": 1}, "dead": {"permanent": 4}}
+    row |= {"reason": "HTTP 503", "next_try_seconds": 12.0, "oldest_seconds": 7200.0}
+    show({"destinations": {"crm": row}})
+    line = next(line for line in capsys.readouterr().out.splitlines() if "crm" in line)
+    assert " ".join(line.split()) == "crm backing off 7 3 4 2 h HTTP 503 (next try in 12 s)"
+
+
+def test_nothing_that_runs_is_told(tmp_path):
+    result = Place(tmp_path).run("status")
+    assert (result.returncode, "is not reachable" in result.stderr) == (1, True)

@@ -1,0 +1,45 @@
+"""`eventrouter work`: a worker by itself."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from cli_kit import Place, wait_until
+from eventrouter.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def place(tmp_path, valkey):
+    place = Place(tmp_path, EVENTROUTER_REDIS_URL=valkey)
+    (tmp_path / ".eventrouter").mkdir()
+    yield place
+    place.close()
+
+
+def serves(url: str) -> bool:
+    """Whether a worker serves the queue there: arq says so."""
+    with Redis.from_url(url) as client:
+        return bool(client.exists("er:queue:health-check"))
+
+
+def test_it_runs_until_it_is_told_to_stop(place, redis, valkey):
+    process = place.start("work")
+    wait_until(lambda: serves(valkey) or process.poll() is not None)
+    assert place.stop(process) == 0, place.err
+    assert "Traceback" not in place.err
+    assert not serves(valkey)
+
+
+def test_a_bad_configuration_is_told(place):
+    (place.path / "routes.yaml").write_text("version: 1\nsources: 3\n")
+    result = place.run("work")
+    assert (result.returncode, "routes.yaml:2:" in result.stderr) == (78, True)
+
+
+def test_a_server_that_goes_away_for_good_is_told_without_a_traceback(place, tmp_path):
+    with EmbeddedServer(tmp_path / "other") as server:
+        process = place.start("work", EVENTROUTER_REDIS_URL=server.url)
+        wait_until(lambda: serves(server.url))
+    assert place.stop(process) in (0, 1)
+    assert "Traceback" not in place.err
