@@ -1,0 +1,355 @@
+"""arq as it is, on a real server: turns are picked up, copies are fenced off, lost ones are found, SIGTERM drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.worker import Worker
+from redis.asyncio import Redis
+
+from eventrouter import queue as queue_module
+from eventrouter.lane import Claim, Lane
+from eventrouter.lanes import Lanes
+from eventrouter.queue import QUEUE, TURNS_PER_DESTINATION, Queue, Turns, redis_settings, turn_job, worker_settings
+from lane_kit import CRM, append, expire_lease, take
+
+
+@pytest.fixture
+async def queue(valkey, redis):
+    one = await Queue.connect(valkey)
+    yield one
+    await one.close()
+
+
+class Serve:
+    """Serves turns; keeps what it served."""
+
+    def __init__(self, claim=None, error=None) -> None:
+        self.claim = claim
+        self.error = error
+        self.turns = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, turn, stopping):
+        self.turns.append(turn.lane)
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        if self.claim is not None:
+            return await turn.give_up(self.claim)
+        for item in (await turn.read()).items:
+            assert item
+        return None
+
+
+async def jobs(redis: Redis) -> list[str]:
+    return [job.decode() for job in await redis.zrange(QUEUE, 0, -1)]
+
+
+async def until(condition, seconds=5.0):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def working(url, turns):
+    """A real arq worker in this process."""
+
+    async def start():
+        return turns
+
+    async def stop():
+        pass
+
+    settings = worker_settings(url, start, stop, shards=2)
+    options = {name: value for name, value in vars(settings).items() if not name.startswith("__")}
+    worker = Worker(**options, handle_signals=False)
+    running = asyncio.create_task(worker.async_run())
+    try:
+        yield worker
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await worker.pool.aclose(close_connection_pool=True)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+# jobs
+
+
+async def test_a_claim_becomes_a_job_that_carries_the_lane_and_the_token_alone(queue, redis):
+    await queue.enqueue([Claim(CRM, "token")])
+    [job] = await jobs(redis)
+    stored = queue_module._decode(await redis.get(job_key_prefix + job))
+    assert ("turn", [0, "crm", "token"]) == (stored["f"], list(stored["a"]))
+
+
+async def test_a_claim_with_a_delay_waits_in_arq(queue, redis):
+    await queue.enqueue([Claim(CRM, "token", 60.0)])
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 55 < due / 1000 - time.time() <= 60.5
+
+
+async def test_the_same_claim_again_is_another_job(queue, redis):
+    await queue.enqueue([Claim(CRM, "token")])
+    await queue.enqueue([Claim(CRM, "token")])
+    assert 2 == len(await jobs(redis))
+
+
+async def test_the_job_of_a_dead_turn_is_forgotten(queue, redis):
+    await queue.enqueue([Claim(CRM, "token")])
+    [dead] = await jobs(redis)
+    await redis.set(in_progress_key_prefix + dead, b"1")
+    await queue.enqueue([Claim(CRM, "fresh", job=dead)])
+    [job] = await jobs(redis)
+    assert job != dead
+    assert not await redis.exists(in_progress_key_prefix + dead, job_key_prefix + dead)
+
+
+async def test_a_start_without_workers_forgets_every_job(queue, redis):
+    await queue.enqueue([Claim(Lane(0, f"lane{number}"), "token") for number in range(20)])
+    await queue.clear()
+    assert [] == await redis.keys("arq:*")
+    assert [] == await jobs(redis)
+
+
+async def test_a_server_that_is_away_does_not_break_the_caller(redis):
+    queue = Queue(ArqRedis.from_url("unix:///nowhere/valkey.sock"))
+    await queue.enqueue([Claim(CRM, "token")])
+
+
+async def test_no_job_is_a_pickle(queue, redis):
+    await queue.enqueue([Claim(CRM, "token")])
+    [job] = await jobs(redis)
+    assert (await redis.get(job_key_prefix + job)).startswith(b"{")
+
+
+def test_a_restarting_server_is_waited_for():
+    settings = redis_settings("redis://127.0.0.1:6379/0")
+    assert settings.retry is not None
+    assert settings.retry_on_error
+
+
+# turns
+
+
+@pytest.fixture
+def turns(lanes, queue):
+    return lambda serve, shards=2: Turns(lanes, shards, queue, serve)
+
+
+async def test_a_turn_that_has_more_to_do_is_enqueued_again(turns, lanes, redis):
+    serve = Serve(claim=3.0)
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(serve).run(CRM, claim.token, "job")
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 2 < due / 1000 - time.time() <= 3.1
+
+
+async def test_a_copy_of_a_job_serves_nothing(turns, lanes, redis):
+    serve = Serve()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    runner = turns(serve)
+    await runner.run(CRM, claim.token, "job")
+    await runner.run(CRM, claim.token, "job")
+    await runner.run(CRM, "stranger", "job")
+    assert [CRM] == serve.turns
+    assert [] == await jobs(redis)
+
+
+async def test_a_turn_that_fails_comes_back_a_little_later(turns, lanes, redis):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Serve(error=ZeroDivisionError())).run(CRM, claim.token, "job")
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 4 < due / 1000 - time.time() <= 5.1
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), TimeoutError()])
+async def test_a_turn_that_lost_its_server_goes_on_soon_after_it_is_back(turns, lanes, redis, error):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    began = time.monotonic()
+    await turns(Serve(error=error)).run(CRM, claim.token, "job")
+    assert time.monotonic() - began < 2
+    [job] = await jobs(redis)
+    assert await lanes.begin(CRM, job.split(":")[2]) is not None
+
+
+async def test_a_turn_that_fails_when_it_was_fenced_off_ends_quietly(turns, lanes, redis):
+    class Late(Serve):
+        async def __call__(self, turn, stopping):
+            await expire_lease(redis, CRM)
+            await lanes.sweep(0)
+            raise ZeroDivisionError
+
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Late()).run(CRM, claim.token, "job")
+    assert [] == await jobs(redis)
+
+
+async def test_one_destination_cannot_take_every_slot_and_the_warehouse_has_its_own(turns, lanes, redis):
+    serve = Serve()
+    serve.gate.clear()
+    runner = turns(serve, shards=20)
+    claims = []
+    for shard in range(TURNS_PER_DESTINATION + 2):
+        claims += await lanes.append(shard, [append(("k", "one")), append(("k", "one"), lane="warehouse")])
+    running = [asyncio.create_task(runner.run(claim.lane, claim.token, "job")) for claim in claims]
+    await until(lambda: len(serve.turns) == 2 * TURNS_PER_DESTINATION + 2)
+    await asyncio.sleep(0.05)
+    assert TURNS_PER_DESTINATION == sum(lane.name == "crm" for lane in serve.turns)
+    assert 2 == len(await jobs(redis))  # those that found no slot come back soon
+    serve.gate.set()
+    await asyncio.gather(*running)
+
+
+async def test_a_worker_that_stops_hands_its_jobs_on_as_they_are(turns, lanes, redis):
+    serve = Serve()
+    runner = turns(serve)
+    runner.stopping.set()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await runner.run(CRM, claim.token, "job")
+    assert [] == serve.turns
+    [job] = await jobs(redis)
+    assert claim.token in job
+
+
+async def test_cancelled_turns_are_broken_off(turns, lanes):
+    serve = Serve()
+    serve.gate.clear()
+    runner = turns(serve)
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    running = asyncio.create_task(runner.run(CRM, claim.token, "job"))
+    await until(lambda: serve.turns)
+    runner.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+
+
+async def test_the_sweep_enqueues_what_was_lost_and_goes_on_while_the_server_is_away(turns, lanes, redis, monkeypatch):
+    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.02)
+    await lanes.append(1, [append(("k", "one"))])  # its claim never reached arq
+    runner = turns(Serve())
+    real, failures = lanes.sweep, [ConnectionError("away"), TimeoutError()]
+
+    async def sweep(shard, **options):
+        if failures:
+            raise failures.pop()
+        return await real(shard, **options)
+
+    runner._lanes.sweep = sweep
+    sweeping = asyncio.create_task(runner.sweep_forever())
+    await expire_lease(redis, Lane(1, "crm"))
+    async with asyncio.timeout(5):
+        while not await jobs(redis):
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
+
+
+# a real worker
+
+
+async def test_a_worker_picks_turns_up_within_milliseconds_and_leaves_nothing_in_arq(valkey, queue, lanes, redis):
+    done = []
+
+    async def serve(turn, stopping):
+        done.append(time.monotonic())
+        await turn.read()
+
+    async with working(valkey, Turns(lanes, 2, queue, serve)) as worker:
+        await until(lambda: "turns" in worker.ctx)
+        waits = []
+        for number in range(20):
+            claims = await lanes.append(0, [append(("k", "one"), lane=f"lane{number}")])
+            began = time.monotonic()
+            await queue.enqueue(claims)
+            await until(lambda number=number: len(done) > number)
+            waits.append(done[-1] - began)
+        assert sorted(waits)[10] < 0.1
+        async with asyncio.timeout(5):
+            while await redis.keys("arq:*job*") or await redis.keys("arq:in-progress:*"):
+                await asyncio.sleep(0.02)
+        assert [] == await jobs(redis)
+
+
+async def test_a_turn_that_died_with_its_worker_is_taken_up_by_another(valkey, queue, lanes, redis, monkeypatch):
+    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.05)
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    dead = await take(lanes, claim)  # a worker that is gone
+    await expire_lease(redis, CRM)
+    serve = Serve()
+    async with working(valkey, Turns(lanes, 2, queue, serve)):
+        await until(lambda: serve.turns)
+    assert dead.lane == serve.turns[0]
+
+
+async def test_the_job_of_a_worker_is_one_function(valkey, queue, lanes):
+    serve = Serve()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turn_job({"turns": Turns(lanes, 2, queue, serve), "job_id": "job"}, 0, "crm", claim.token)
+    assert [CRM] == serve.turns
+
+
+WORKER = """
+import asyncio, sys
+from redis.asyncio import Redis
+from eventrouter.lanes import Lanes
+from eventrouter.queue import Queue, Turns, run_worker, worker_settings
+
+url = sys.argv[1]
+async def serve(turn, stopping):
+    print("begun", flush=True)
+    await stopping.wait()
+    await asyncio.sleep(0.3)  # the attempt in hand
+    print("ended", flush=True)
+    return await turn.give_up()
+async def start():
+    return Turns(Lanes(Redis.from_url(url)), 1, await Queue.connect(url), serve)
+async def stop():
+    print("closed", flush=True)
+run_worker(worker_settings(url, start, stop, shards=1))
+print("exit", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_the_attempt_in_hand_end_hands_the_lane_over_and_exits_well(
+    valkey, queue, lanes, redis, tmp_path, number
+):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    claims = await lanes.append(0, [append(("k", "one"))])
+    await queue.enqueue(claims)
+    environment = {**os.environ, "PYTHONPATH": str(Path(queue_module.__file__).parents[1])}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), valkey, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        assert b"begun\n" == await asyncio.wait_for(process.stdout.readline(), 20)
+        process.send_signal(number)
+        began = time.monotonic()
+        output, errors = await asyncio.wait_for(process.communicate(), 15)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (0, b"ended\nclosed\nexit\n") == (process.returncode, output), errors.decode()
+    assert time.monotonic() - began < 5
+    [job] = await jobs(redis)
+    token = job.split(":")[2]
+    assert await Lanes(redis).begin(CRM, token) is not None
