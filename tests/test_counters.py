@@ -1,0 +1,105 @@
+"""What is known of all shards, read in two round trips."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from eventrouter.counters import by_destination, read_snapshot, reasons
+from eventrouter.health import Health
+from eventrouter.lane import Append, Lane, Park, Removal, Seen
+from lane_kit import append, begin
+
+
+async def test_an_empty_server_has_a_snapshot_too(redis):
+    snapshot = await read_snapshot(redis, 4, ["crm"])
+    assert {} == dict(snapshot.counts)
+    assert {"log", "warehouse", "crm"} == set(snapshot.lanes)
+    assert (0, 0, 0) == (
+        snapshot.lanes["crm"].waiting,
+        snapshot.lanes["crm"].parked_keys,
+        snapshot.lanes["crm"].oldest_ms,
+    )
+    assert 0 == snapshot.dedup_since_ms
+
+
+async def test_counters_and_lanes_are_added_up_over_the_shards(lanes, redis):
+    began = int(time.time() * 1000)
+    for shard in range(3):
+        await lanes.append(shard, [append(("k", "one"), ("l", "two")), Append("log", [("", 5, b"x")], "accepted")])
+    snapshot = await read_snapshot(redis, 3, ["crm"])
+    assert {"to:crm": 6, "accepted": 15} == dict(snapshot.counts)
+    assert (6, 15) == (snapshot.lanes["crm"].waiting, snapshot.lanes["log"].waiting)
+    assert began - 1000 <= snapshot.lanes["crm"].oldest_ms <= snapshot.now_ms + 1000
+
+
+async def test_a_destination_that_is_no_longer_configured_is_still_shown(lanes, redis):
+    await lanes.append(0, [append(("k", "one"), lane="old", count="to:old")])
+    assert 1 == (await read_snapshot(redis, 1, ["crm"])).lanes["old"].waiting
+
+
+async def test_one_destinations_row_tells_where_its_deliveries_are(lanes, redis):
+    turn = await begin(lanes, ("k", "1"), ("l", "2"), ("m", "3"), ("n", "4"), ("o", "5"))
+    items = (await turn.read()).items
+    await turn.settle(
+        [
+            Removal(items[0], "delivered:crm"),
+            Removal(items[1], "dead:crm:permanent"),
+            Removal(items[2], "dead:crm:max_age"),
+        ],
+        [Park(items[3].key, 60_000, [items[3]])],
+        counts={"filtered:crm:consent": 4, "replayed:crm": 1},
+    )
+    row = by_destination(await read_snapshot(redis, 1, ["crm"]), "crm")
+    oldest = row.pop("oldest_seconds")
+    assert 0 <= oldest < 10
+    assert {
+        "waiting": 2,
+        "parked_keys": 1,
+        "routed": 5,
+        "delivered": 1,
+        "filtered": {"consent": 4},
+        "dead": {"max_age": 1, "permanent": 1},
+        "replayed": 1,
+        "state": "ok",
+        "reason": "",
+        "next_try_seconds": None,
+    } == row
+
+
+@pytest.mark.parametrize(("at_once", "state"), [(False, "backing off"), (True, "on hold")])
+async def test_a_destination_that_waits_says_why_and_how_long(lanes, redis, at_once, state):
+    health = Health(lanes, "crm", initial=1, max_interval=60, timeout=5)
+    if at_once:
+        await health.refused("m1", "HTTP 401", at_once=True)
+    else:
+        await health.failed("HTTP 503", 120)
+    row = by_destination(await read_snapshot(redis, 1, ["crm"]), "crm")
+    assert (state, health.reason) == (row["state"], row["reason"])
+    assert 100 < row["next_try_seconds"] <= 300
+
+
+async def test_an_unknown_destination_has_a_row_of_nothing(redis):
+    row = by_destination(await read_snapshot(redis, 1, []), "nobody")
+    assert (0, 0, {}, "ok", None) == (
+        row["waiting"],
+        row["routed"],
+        row["dead"],
+        row["state"],
+        row["oldest_seconds"],
+    )
+
+
+async def test_the_dedup_window_is_that_of_the_shard_that_forgets_first(clock, lanes, redis):
+    for shard in range(2):
+        turn = await begin(lanes, ("k", "one"), lane=Lane(shard, "log"))
+        await turn.settle(seen=Seen([b"digest"], 3_600_000, 100))
+        await clock.tick(1000)
+    assert clock.ms - 1000 == (await read_snapshot(redis, 2, [])).dedup_since_ms
+
+
+async def test_reasons_are_what_follows_a_prefix(lanes, redis):
+    await lanes.append(0, [], {"dead:crm:b": 2, "dead:crm:a:x": 1, "dead:crm2:a": 9})
+    snapshot = await read_snapshot(redis, 1, [])
+    assert [("a:x", 1), ("b", 2)] == list(reasons(snapshot.counts, "dead:crm:").items())

@@ -1,0 +1,187 @@
+"""Dead letters sent again: by today's rules or as they were, under the same id, each marked in the same step."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eventrouter.dead_letters import DeadLetters, Replayed
+from eventrouter.delivery import decode, in_hand
+from eventrouter.errors import UnavailableError
+from eventrouter.events import StoredEvent, idempotency_key, lane_key, shard_of
+from eventrouter.lane import Item, Lane
+from eventrouter.records import DeadLetterReplayed, unpack
+from eventrouter.warehouse import Warehouse
+from lane_kit import counts
+
+SHARDS = 2
+
+
+def event(number: int, **fields: Any) -> StoredEvent:
+    body = {
+        "type": "track",
+        "event": "Order Completed",
+        "messageId": f"m{number}",
+        "anonymousId": f"anon{number}",
+        "timestamp": "2026-11-24T17:00:00.000Z",
+    }
+    return StoredEvent("web", {**body, **fields})
+
+
+def letter(number: int, **fields: Any) -> dict[str, Any]:
+    row = {
+        "source": "web",
+        "message_id": f"m{number}",
+        "destination": "crm",
+        "route": "orders",
+        "payload": f'{{"old":{number}}}',
+        "event_type": "track",
+        "event_name": "Order Completed",
+    }
+    return {**row, **fields}
+
+
+class Shelf(Warehouse):
+    """A warehouse that knows these events."""
+
+    name = "shelf"
+
+    def __init__(self, *events: StoredEvent) -> None:
+        super().__init__(self.Options(url="shelf:"))
+        self.events = {(one.source, one.message_id): one for one in events}
+
+    async def find_events(self, ids):
+        return [self.events[one] for one in ids if one in self.events]
+
+
+def by_todays_rules(events):
+    return SimpleNamespace(
+        deliveries=[
+            SimpleNamespace(destination="crm", index=index, payload={"new": one.message_id}, route="orders today")
+            for index, one in enumerate(events)
+            if one.event.get("event") == "Order Completed"
+        ],
+        failed=[("crm", index, "orders", "no total") for index, one in enumerate(events) if one.event.get("broken")],
+        filtered={},
+    )
+
+
+@pytest.fixture
+async def make(lanes):
+    shelves = []
+
+    def one(*events: StoredEvent, claims: list | None = None) -> DeadLetters:
+        shelves.append(Shelf(*events))
+
+        async def enqueue(found):
+            if claims is not None:
+                claims.extend(found)
+
+        return DeadLetters(shelves[-1], lanes, SHARDS, by_todays_rules, {"crm": None}, enqueue, "rules 2")
+
+    yield one
+    for shelf in shelves:
+        await shelf.close()
+
+
+async def sent(redis, name="crm") -> list[Any]:
+    """(lane key, delivery) of all shards, or the records."""
+    found: list[Any] = []
+    for shard in range(SHARDS):
+        for item, fields in await redis.xrange(Lane(shard, name).key):
+            if name == "warehouse":
+                found += unpack(fields[b"d"])
+            else:
+                found.append(Item(item.decode(), False, fields[b"k"].decode(), int(fields[b"n"]), fields[b"d"]))
+    return found
+
+
+async def test_a_dead_letter_is_sent_by_todays_rules_under_its_old_id(make, redis):
+    claims: list = []
+    assert Replayed(1, []) == await make(event(1), claims=claims).replay([letter(1)])
+    [item] = await sent(redis)
+    delivery = decode(item.data)
+    assert ({"new": "m1"}, "orders today", "rules 2", True) == (
+        delivery.payload,
+        delivery.route,
+        delivery.rules,
+        delivery.replay,
+    )
+    [message] = in_hand(item, "crm").messages
+    assert (idempotency_key("web", "m1", "crm"), True, "2026-11-24T17:00:00.000Z") == (
+        message.id,
+        message.replay,
+        message.timestamp,
+    )
+    assert {"crm", "warehouse"} == {claim.lane.name for claim in claims}
+
+
+async def test_it_is_marked_and_counted_in_the_same_step(make, redis):
+    await make(event(1)).replay([letter(1)])
+    [mark] = await sent(redis, "warehouse")
+    assert isinstance(mark, DeadLetterReplayed)
+    assert ("web", "m1", "crm") == (mark.source, mark.message_id, mark.destination)
+    assert mark.replayed_at.endswith("Z")
+    expected = {"to:crm": 1, "replayed:crm": 1, "to:warehouse": 1}
+    assert expected == await counts(redis, shard_of("anon1", SHARDS))
+
+
+async def test_it_holds_up_nothing_of_its_order_key(make, redis):
+    await make(event(1)).replay([letter(1)])
+    [item] = await sent(redis)
+    assert lane_key("anon1") != item.key
+
+
+async def test_it_may_be_sent_as_it_was_and_needs_no_event_for_that(make, redis):
+    assert Replayed(2, []) == await make(event(1)).replay([letter(1), letter(2)], as_was=True)
+    assert [({"old": 1}, "orders"), ({"old": 2}, "orders")] == sorted(
+        [(decode(item.data).payload, decode(item.data).route) for item in await sent(redis)],
+        key=lambda pair: pair[0]["old"],
+    )
+
+
+async def test_what_cannot_be_sent_is_told_with_its_reason_and_stays(make, redis):
+    events = [event(2, event="Other"), event(3, broken=True)]
+    letters = [
+        letter(1),
+        letter(2),
+        letter(3),
+        letter(4, destination="gone"),
+    ]
+    result = await make(*events).replay(letters)
+    assert 0 == result.sent
+    assert [
+        ("m1", "its event is not in the warehouse (yet)"),
+        ("m2", "today's rules send it nowhere"),
+        ("m3", "the template still fails: no total"),
+        ("m4", "there is no destination gone in routes.yaml any more"),
+    ] == result.skipped
+    assert [] == await sent(redis) == await sent(redis, "warehouse")
+
+
+async def test_one_whose_payload_was_not_stored_needs_todays_rules(make):
+    result = await make(event(1)).replay([letter(1, payload=None)], as_was=True)
+    assert [("m1", "its payload was not stored; replay it by today's rules")] == result.skipped
+
+
+async def test_nothing_to_send_is_no_error(make):
+    assert Replayed(0, []) == await make().replay([])
+
+
+async def test_without_room_it_says_so_and_what_was_sent_is_served(make, redis):
+    claims: list = []
+    letters = make(*(event(number) for number in range(20)), claims=claims)
+    await redis.set(Lane(1, "crm").key, "not a stream")
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        await letters.replay([letter(number) for number in range(20)])
+    kept = await redis.xlen(Lane(0, "crm").key)
+    assert bool(kept) == bool(claims)
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", used)
+    try:
+        with pytest.raises(UnavailableError):
+            await letters.replay([letter(1)])
+    finally:
+        await redis.config_set("maxmemory", 256 * 1024 * 1024)

@@ -1,0 +1,88 @@
+"""Metrics: every counter has a name, a label for its reason, and Prometheus can read all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from eventrouter.counters import LaneState, Snapshot
+from eventrouter.metrics import render
+
+NOW = 1_700_000_000_000
+
+
+def snapshot(**changes) -> Snapshot:
+    values = {
+        "counts": Counter(
+            {
+                "accepted": 10,
+                "routed": 7,
+                "duplicates": 2,
+                "rejected:web:event_not_defined": 3,
+                "to:crm": 7,
+                "delivered:crm": 4,
+                "filtered:crm:no consent: marketing": 5,
+                "dead:crm:permanent": 1,
+                "replayed:crm": 1,
+                "log_out": 9,
+            }
+        ),
+        "lanes": {"log": LaneState(1, 0, NOW - 2500), "crm": LaneState(2, 1, 0)},
+        "health": {"log": {}, "crm": {"state": "hold"}},
+        "dedup_since_ms": NOW - 60_000,
+        "now_ms": NOW,
+    }
+    return Snapshot(**{**values, **changes})
+
+
+def samples(data: bytes) -> dict[tuple[str, ...], float]:
+    """Each sample of ours by its name and the values of its labels, in the order of their names."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(data.decode())
+        for sample in family.samples
+        if sample.name.startswith("eventrouter_")
+    }
+
+
+def test_what_the_shards_count_is_shown_with_its_reasons():
+    expected = {
+        ("eventrouter_up",): 1,
+        ("eventrouter_events_accepted_total",): 10,
+        ("eventrouter_events_routed_total",): 7,
+        ("eventrouter_events_duplicates_total",): 2,
+        ("eventrouter_events_rejected_total", "event_not_defined", "web"): 3,
+        ("eventrouter_deliveries_routed_total", "crm"): 7,
+        ("eventrouter_deliveries_delivered_total", "crm"): 4,
+        ("eventrouter_deliveries_filtered_total", "crm", "no consent: marketing"): 5,
+        ("eventrouter_deliveries_dead_total", "permanent", "crm"): 1,
+        ("eventrouter_deliveries_replayed_total", "crm"): 1,
+        ("eventrouter_waiting", "log"): 1,
+        ("eventrouter_waiting", "crm"): 2,
+        ("eventrouter_parked_keys", "crm"): 1,
+        ("eventrouter_oldest_seconds", "log"): 2.5,
+        ("eventrouter_oldest_seconds", "crm"): 0,
+        ("eventrouter_destination_state", "crm"): 2,
+        ("eventrouter_dedup_window_seconds",): 60,
+    }
+    found = samples(render(snapshot()))
+    assert expected == {name: found.get(name) for name in expected}
+
+
+def test_without_a_server_it_still_says_that_it_is_away():
+    assert {("eventrouter_up",): 0} == samples(render(None))
+
+
+def test_the_process_itself_is_shown():
+    assert b"process_resident_memory_bytes" in render(None) or b"python_info" in render(None)
+
+
+def test_nothing_remembered_is_a_window_of_nothing():
+    assert 0 == samples(render(snapshot(dedup_since_ms=0)))[("eventrouter_dedup_window_seconds",)]
+
+
+def test_names_with_quotes_and_line_ends_are_escaped():
+    counts = Counter({'filtered:crm:a "quoted"\nreason': 1})
+    found = samples(render(snapshot(counts=counts)))
+    assert 1 == found[("eventrouter_deliveries_filtered_total", "crm", 'a "quoted"\nreason')]
