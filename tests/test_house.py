@@ -18,8 +18,8 @@ FLOORS = {
         settings""",
     "journey": """answer receive inflate write_key decode validation accept collect lanes log enrich route_index route
         delivery attempts health target settlement deliver dead_letters counters metrics queue server_check connections
-        serve""",
-    "wiring": """targets app child ports data_directory embedded supervise sender fake_server testing __init__ __main__
+        ports serve""",
+    "wiring": """targets app child data_directory embedded supervise sender fake_server testing __init__ __main__
         cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}

@@ -8,38 +8,33 @@ import socket
 
 from .errors import StartError
 
-WAITING = 2048
-"""How many connections may wait to be accepted."""
+BACKLOG = 2048
+"""How many connections may wait to be taken by the server."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket that can be handed to a child. Raises `StartError` that says what is in the way.
+    """A socket that listens on `host` (a name or an address) and `port` (0: any that is free).
 
-    `up` holds it, so that connections made while the collector starts again wait instead of being refused.
+    It may be handed to child processes: `up` holds it, so that connections made while the collector starts again wait
+    instead of being refused. Raises `StartError`.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        raise StartError(f"there is no address {host!r}: {error}", hint="give another one with --host") from None
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise StartError(
+            f"{host} is not an address of this machine: {error}", hint="use 127.0.0.1, 0.0.0.0 or a host name"
+        ) from None
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(WAITING)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(
-                f"port {port} of {host} is in use",
-                hint="choose another with --port (or EVENTROUTER_PORT), or end what listens there",
-            ) from None
-        if isinstance(error, PermissionError):
-            raise StartError(f"this user may not listen on port {port}", hint="choose one above 1023") from None
-        raise StartError(
-            f"cannot listen on port {port} of {host}: {error.strerror}", hint="give another address with --host"
-        ) from None
+        raise _start_error(host, port, error) from None
+    listener.setblocking(False)
     return listener
 
 
@@ -55,3 +50,18 @@ async def is_answering(host: str, port: int, path: str = "/ready") -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
+
+
+def _start_error(host: str, port: int, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(
+            f"port {port} of {host} is in use",
+            hint=f"stop what listens on port {port}, or choose another one with --port (EVENTROUTER_PORT)",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StartError(f"this user may not listen on port {port}", hint="choose a port above 1023 with --port")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return StartError(f"{host} is not an address of this machine", hint="use 127.0.0.1 or 0.0.0.0 with --host")
+    return StartError(
+        f"cannot listen on port {port} of {host}: {error.strerror}", hint="choose another --port or --host"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import resource
 import signal
 import socket
@@ -16,12 +15,10 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .errors import StartError
+from .ports import BACKLOG, bind
 
 log = structlog.get_logger("eventrouter.serve")
 
-BACKLOG = 2048
-"""How many connections may wait to be taken by the server."""
 DRAIN_SECONDS = 20
 """How long a request in progress may take after the server was told to stop."""
 KEEP_ALIVE_SECONDS = 75
@@ -37,31 +34,6 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Runs `main` in a fast event loop of its own and returns its result."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host` (a name or an address) and `port` (0: any that is free).
-
-    It may be handed to child processes. Raises `StartError`.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        raise StartError(
-            f"{host} is not an address of this machine: {error}", hint="use 127.0.0.1, 0.0.0.0 or a host name"
-        ) from None
-    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _start_error(host, port, error) from None
-    listener.setblocking(False)
-    return listener
 
 
 async def serve(
@@ -211,21 +183,6 @@ def _allow_files(connections: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return min(connections, max(soft - spare, soft // 2))
-
-
-def _start_error(host: str, port: int, error: OSError) -> StartError:
-    if error.errno == errno.EADDRINUSE:
-        return StartError(
-            f"port {port} of {host} is in use",
-            hint=f"stop what listens on port {port}, or choose another one with --port (EVENTROUTER_PORT)",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return StartError(f"this user may not listen on port {port}", hint="choose a port above 1023 with --port")
-    if error.errno == errno.EADDRNOTAVAIL:
-        return StartError(f"{host} is not an address of this machine", hint="use 127.0.0.1 or 0.0.0.0 with --host")
-    return StartError(
-        f"cannot listen on port {port} of {host}: {error.strerror}", hint="choose another --port or --host"
-    )
 
 
 def _url(host: str, listener: socket.socket) -> str:

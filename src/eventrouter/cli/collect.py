@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
         It uses the Redis or Valkey of EVENTROUTER_REDIS_URL, else the embedded one that `eventrouter up` runs on the
         data directory.
         """
-        from ..serve import bind, run, serve
+        from ..ports import bind
+        from ..serve import run, serve
 
         settings = read_settings(config=config, data_dir=data_dir, host=host, port=port)
         router = load_app(settings)
