@@ -55,7 +55,8 @@ def redis_settings(url: str) -> RedisSettings:
     settings.conn_timeout = 5
     settings.conn_retries = 60
     settings.retry = RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60)
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
+    # OSError: a refused connection is none of redis-py's own errors while it connects.
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
     settings.retry_on_timeout = True
     return settings
 
