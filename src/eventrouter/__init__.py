@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name == "WorkerSettings":
-        return import_module(".app", __name__).make_worker_settings()
+        return import_module(".cli.work", __name__).arq_settings()
     if name in _PUBLIC:
         return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
-from .errors import EventRouterError
+from .errors import EventRouterError, StartError
 from .lane import Claim
 from .lanes import Lanes, Turn
 from .log import EventLog
@@ -154,19 +154,35 @@ class EventRouter:
         """Connects, starts enrichments, and returns the turns to serve."""
         await self.connect()
         assert self._queue is not None
-        self._enrichments = [self._enrichment(cls) for cls in self.plugins.enrichments]
-        for enrichment in self._enrichments:
+        self._make_data_directory()
+        for enrichment in [self._enrichment(cls) for cls in self.plugins.enrichments]:
             try:
                 await enrichment.start()
             except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
                 if not enrichment.required:
-                    raise
+                    log.error("an enrichment can't start; events go on without it", name=enrichment.name, reason=reason)
+                    continue
                 # Routing waits while a required one fails; collection goes on.
-                log.warning("an enrichment could not start yet", enrichment=enrichment.name, error=str(error))
+                log.warning("an enrichment could not start yet", name=enrichment.name, reason=reason)
+            self._enrichments.append(enrichment)
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
         self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
         collect_garbage_rarely()
         return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
+
+    def _make_data_directory(self) -> None:
+        """For the SQLite files of a worker that runs without `up`, which would have made it. Raises `StartError`."""
+        if self.config.warehouse.url and self.config.state.url:
+            return
+        path = self.settings.data_dir
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"cannot make the data directory {path}: {error.strerror}",
+                hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
+            ) from None
 
     def _enrichment(self, cls: type[Enrichment]) -> Enrichment:
         options: dict[str, Any] = {}
@@ -189,8 +205,8 @@ class EventRouter:
             ).run()
         target: Target | None = await self.targets.get(turn.lane.name)
         if target is None:
-            # Not in routes.yaml (any more), or it can't start yet: its deliveries wait.
-            return await turn.give_up(30.0 if turn.lane.name not in self.targets.names else 2.0)
+            # Switched off, not in routes.yaml (any more), or it can't start yet: its deliveries wait.
+            return await turn.give_up(self.targets.wait(turn.lane.name))
         return await DeliveryTurn(turn, target, stopping).run()
 
     # Operators
@@ -226,12 +242,16 @@ class EventRouter:
                 for name in self.config.sources
             },
             "destinations": {
-                name: by_destination(snapshot, name)
-                | ({} if name in self.targets.names else {"state": "not in routes.yaml"})
+                name: by_destination(snapshot, name) | self._switched_off(name)
                 for name in snapshot.lanes
                 if name != "log"
             },
         }
+
+    def _switched_off(self, name: str) -> dict[str, str]:
+        if name in self.targets.served:
+            return {}
+        return {"state": "switched off" if name in self.targets.names else "not in routes.yaml"}
 
     async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
         """Rows of `dead_letters`; the filters are those of `Warehouse.find_dead_letters`."""

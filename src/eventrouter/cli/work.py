@@ -46,3 +46,15 @@ def register(app: typer.Typer) -> None:
         except (RedisError, OSError) as error:
             # arq gives up when its server is away for long, or while it ends. `up` starts a worker anew.
             raise UnavailableError(f"the worker lost its Redis: {error}", hint="start the worker again") from None
+
+
+def arq_settings() -> type:
+    """What arq finds as `eventrouter.WorkerSettings`: that of the environment, with logs as `work` has them.
+
+    Raises `ConfigError`.
+    """
+    from ..app import make_worker_settings
+
+    settings = read_settings()
+    router = load_app(settings)
+    return make_worker_settings(settings, lambda _: router)
