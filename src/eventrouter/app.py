@@ -216,7 +216,7 @@ class EventRouter:
         now = time.monotonic()
         if self._snapshot is None or now - self._snapshot[0] > SNAPSHOT_SECONDS:
             names = self.targets.names
-            self._snapshot = now, await read_snapshot(self.redis, self.settings.shards, names)
+            self._snapshot = now, await read_snapshot(self.lanes, self.settings.shards, names)
         return self._snapshot[1]
 
     async def status(self) -> dict[str, Any]:

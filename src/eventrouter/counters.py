@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from .lane import Lane
+from .lanes import Lanes
 
 
 class LaneState(msgspec.Struct):
@@ -20,7 +21,7 @@ class LaneState(msgspec.Struct):
     """Units: events, deliveries or records."""
     parked_keys: int = 0
     oldest_ms: int = 0
-    """When the oldest item was appended, by the server's clock; 0: none waits."""
+    """When the oldest item was appended, by the server's clock; 0: none waits. Of parked keys 100 are looked at."""
 
 
 class Snapshot(msgspec.Struct):
@@ -34,9 +35,9 @@ class Snapshot(msgspec.Struct):
     now_ms: int
 
 
-async def read_snapshot(redis: Redis, shards: int, destinations: Iterable[str]) -> Snapshot:
+async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) -> Snapshot:
     """Reads it in two round trips. Destinations that are no longer configured are in it once they had deliveries."""
-    async with redis.pipeline(transaction=False) as pipeline:
+    async with lanes.redis.pipeline(transaction=False) as pipeline:
         for shard in range(shards):
             pipeline.hgetall(f"er:{{{shard}}}:counts")
             pipeline.lindex(f"er:{{{shard}}}:seen", 0)
@@ -47,28 +48,28 @@ async def read_snapshot(redis: Redis, shards: int, destinations: Iterable[str]) 
     names = {"log", "warehouse", *destinations}
     names.update(field.removeprefix("to:") for field in counts if field.startswith("to:"))
     ordered = sorted(names)
-    async with redis.pipeline(transaction=False) as pipeline:
-        for name in ordered:
-            pipeline.hgetall(f"er:{{dest:{name}}}:health")
-            for shard in range(shards):
-                key = Lane(shard, name).key
-                pipeline.hget(f"{key}:turn", "waiting")
-                pipeline.zcard(f"{key}:parked")
-                pipeline.xrange(key, count=1)
-        states = iter(await pipeline.execute())
-    lanes: dict[str, LaneState] = {}
-    health: dict[str, dict[str, str]] = {}
-    for name in ordered:
-        health[name] = {field.decode(): value.decode() for field, value in next(states).items()}
-        lane = lanes[name] = LaneState()
-        for _ in range(shards):
-            lane.waiting += int(next(states) or 0)
-            lane.parked_keys += next(states)
-            for item, _fields in next(states):
-                appended_ms = int(item.split(b"-")[0])
-                lane.oldest_ms = min(lane.oldest_ms or appended_ms, appended_ms)
+    healths, *states = await asyncio.gather(
+        _healths(lanes, ordered),
+        *(lanes.run("state", [Lane(shard, name).key for name in ordered], []) for shard in range(shards)),
+    )
+    found: dict[str, LaneState] = {name: LaneState() for name in ordered}
+    for shard in states:
+        for lane, (waiting, parked_keys, oldest_ms) in zip(found.values(), shard, strict=True):
+            lane.waiting += waiting
+            lane.parked_keys += parked_keys
+            lane.oldest_ms = min(lane.oldest_ms or oldest_ms, oldest_ms or lane.oldest_ms)
     since = [int(start) for start in rows[1::2] if start]
-    return Snapshot(counts, lanes, health, max(since, default=0), int(time.time() * 1000))
+    return Snapshot(
+        counts, found, dict(zip(ordered, healths, strict=True)), max(since, default=0), int(time.time() * 1000)
+    )
+
+
+async def _healths(lanes: Lanes, names: Iterable[str]) -> list[dict[str, str]]:
+    async with lanes.redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.hgetall(f"er:{{dest:{name}}}:health")
+        rows = await pipeline.execute()
+    return [{field.decode(): value.decode() for field, value in row.items()} for row in rows]
 
 
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:

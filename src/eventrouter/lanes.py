@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-STEPS = ("append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate")
+STEPS = ("append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state")
 
 
 @cache
