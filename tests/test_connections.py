@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,25 @@ async def test_an_embedded_server_that_is_away_is_started_by_up(tmp_path: Path) 
         with pytest.raises(StartError) as caught:
             await wait_for_server(steps, settings, 0.1)
     assert caught.value.hint == "`eventrouter up` starts the embedded server"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_command_can_be_cancelled_at_any_moment(valkey: str, blocking: bool) -> None:
+    client = clients(valkey)[blocking]
+    survivors = []
+
+    async def ping(moment: int) -> None:
+        await client.ping()
+        await asyncio.sleep(0.01)
+        survivors.append(moment)
+
+    async with client:
+        await client.ping()
+        for moment in range(20):
+            for _ in range(10):
+                task = asyncio.create_task(ping(moment))
+                for _ in range(moment):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    assert [] == survivors

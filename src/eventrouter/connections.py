@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -33,7 +34,30 @@ def clients(url: str) -> tuple[Redis, Redis]:
     blocking = ConnectionPool.from_url(
         url, max_connections=1000, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=5
     )
+    for pool in (steps, blocking):
+        pool.connection_class = _cancellable(pool.connection_class)
     return Redis(connection_pool=steps), Redis(connection_pool=blocking)
+
+
+def _cancellable(base: type[Any]) -> type[Any]:
+    """A connection whose commands can be cancelled at any moment.
+
+    redis-py bounds the time to send by `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes just
+    as the command is sent: the task would go on for ever, and a worker not end.
+    """
+
+    class Connection(base):  # type: ignore[misc]
+        socket_timeout: float | None
+
+        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            timeout, self.socket_timeout = self.socket_timeout, None
+            try:
+                async with asyncio.timeout(timeout):
+                    await super().send_packed_command(command, check_health)
+            finally:
+                self.socket_timeout = timeout
+
+    return Connection
 
 
 async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> None:
