@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from .lane import Claim, FencedError, Lane
+from .lane import LEASE_MS, Claim, FencedError, Lane
 from .lanes import Lanes, Turn
 
 log = structlog.get_logger("eventrouter.queue")
@@ -142,6 +143,7 @@ class Turns:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        turn: Turn | None = None
         try:
             turn = await self._lanes.begin(lane, token, job)
             if turn is None:
@@ -151,6 +153,21 @@ class Turns:
                 await self._queue.enqueue([claim])
         except (RedisError, OSError, TimeoutError, FencedError) as error:
             log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
+            if turn is not None and not isinstance(error, FencedError):
+                await self._hand_over(turn)
+
+    async def _hand_over(self, turn: Turn) -> None:
+        """Ends a turn that was broken off as soon as Redis is back, which is sooner than its lease would end."""
+        ends = time.monotonic() + LEASE_MS / 1000
+        while time.monotonic() < ends:
+            await asyncio.sleep(random.uniform(0.1, 0.3))
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                try:
+                    claim = await turn.give_up()
+                except FencedError:
+                    return
+                await self._queue.enqueue([claim])
+                return
 
     async def _run(self, turn: Turn) -> Claim | None:
         name = turn.lane.name
@@ -201,8 +218,9 @@ def worker_settings(
         _drain_on_signal(turns)
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
-        ctx["sweep"].cancel()
-        await asyncio.gather(ctx["sweep"], return_exceptions=True)
+        if sweep := ctx.get("sweep"):  # not there when a signal came during the start
+            sweep.cancel()
+            await asyncio.gather(sweep, return_exceptions=True)
         await stop()
 
     return type(
