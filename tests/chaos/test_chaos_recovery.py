@@ -18,8 +18,8 @@ from chaos_system import System
 from eventrouter.events import shard_of
 
 SHARDS = 4
-COLLECT_SECONDS, SERVE_SECONDS = 5.0, 10.0
-"""Until events are taken again, until every lane is served again."""
+BOUNDS = {"worker": (1.0, 10.0), "valkey": (5.0, 5.0), "collector": (5.0, 5.0), "everything": (10.0, 10.0)}
+"""Seconds until events are taken again, and until every lane is served again."""
 ATTEMPTS = 3
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -77,7 +77,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 async def test_everything_is_served_again_soon_after_a_kill(scene: Scene) -> None:
-    for name in ("worker", "valkey", "collector", "everything"):
+    for name, bounds in BOUNDS.items():
         # Where the machine has too much else to do, the next kill may tell more.
         for _ in range(ATTEMPTS):
             killed = time.monotonic()
@@ -89,7 +89,7 @@ async def test_everything_is_served_again_soon_after_a_kill(scene: Scene) -> Non
             collected = await asyncio.wait_for(scene.until_collected(killed + 0.05), 60)
             served = await asyncio.wait_for(scene.until_served(killed + 0.05), 60)
             print(f"{name}: events are taken after {collected:.2f} s, all lanes are served after {served:.2f} s")
-            if collected <= COLLECT_SECONDS and served <= SERVE_SECONDS:
+            if collected <= bounds[0] and served <= bounds[1]:
                 break
         else:
             raise AssertionError(f"after a kill of {name}: {collected:.2f} s and {served:.2f} s")
