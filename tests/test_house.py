@@ -16,8 +16,8 @@ FLOORS = {
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
         interpolation yaml_file config_model config_reader config_sections config_destinations config_routes config
         settings""",
-    "journey": """answer receive inflate write_key decode validation accept collect lanes log enrich route_index route
-        delivery attempts health target settlement deliver dead_letters counters metrics queue server_check connections
+    "journey": """answer receive inflate write_key decode validation accept collect lanes log enrichments enrich route_index route
+        delivery attempts health target settlement hands deliver dead_letters counters metrics queue server_check connections
         ports serve""",
     "wiring": """targets app child data_directory embedded supervise sender fake_server testing __init__ __main__
         cli builtin""",

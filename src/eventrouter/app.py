@@ -23,6 +23,7 @@ from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
+from .enrichments import Enrichments
 from .errors import EventRouterError, StartError
 from .lane import Claim
 from .lanes import Lanes, Turn
@@ -56,7 +57,7 @@ class EventRouter:
         self.targets = Targets(config, settings, plugins, self.lanes, self._enqueue)
         self.event_log = EventLog(self.lanes, settings.shards, self._enqueue)
         self._queue: Queue | None = None
-        self._enrichments: list[Enrichment] = []
+        self._enrichments = Enrichments([])
         self._rules = Rules(
             version=config.version,
             route=self.router.route,
@@ -90,9 +91,8 @@ class EventRouter:
         if self._first is not None:
             await asyncio.gather(self._first, return_exceptions=True)
         await self.targets.close()
-        for enrichment in self._enrichments:
-            await enrichment.close()
-        self._enrichments = []
+        await self._enrichments.close()
+        self._enrichments = Enrichments([])
         if self._queue is not None:
             await self._queue.close()
             self._queue = None
@@ -155,17 +155,8 @@ class EventRouter:
         await self.connect()
         assert self._queue is not None
         self._make_data_directory()
-        for enrichment in [self._enrichment(cls) for cls in self.plugins.enrichments]:
-            try:
-                await enrichment.start()
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                if not enrichment.required:
-                    log.error("an enrichment can't start; events go on without it", name=enrichment.name, reason=reason)
-                    continue
-                # Routing waits while a required one fails; collection goes on.
-                log.warning("an enrichment could not start yet", name=enrichment.name, reason=reason)
-            self._enrichments.append(enrichment)
+        self._enrichments = Enrichments([self._enrichment(cls) for cls in self.plugins.enrichments])
+        await self._enrichments.start()
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
         self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
         collect_garbage_rarely()

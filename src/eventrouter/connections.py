@@ -91,8 +91,8 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
 async def _check_meta(redis: Redis, settings: Settings) -> None:
     """The number of shards is stored at the first start: the order of a key's events depends on it."""
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hsetnx(META, "shards", settings.shards)
-        pipeline.hsetnx(META, "format", FORMAT)
+        pipeline.hsetnx(META, "shards", str(settings.shards))
+        pipeline.hsetnx(META, "format", str(FORMAT))
         pipeline.hmget(META, ["shards", "format"])
         _, _, (shards, stored_format) = await pipeline.execute()
     if int(shards) != settings.shards:

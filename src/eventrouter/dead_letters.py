@@ -18,6 +18,9 @@ from .records import DeadLetterReplayed, pack
 from .times import write_time
 from .warehouse import Warehouse
 
+WITHHELD = ("consent", "disabled", "integrations")
+"""The router's reasons for which an event may not leave at all."""
+
 
 class Replayed(NamedTuple):
     """What came of a replay."""
@@ -35,11 +38,12 @@ class DeadLetters:
         warehouse: Warehouse,
         lanes: Lanes,
         shards: int,
-        route: Callable[[Sequence[StoredEvent]], Any],
+        route: Callable[..., Any],
         destinations: Mapping[str, Any],
         enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
         rules: str,
     ) -> None:
+        """`route` is `Router.route`: events, and the destinations to look at (all by default)."""
         self._warehouse = warehouse
         self._lanes = lanes
         self._shards = shards
@@ -101,14 +105,29 @@ class DeadLetters:
         destination = str(row["destination"])
         if destination not in self._destinations:
             return f"there is no destination {destination} in routes.yaml any more"
+        if event is None:
+            return "its event is not in the warehouse (yet)"
         if as_was:
             if not row.get("payload"):
                 return "its payload was not stored; replay it by today's rules"
+            if (reason := self._withheld(event, destination)) is not None:
+                return f"it may not be sent any more: {reason}"
             return msgspec.json.decode(row["payload"]), str(row.get("route") or "")
-        if event is None:
-            return "its event is not in the warehouse (yet)"
         identity = event.source, event.message_id, destination
         return routed.get(identity, "today's rules send it nowhere")
+
+    def _withheld(self, event: StoredEvent, destination: str) -> str | None:
+        """Why an event may not leave, whatever its payload: consent may have been withdrawn since. None: it may."""
+        filtered = self._route([event], [destination]).filtered
+        for name, reason in filtered:
+            if name == destination and reason in WITHHELD:
+                return str(reason)
+        # No route of today tells of the destination's own consent.
+        context = event.event.get("context")
+        consent = context.get("consent") if isinstance(context, dict) else None
+        given = consent.get("categoryPreferences") if isinstance(consent, dict) else None
+        wanted = self._destinations[destination].consent
+        return None if all(isinstance(given, dict) and given.get(one) is True for one in wanted) else "consent"
 
     def _appends(
         self, work: Sequence[tuple[Mapping[str, Any], StoredEvent | None, Any, str]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from typing import Any
 
 import structlog
@@ -15,6 +14,7 @@ from .attempts import Verdict, is_final
 from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
+from .hands import Hands
 from .lane import LEASE_MS, Claim, FencedError
 from .lanes import Turn
 from .settlement import Settlement
@@ -26,6 +26,8 @@ LINGER_SECONDS = 1.0
 """How long a turn waits at an empty lane before it gives the claim back."""
 TURN_SECONDS = 60.0
 """After so long a turn lets others in."""
+READ_BYTES = 4_000_000
+"""What one read takes at most, about."""
 
 
 class DeliveryTurn:
@@ -35,13 +37,7 @@ class DeliveryTurn:
         self._turn = turn
         self._target = target
         self._stopping = stopping
-        self._pinned: deque[list[InHand]] = deque()
-        """Batches that have to be repeated as they were."""
-        self._pending: deque[InHand] = deque()
-        """Read, and waiting to be tried, in order."""
-        self._busy: set[str] = set()
-        """Lane keys under way."""
-        self._tasks: dict[asyncio.Task[Verdict], list[InHand]] = {}
+        self._hands = Hands(target.policy)
         self._more: asyncio.Task[bool] | None = None
         """Waits for new items."""
         self._cursor = ""
@@ -49,6 +45,7 @@ class DeliveryTurn:
         self._closing: float | None = None
         """Seconds until the next turn, once this one is to end before the lane is empty."""
         self._probing = False
+        self._crowded = False
         self._ahead_ms = 0.0
         """How far the server's clock is ahead of our monotonic one."""
         self._next_due_ms = 0
@@ -65,7 +62,7 @@ class DeliveryTurn:
             log.warning("a turn was taken over", destination=self._target.name, shard=self._turn.lane.shard)
             return None
         finally:
-            leftovers = [renewer, *self._tasks, *([self._more] if self._more else [])]
+            leftovers = [renewer, *self._hands.tasks, *([self._more] if self._more else [])]
             for task in leftovers:
                 task.cancel()
             await asyncio.gather(*leftovers, return_exceptions=True)
@@ -85,25 +82,25 @@ class DeliveryTurn:
             if self._closing is None and (self._stopping.is_set() or time.monotonic() > ends):
                 self._closing = 0.0
             got = False
-            if self._closing is None and self._room() > 0 and self._may_read():
-                idle = not self._tasks and not self._pending and not self._pinned
+            if self._closing is None and self._may_read() and self._hands.room()[0] > 0:
+                idle = not self._hands.tasks and not self._hands.waiting
                 status, got = await self._read(give_back=lingered and idle)
                 if status == "idle":
                     return None
-            if self._closing is None and (self._pending or self._pinned):
+            if self._closing is None and self._hands.waiting:
                 await self._gate()
             await self._launch()
-            if self._tasks:
+            if self._hands.tasks:
                 await self._collect()
                 lingered = False
             elif self._closing is not None:
                 if self._probing:
                     await self._target.health.release()
-                untried = {hand.key for hand in self._pending if hand.item.parked}
+                untried = {hand.key for hand in self._hands.pending if hand.item.parked}
                 return await self._turn.give_up(self._closing, untried)
             elif got:
                 lingered = False
-            elif not self._pending:
+            elif not self._hands.pending:
                 await self._linger()
                 lingered = True
 
@@ -115,7 +112,7 @@ class DeliveryTurn:
             hands = [self._target.decode(item, self._target.name) for item in await self._turn.fetch(ids)]
             whole = len(hands) == len(ids) and pinned.isdisjoint(ids)
             if whole and not any(self._too_old(hand, now_ms) for hand in hands):
-                self._pinned.append(hands)
+                self._hands.pinned.append(hands)
                 pinned.update(ids)
             else:
                 await self._turn.settle(unpins=[pin])
@@ -127,10 +124,6 @@ class DeliveryTurn:
             if gate.wait > 0:
                 self._closing = gate.wait
 
-    def _room(self) -> int:
-        held = sum(len(hand.messages) for batch in (self._pending, *self._tasks.values()) for hand in batch)
-        return self._target.policy.read_units - held
-
     def _due_in(self) -> float | None:
         """Seconds until a parked key is due; None: none is parked."""
         if not self._next_due_ms:
@@ -141,12 +134,14 @@ class DeliveryTurn:
         return self._more is None or self._more.done() or self._due_in() == 0.0
 
     async def _read(self, *, give_back: bool) -> tuple[str, bool]:
-        room = self._room()
-        batch = await self._turn.read(self._cursor, units=room, per_key=room, give_back=give_back)
+        units, size = self._hands.room()
+        batch = await self._turn.read(
+            self._cursor, units=units, size=min(size, READ_BYTES), per_key=units, give_back=give_back
+        )
         self._next_due_ms = batch.next_due_ms
         self._ahead_ms = batch.now_ms - time.monotonic() * 1000
         pinned = {item for ids in self._turn.pins.values() for item in ids}
-        taken = self._busy | {hand.key for hand in self._pending if hand.item.parked}
+        taken = self._hands.parked_keys()
         aged = Settlement(self._target)
         some_aged = False
         for item in batch.items:
@@ -158,19 +153,28 @@ class DeliveryTurn:
                 continue
             hand = self._target.decode(item, self._target.name)
             if self._too_old(hand, batch.now_ms):
-                aged.bury(hand, "max_age", Reject("older than retry.max_age"))
+                aged.bury(hand, "max_age", Reject(self._aged_reason()))
                 some_aged = True
             else:
-                self._pending.append(hand)
+                self._hands.pending.append(hand)
         if some_aged:
-            await aged.apply(self._turn, lambda _: ())
-        if self._more is not None and self._more.done():
-            self._more = None
+            await aged.apply(self._turn)
+        self._forget_more()
         if batch.status == "empty":
             self._last_id = batch.last_id
             if self._more is None:
                 self._more = asyncio.create_task(self._turn.wait(self._last_id, LINGER_SECONDS))
         return batch.status, bool(batch.items)
+
+    def _forget_more(self) -> None:
+        """Forgets the wait for new items when it has ended; raises what it met."""
+        if self._more is not None and self._more.done():
+            more, self._more = self._more, None
+            more.result()
+
+    def _aged_reason(self) -> str:
+        last = self._target.health.reason
+        return "older than retry.max_age" + (f"; what was last in the way: {last}" if last else "")
 
     def _too_old(self, hand: InHand, now_ms: float) -> bool:
         max_age = self._target.policy.max_age
@@ -183,20 +187,19 @@ class DeliveryTurn:
 
     async def _launch(self) -> None:
         policy = self._target.policy
-        while self._closing is None and len(self._tasks) < (1 if self._probing else policy.concurrency):
-            if self._pinned:
-                self._start(self._pinned.popleft())
+        while self._closing is None and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
+            if self._hands.pinned:
+                self._start(self._hands.pinned.popleft())
                 continue
-            if not self._pending:
+            if not self._hands.pending:
                 return
             if self._probing:
-                # What failed before, and may be at fault itself, is the last choice for a probe.
-                self._pending = deque(sorted(self._pending, key=lambda hand: hand.item.parked))
+                self._hands.parked_last()
             if (wait := self._batch_wait()) > 0:
-                if not self._tasks:
+                if not self._hands.tasks:
                     self._closing = wait
                 return
-            batch = self._take(policy.batch_size)
+            batch = self._hands.take()
             if not batch:
                 return
             if policy.pin and not batch[0].item.parked:
@@ -211,46 +214,18 @@ class DeliveryTurn:
     def _batch_wait(self) -> float:
         """Seconds until an incomplete batch is old enough to go."""
         policy = self._target.policy
-        if not policy.batch_wait or len(self._pending) >= policy.batch_size:
+        if not policy.batch_wait or len(self._hands.pending) >= policy.batch_size:
             return 0.0
-        appended_ms = int(self._pending[0].item.id.split("-")[0])
+        appended_ms = int(self._hands.pending[0].item.id.split("-")[0])
         return appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
 
-    def _take(self, size: int) -> list[InHand]:
-        """The next batch: in order, and nothing whose lane key is under way.
-
-        Where batches are pinned, what is parked goes by itself, as it went before: pins hold items of the stream only.
-        """
-        single = self._target.policy.pin
-        batch: list[InHand] = []
-        passed: list[InHand] = []
-        blocked = set(self._busy)
-        units = 0
-        while self._pending and units < size:
-            hand = self._pending.popleft()
-            if hand.key and hand.key in blocked:
-                passed.append(hand)
-            elif single and hand.item.parked and batch:
-                passed.append(hand)
-                blocked.add(hand.key)
-            else:
-                batch.append(hand)
-                units += len(hand.messages)
-                if single and hand.item.parked:
-                    break
-        self._pending.extendleft(reversed(passed))
-        return batch
-
     def _start(self, batch: list[InHand]) -> None:
-        self._busy.update(hand.key for hand in batch if hand.key)
-        self._tasks[asyncio.create_task(self._attempt(batch))] = batch
+        self._hands.start(batch, self._attempt(batch))
 
     async def _attempt(self, batch: list[InHand]) -> Verdict:
         target = self._target
-        if target.throttle is not None:
-            await target.throttle(len(batch))
         started = time.monotonic()
-        verdict = await target.attempts.deliver(batch, alone=target.health.alone)
+        verdict = await target.attempts.deliver(batch, alone=target.health.alone, permit=self._permit)
         if verdict.delivered:
             target.health.taken()
         if target.finished is not None:
@@ -267,39 +242,50 @@ class DeliveryTurn:
             )
         return verdict
 
+    async def _permit(self, messages: int) -> bool:
+        """Whether a call may be made now: not while the turn ends, and within the rate."""
+        if self._ends():
+            return False
+        return self._target.throttle is None or await self._target.throttle(messages, self._ends)
+
+    def _ends(self) -> bool:
+        return self._closing is not None or self._stopping.is_set()
+
     async def _collect(self) -> None:
         """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
-        waiting: set[asyncio.Task[Any]] = set(self._tasks)
+        waiting: set[asyncio.Task[Any]] = set(self._hands.tasks)
         timeout = None
-        if self._closing is None:
-            timeout = self._due_in() or None
-            if self._room() > 0 and len(self._tasks) < self._target.policy.concurrency and not self._probing:
-                if self._more is None or self._more.done():
+        if self._closing is None and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
+            waits = [wait for wait in (self._due_in(), self._batch_wait() if self._hands.pending else None) if wait]
+            timeout = min(waits, default=None)
+            if self._hands.room()[0] > 0:
+                self._forget_more()
+                if self._more is None:
                     self._more = asyncio.create_task(self._turn.wait(self._cursor or "0-0", LINGER_SECONDS))
                 waiting.add(self._more)
         await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        ended = [(task.result(), self._tasks.pop(task)) for task in list(self._tasks) if task.done()]
+        ended = self._hands.ended()
         if not ended:
             return
-        settlement = Settlement(self._target)
+        settlement = Settlement(self._target, crowded=self._crowded)
         for verdict, batch in ended:
-            self._busy.difference_update(hand.key for hand in batch)
             ids = {hand.item.id for hand in batch}
             pins = [pin for pin, pinned in self._turn.pins.items() if ids.issuperset(pinned)]
             if len(verdict.repeat) == len(batch):
                 pins = []
             elif pins and verdict.repeat:
                 await self._pin(verdict.repeat)
-            await settlement.add(verdict, pins)
-            self._pending.extendleft(reversed(verdict.untried))
-        if self._probing and settlement.wait is None and self._target.health.state:
+            settlement.add(verdict, pins)
+            self._hands.put_back(verdict.untried)
+        tried = [hand for _, batch in ended for hand in batch]
+        parked = await settlement.apply(self._turn, self._hands.siblings, tried)
+        self._crowded = settlement.crowded
+        if settlement.wait is not None:
+            self._closing = max(self._closing or 0.0, settlement.wait)
+        elif self._probing and self._target.health.state:
             # The probe told nothing of the destination: its delivery may be at fault. The next one is another probe.
             await self._target.health.release()
         self._probing = False
-        if settlement.wait is not None:
-            self._closing = max(self._closing or 0.0, settlement.wait)
-        parked = await settlement.apply(self._turn, lambda key: [hand for hand in self._pending if hand.key == key])
-        if parked:
-            self._pending = deque(hand for hand in self._pending if hand.key not in parked)
-        if parked or any(hand.item.parked for _, batch in ended for hand in batch):
+        self._hands.drop(parked)
+        if parked or any(hand.item.parked for hand in tried):
             self._next_due_ms = 1  # what is due has changed: the next read tells

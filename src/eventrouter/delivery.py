@@ -14,7 +14,7 @@ from .records import DeadLetter
 from .times import EPOCH, write_time
 
 FORMAT = 1
-"""The version of the stored form; a worker reads its own and the one before."""
+"""The version of the stored form; a worker reads its own and its neighbours'."""
 
 
 class Delivery(msgspec.Struct, array_like=True):
@@ -44,6 +44,8 @@ class Tries(msgspec.Struct):
     """All of them."""
     first_ms: int = 0
     last_ms: int = 0
+    refused_ms: int = 0
+    """When it was last refused in a way that may be meant for every event (401, 403, …); 0: never."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -59,8 +61,10 @@ def encode(delivery: Delivery) -> bytes:
 def decode(data: bytes) -> Delivery:
     """Raises `msgspec.DecodeError` on foreign data and on a format that this version doesn't read."""
     delivery = _decoder.decode(data)
-    if delivery.v not in (FORMAT, FORMAT - 1):
-        raise msgspec.ValidationError(f"delivery of format {delivery.v}: this version reads up to {FORMAT}")
+    if abs(delivery.v - FORMAT) > 1:
+        raise msgspec.ValidationError(
+            f"delivery of format {delivery.v}: this version reads {FORMAT - 1} to {FORMAT + 1}"
+        )
     return delivery
 
 

@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from .delivery import FORMAT, Delivery, encode
-from .enrichment import Enrichment
+from .enrichments import Enrichments
 from .errors import Retry
 from .events import StoredEvent, event_digest, lane_key, order_key
 from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
@@ -34,6 +34,11 @@ BATCH_EVENTS = 1000
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
 PACK_BYTES = 512 * 1024
+CUT_PERCENT = 85
+"""With so much of the server's memory used, a destination that has `CUT_WAITING` deliveries in a shard gets no more."""
+CUT_WAITING = 500
+WAIT_PERCENT = 95
+"""With so much of it used, routing waits."""
 BYTES_PER_ID = 54
 """What a remembered id costs in Valkey."""
 
@@ -90,7 +95,7 @@ class RouterTurn:
         lanes: Lanes,
         shards: int,
         rules: Callable[[], Rules],
-        enrichments: Sequence[Enrichment],
+        enrichments: Enrichments,
         enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
         stopping: asyncio.Event,
         dropped: Callable[..., None] | None = None,
@@ -155,22 +160,25 @@ class RouterTurn:
             raise Retry(f"an entry of the log can't be read: {error}", after=30.0) from error
         digests = [event_digest(event.source, event.event["messageId"]) for event in events]
         destinations = list(rules.backlogs)
-        seen, waiting = await self._lanes.look(self._shard, digests, destinations)
+        seen, waiting, memory = await self._lanes.look(self._shard, digests, destinations)
+        if memory >= WAIT_PERCENT:
+            raise Retry(f"the server's memory is {memory} % full; destinations have to drain first", after=1.0)
         fresh: dict[bytes, StoredEvent] = {}
         for digest, known, event in zip(digests, seen, events, strict=True):
             if not known:
                 fresh.setdefault(digest, event)
-        kept = list(fresh.values())
-        records = await self._enrich(kept)
+        kept, records, failures = await self._enrichments.run(self._shard, list(fresh.values()))
         room = {
             name: max(max(rules.backlogs[name] // self._shards, 1) - there, 0)
             for name, there in zip(destinations, waiting, strict=True)
+            if memory < CUT_PERCENT or there < CUT_WAITING
         }
         step = _Step(rules, room)
         mismatches = rules.mismatches()
         step.add(kept, rules.route(kept))
         step.counts["mismatches"] += rules.mismatches() - mismatches
         step.records += records
+        step.counts.update(failures)
         step.counts["routed"] += len(kept)
         step.counts["duplicates"] += len(events) - len(kept)
         claims, _ = await self._turn.settle(
@@ -181,8 +189,7 @@ class RouterTurn:
         )
         if claims:
             await self._enqueue(claims)
-        for enrichment in self._enrichments:
-            await enrichment.settled(self._shard)
+        await self._enrichments.settled(self._shard)
         if self._dropped is not None:
             for record in step.letters:
                 self._dropped(
@@ -191,21 +198,6 @@ class RouterTurn:
                     destination=record.destination,
                     reason=record.reason,
                 )
-
-    async def _enrich(self, events: Sequence[StoredEvent]) -> list[AnyRecord]:
-        records: list[AnyRecord] = []
-        for enrichment in self._enrichments:
-            try:
-                records += await enrichment.enrich(self._shard, events)
-            except Retry:
-                if enrichment.required:
-                    raise
-                log.warning("an enrichment is away; events go on without it", enrichment=enrichment.name)
-            except Exception as bug:
-                log.exception("an enrichment failed", enrichment=enrichment.name)
-                if enrichment.required:
-                    raise Retry(f"{enrichment.name}: {type(bug).__name__}: {bug}", after=5.0) from bug
-        return records
 
 
 class _Step:

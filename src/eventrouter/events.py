@@ -14,8 +14,8 @@ EVENT_TYPES = ("track", "identify", "page", "screen", "group", "alias")
 Event = dict[str, Any]
 """One event as decoded JSON, with the wire's names (`messageId`, `anonymousId`, `userId`, `properties`, …).
 
-After `accept` it always has `type`, `messageId`, `timestamp` and `receivedAt` (ISO 8601, UTC, milliseconds, `Z`), at least
-one of `anonymousId` and `userId` (alias: `userId`), and objects where the spec wants objects.
+After `accept` it always has `type`, `messageId`, `timestamp` and `receivedAt` (ISO 8601, UTC, milliseconds, `Z`), at
+least one of `anonymousId` and `userId` (alias: `userId`), and objects where the spec wants objects.
 """
 
 

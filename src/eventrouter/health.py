@@ -12,6 +12,11 @@ FRESH_SECONDS = 1.0
 """How long a worker goes on with what it knows of a destination that is well."""
 HOLD_SECONDS = 300.0
 """How often a destination on hold is probed."""
+FIRST_PROBE_SECONDS = 10.0
+"""When a hold is probed for the first time: it may have been a row of events that were refused for their own sake."""
+SUCCESS_SPEAKS_SECONDS = 60.0
+"""So long after a success, two refused messages are not enough for a hold: it takes `CONVINCING` refusals."""
+CONVINCING = 5
 
 
 class Gate(NamedTuple):
@@ -21,6 +26,14 @@ class Gate(NamedTuple):
     """Seconds; 0: go."""
     probe: bool
     """True: the destination may be back, and this worker alone tries it, with one batch."""
+
+
+class Refusals(NamedTuple):
+    """Refusals that may be meant for every event, since the last success."""
+
+    number: int
+    several: bool
+    """Whether they were of different messages."""
 
 
 class Health:
@@ -43,14 +56,14 @@ class Health:
         self.reason = ""
         self.last_success_ms = 0
 
-    async def _step(self, *args: object) -> tuple[float, bool, int]:
-        state, wait, probe, success, reason, _, refusals = await self._lanes.run("health", [self._key], args)
+    async def _step(self, *args: object) -> tuple[float, bool, Refusals]:
+        state, wait, probe, success, reason, _, refusals, several = await self._lanes.run("health", [self._key], args)
         self.state = state.decode()
         self.reason = reason.decode()
         self.last_success_ms = max(self.last_success_ms, int(success))
         self._well = self.state == ""
         self._fresh_until = time.monotonic() + FRESH_SECONDS
-        return int(wait) / 1000, probe == 1, int(refusals)
+        return int(wait) / 1000, probe == 1, Refusals(int(refusals), several == 1)
 
     async def gate(self) -> Gate:
         """Asks whether to try; costs a round trip at most once a second while the destination is well."""
@@ -62,22 +75,24 @@ class Health:
     async def failed(self, reason: str, after: float | None = None) -> float:
         """The destination as a whole failed: all its lanes wait. Returns for how many seconds.
 
-        Exponential with full jitter, capped; `after` (seconds, from Retry-After) wins.
+        Exponential with full jitter, capped; `after` (seconds, from Retry-After) wins, if it is more than 0.
         """
-        named = -1 if after is None else int(after * 1000)
+        named = int(after * 1000) if after else -1
         # Jitter needs no secrecy.
         args = ("fail", "backoff", self._initial, self._longest, named, random.random(), reason[:500])
         wait, _, _ = await self._step(*args)
         return wait
 
-    async def refused(self, message_id: str, reason: str, *, at_once: bool = False) -> tuple[float, int]:
-        """A refusal that may be meant for every event. Returns (seconds to wait, 0: no hold; refusals of it in a row).
+    async def refused(self, message_id: str, reason: str, *, at_once: bool = False) -> tuple[float, Refusals]:
+        """A refusal that may be meant for all. Returns the seconds to wait (0: no hold) and the refusals so far.
 
-        The second, different message refused with no success between puts the destination on hold; `at_once` does so.
+        The second, different message refused with no success between puts the destination on hold (soon after a success
+        it takes `CONVINCING` refusals); `at_once` does so without more evidence.
         """
         self._suspicious = True
-        args = ("refuse", message_id, int(HOLD_SECONDS * 1000), reason[:500], int(at_once))
-        wait, _, refusals = await self._step(*args)
+        seconds = (FIRST_PROBE_SECONDS, HOLD_SECONDS, SUCCESS_SPEAKS_SECONDS)
+        delays = [int(one * 1000) for one in seconds]
+        wait, _, refusals = await self._step("refuse", message_id, *delays, CONVINCING, reason[:500], int(at_once))
         return (wait if self.state == "hold" else 0.0), refusals
 
     async def probe_soon(self) -> None:

@@ -1,8 +1,8 @@
 """The whole plugin surface on one page.
 
 A plugin is an installed package with an entry point in the group `eventrouter` whose module (or object) implements any
-of these hooks, marked with `eventrouter.hookimpl`. The `register_` hooks run once at start-up and hand over objects; the
-path of an event calls those objects, never a hook.
+of these hooks, marked with `eventrouter.hookimpl`. The `register_` hooks run once at start-up and hand over objects;
+the path of an event calls those objects, never a hook.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def register_commands(app: typer.Typer) -> None:
 def attempt_finished(
     destination: str, shard: int, delivered: int, retried: int, dead: int, seconds: float, reason: str
 ) -> None:
-    """After each attempt, with the number of deliveries by outcome and `reason` (empty when all went well). Be quick."""
+    """After each attempt, with the number of deliveries by outcome and `reason` (empty when all is well). Be quick."""
 
 
 @hookspec

@@ -12,7 +12,7 @@ LEASE_MS = 6_000
 """How long a turn may be silent before another one takes over; it is renewed every third of it."""
 SHORT_LEASE_MS = 5_000
 """How long a claimed lane may wait in arq before its job is enqueued once more."""
-BUDGET_PERCENT = 80
+BUDGET_PERCENT = 75
 """How much of the server's maxmemory `append` may fill; the rest belongs to the steps that drain."""
 
 
@@ -79,13 +79,11 @@ class Removal(msgspec.Struct):
 
 
 class Park(msgspec.Struct):
-    """A lane key that waits `delay_ms`, with all items of it that are in hand."""
+    """A lane key that waits `delay_ms`, with all items of it that are in hand; the `tries` of each are noted."""
 
     key: str
     delay_ms: int
     items: list[Item]
-    tries: bytes = b""
-    """What to note about the attempts of the first item, JSON."""
 
 
 class Seen(msgspec.Struct):

@@ -150,11 +150,13 @@ class Lanes:
         ]
         return claims, soonest / 1000 if soonest >= 0 else -1.0
 
-    async def look(self, shard: int, digests: Sequence[bytes], lanes: Sequence[str]) -> tuple[list[bool], list[int]]:
-        """Which event digests were seen, and how many units wait in each of `lanes`."""
+    async def look(
+        self, shard: int, digests: Sequence[bytes], lanes: Sequence[str]
+    ) -> tuple[list[bool], list[int], int]:
+        """Which event digests were seen, how many units wait in each of `lanes`, and percent of maxmemory in use."""
         keys = [Lane(shard, name).key for name in ("log", *lanes)]
-        seen, waiting = await self.run("look", keys, digests)
-        return [flag == 49 for flag in seen], list(waiting)
+        seen, waiting, memory = await self.run("look", keys, digests)
+        return [flag == 49 for flag in seen], list(waiting), int(memory)
 
 
 def _append_result(result: Any) -> list[Claim] | Exception:
@@ -229,11 +231,15 @@ class Turn:
         removals: Sequence[Removal] = (),
         parks: Sequence[Park] = (),
         unpins: Sequence[str] = (),
+        due: Sequence[str] = (),
         appends: Iterable[Append] = (),
         counts: Mapping[str, int] | None = None,
         seen: Seen | None = None,
     ) -> tuple[list[Claim], int]:
-        """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys."""
+        """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys.
+
+        `due` are parked keys of which nothing is in hand any more: what is left of them may be read at once.
+        """
         keys = [self.lane.key]
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
         for removal in removals:
@@ -241,10 +247,10 @@ class Turn:
             args += (item.id, item.key if item.parked else "", item.units, removal.count)
         args.append(len(parks))
         for park in parks:
-            args += (park.key, park.delay_ms, park.tries, len(park.items))
-            args += [item.id for item in park.items]
-        args.append(len(unpins))
-        args += unpins
+            args += (park.key, park.delay_ms, len(park.items))
+            for item in park.items:
+                args += (item.id, item.tries)
+        args += (len(unpins), *unpins, len(due), *due)
         args += _appends(keys, self.lane.shard, appends)
         args += _counts(counts or {})
         if seen and seen.digests:

@@ -9,7 +9,7 @@ import msgspec
 from .events import StoredEvent
 
 FORMAT = 1
-"""The version of a log entry; a router reads its own and the one before."""
+"""The version of a log entry; a router reads its own and its neighbours'."""
 
 
 class Entry(msgspec.Struct):
@@ -25,8 +25,8 @@ _decoder = msgspec.json.Decoder(Entry)
 def decode_entry(data: bytes) -> list[StoredEvent]:
     """The events of a log entry; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
     entry = _decoder.decode(data)
-    if entry.v not in (FORMAT, FORMAT - 1):
-        raise msgspec.ValidationError(f"log entry of format {entry.v}: this version reads up to {FORMAT}")
+    if abs(entry.v - FORMAT) > 1:
+        raise msgspec.ValidationError(f"log entry of format {entry.v}: this version reads {FORMAT - 1} to {FORMAT + 1}")
     return entry.events
 
 

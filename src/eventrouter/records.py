@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 FORMAT = 1
-"""The version of the stored form; a reader accepts its own and the one before."""
+"""The version of the stored form; a reader accepts its own and its neighbours'."""
 
 
 class Record(msgspec.Struct, tag_field="record", kw_only=True):
@@ -119,4 +119,7 @@ def pack(records: Sequence[AnyRecord]) -> bytes:
 
 def unpack(data: bytes) -> list[AnyRecord]:
     """The records of a lane item; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
-    return _decoder.decode(data).records
+    found = _decoder.decode(data)
+    if abs(found.v - FORMAT) > 1:
+        raise msgspec.ValidationError(f"records of format {found.v}: this version reads {FORMAT - 1} to {FORMAT + 1}")
+    return found.records

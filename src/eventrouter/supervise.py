@@ -33,8 +33,8 @@ SETTLED_SECONDS = 10.0
 COLLECTOR_SECONDS, WORKER_SECONDS = 10.0, 24.0
 """When children are killed, in seconds after the stop was asked for; the server's few follow: 30 s in all."""
 IMPATIENT_SECONDS = 1.0
-"""A second signal after so long means that nobody wants to wait. One within is the same wish: make and systemd send it to
-whole groups of processes, and forward it as well."""
+"""A second signal after so long means that nobody wants to wait. One within is the same wish: make and systemd send it
+to whole groups of processes, and forward it as well."""
 WATCH_SECONDS = 0.25
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .attempts import Attempts, Failure
@@ -26,6 +26,9 @@ class Policy:
     pin: bool = False
     """Whether a retry must repeat the very same batch."""
 
+    read_bytes: int = 16 * 1024 * 1024
+    """Bytes of stored deliveries that a turn has in hand, about."""
+
     @property
     def read_units(self) -> int:
         """How many messages a turn has in hand, tried or not."""
@@ -48,8 +51,10 @@ class Target:
     """Told of each attempt, with the arguments of the hook `attempt_finished`."""
     dropped: Callable[..., None] | None = None
     """Told of each dead letter, with the arguments of the hook `event_dropped`."""
-    throttle: Callable[[int], Awaitable[None]] | None = None
-    """Waits until so many messages may be sent (`rate_limit`)."""
+    throttle: Callable[[int, Callable[[], bool]], Awaitable[bool]] | None = None
+    """Waits until so many messages may be sent (`rate_limit`): True; False when the second argument says to give up."""
+    counts: Callable[[], Mapping[str, int]] | None = None
+    """What the destination counted since it was asked last, for the counters of all shards."""
 
     def mask(self, failure: Failure) -> str:
         """The failure in words, without secrets."""

@@ -25,6 +25,10 @@ from .warehouse import Warehouse
 log = structlog.get_logger("eventrouter.targets")
 
 WAREHOUSE = "warehouse"
+START_SECONDS = 60.0
+"""How long a destination may take to start."""
+IDLE_SECONDS = 30.0
+"""How often a lane is looked at whose destination is switched off, or not in routes.yaml (any more)."""
 
 
 class Targets:
@@ -46,8 +50,11 @@ class Targets:
         self._targets: dict[str, Target] = {}
         self._health: dict[str, Health] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._waits: dict[str, float] = {}
         self.names = frozenset({WAREHOUSE, *config.destinations})
         """Every destination there is, the warehouse included."""
+        self.served = frozenset({WAREHOUSE, *(name for name, one in config.destinations.items() if one.enabled)})
+        """Those that are switched on."""
         self.finished = _quiet(plugins.hook.attempt_finished)
         self.dropped = _quiet(plugins.hook.event_dropped)
 
@@ -55,24 +62,29 @@ class Targets:
         """The target, started; None when there is none of that name or it can't start for now (then it backs off)."""
         if name in self._targets:
             return self._targets[name]
-        if name not in self.names:
+        if name not in self.served:
             return None
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._targets:
                 health = self._health.setdefault(name, self._make_health(name))
                 try:
                     destination = self._make(name)
-                    await destination.start()
+                    async with asyncio.timeout(START_SECONDS):
+                        await destination.start()
                 except Exception as error:
                     secrets = secrets_of(self._options(name))
                     reason = f"it can't start: {type(error).__name__}: {error}"
                     for secret in secrets:
                         reason = reason.replace(secret, "**********")
                     log.warning("a destination can't start", destination=name, reason=reason)
-                    await health.failed(reason)
+                    self._waits[name] = await health.failed(reason)
                     return None
                 self._targets[name] = self._target(name, destination, health)
         return self._targets[name]
+
+    def wait(self, name: str) -> float:
+        """Seconds until it is worth asking for a target again that `get` didn't give."""
+        return max(self._waits.get(name, 1.0), 0.2) if name in self.served else IDLE_SECONDS
 
     async def warehouse(self) -> Warehouse:
         """The warehouse, started. Raises what its back end raises when it is away."""
@@ -126,7 +138,8 @@ class Targets:
         if name == WAREHOUSE:
             policy = Policy(batch_size=destination.batch_size, concurrency=destination.concurrency, max_age=None)
             attempts = Attempts(destination, destination.timeout, lenient=False)
-            return Target(name, policy, attempts, health, records_in_hand, **common)
+            assert isinstance(destination, Warehouse)
+            return Target(name, policy, attempts, health, records_in_hand, counts=destination.take_counts, **common)
         one = self._config.destinations[name]
         policy = Policy(
             batch_size=one.batch_size,
@@ -150,12 +163,15 @@ class Throttle:
         self._interval = max(int(rate.per_seconds * 1_000_000 / rate.count), 1)
         self._burst = rate.count
 
-    async def __call__(self, messages: int) -> None:
+    async def __call__(self, messages: int, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        """True when they may be sent now; False when `gives_up` said so before."""
         wanted = [messages, self._interval, self._burst]
-        wait = 1
-        while wait:
-            wait = int(await self._lanes.run("rate", [self._key], wanted))
-            await asyncio.sleep(wait / 1000)
+        while not gives_up():
+            wait = int(await self._lanes.run("rate", [self._key], wanted)) / 1000
+            if wait <= 0:
+                return True
+            await asyncio.sleep(min(wait, 0.5))
+        return False
 
 
 def records_in_hand(item: Item, destination: str) -> InHand:

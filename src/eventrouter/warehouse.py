@@ -15,9 +15,9 @@ from .events import StoredEvent
 class Warehouse(Destination):
     """The base of every warehouse back end, chosen by the scheme of `warehouse.url`.
 
-    The payload of each message is a record (`records.AnyRecord`). A batch is one transaction: `deliver` returns when it is
-    durable, and loading the same record again changes nothing. It raises `Retry` while the database is away; what can
-    never be stored it keeps in `rejected_events`, so that it never refuses.
+    The payload of each message is a record (`records.AnyRecord`). A batch is one transaction: `deliver` returns when it
+    is durable, and loading the same record again changes nothing. It raises `Retry` while the database is away; what
+    can never be stored it keeps in `rejected_events`, so that it never refuses.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ()
@@ -30,6 +30,24 @@ class Warehouse(Destination):
         """Where the warehouse is."""
 
         url: str = Field(description="The database's URL, such as sqlite:////var/lib/warehouse.sqlite3.")
+
+    late_duplicates = 0
+    """Events that had been loaded before, so far: repeats beyond the dedup window, or after a crash."""
+    discarded = 0
+    """Values that did not fit their column, so far."""
+    refused = 0
+    """Records that the database can't hold, so far."""
+    _told: Mapping[str, int] = {}
+
+    def take_counts(self) -> dict[str, int]:
+        """What was counted since it was asked last, by counter."""
+        now = {name: int(getattr(self, name)) for name in ("late_duplicates", "discarded", "refused")}
+        told, self._told = self._told, now
+        return {
+            f"warehouse:{name}": number - told.get(name, 0)
+            for name, number in now.items()
+            if number > told.get(name, 0)
+        }
 
     async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
         raise TypeError(f"{type(self).__name__} does not define deliver()")

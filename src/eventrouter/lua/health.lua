@@ -1,7 +1,8 @@
 -- The health of a destination, over all shards. KEYS er:{dest:NAME}:health, a hash:
 --   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
---   probing (ms: a probe is under way until then), success (ms: the last one), suspect (message id), refusals (of it)
--- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures.
+--   probing (ms: a probe is under way until then), success (ms: the last one),
+--   suspect (message id of the first refusal since), several (another message was refused too), refusals (all of them)
+-- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures, refusals, several (0/1).
 local key, step = KEYS[1], arg()
 
 local function get(field)
@@ -41,14 +42,21 @@ elseif step == 'fail' then
   local cap = math.min(longest, first * 2 ^ math.min(math.max(get_number('failures') - together, 0), 40))
   fail(state, math.floor(math.max(named >= 0 and named or cap * random, math.min(first, 100))), reason)
 elseif step == 'refuse' then
-  -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold (ms), reason, at once (0/1)
-  local id, delay, reason, at_once = arg(), number(), arg(), number()
+  -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold's first probe and of the others (ms),
+  -- how long a success speaks for the destination (ms), refusals that outweigh it, reason, at once (0/1)
+  local id, soon, later, fresh, enough, reason, at_once = arg(), number(), number(), number(), number(), arg(), number()
   local suspect = get('suspect')
-  if at_once == 1 or get('state') == 'hold' or (suspect and suspect ~= id) then
-    fail('hold', delay, reason)
-  else
+  if not suspect then
     redis.call('HSET', key, 'suspect', id)
-    redis.call('HINCRBY', key, 'refusals', 1)
+  elseif suspect ~= id then
+    redis.call('HSET', key, 'several', 1)
+  end
+  local refusals = redis.call('HINCRBY', key, 'refusals', 1)
+  local convincing = get('several') and (now - get_number('success') > fresh or refusals >= enough)
+  if get('state') == 'hold' then
+    fail('hold', later, reason)
+  elseif at_once == 1 or convincing then
+    fail('hold', soon, reason)
   end
 elseif step == 'soon' then
   if (get('state') or '') ~= '' then
@@ -59,7 +67,7 @@ elseif step == 'release' then
   redis.call('HDEL', key, 'probing')
 elseif step == 'succeed' then
   redis.call('HSET', key, 'success', now)
-  redis.call('HDEL', key, 'suspect', 'refusals')
+  redis.call('HDEL', key, 'suspect', 'several', 'refusals')
   if get_number('until') <= now then
     redis.call('HDEL', key, 'state', 'until', 'failures', 'reason', 'since', 'probing')
   end
@@ -70,4 +78,7 @@ if (get('state') or '') ~= '' and probe == 0 then
   -- Somebody else's probe may end at once: ask again soon.
   wait = math.max(get_number('until') - now, math.min(get_number('probing') - now, 500), step == 'gate' and 50 or 0)
 end
-return { get('state') or '', wait, probe, get_number('success'), get('reason') or '', get_number('failures'), get_number('refusals') }
+return {
+  get('state') or '', wait, probe, get_number('success'), get('reason') or '', get_number('failures'),
+  get_number('refusals'), get_number('several'),
+}

@@ -1,5 +1,6 @@
 -- What the router asks before it routes a batch: which events were seen, and how much waits in the lanes ahead.
--- KEYS the log's lane, then the lanes ahead. ARGV event digests. Returns a string of 0 and 1, and the waiting units per lane.
+-- KEYS the log's lane, then the lanes ahead. ARGV event digests.
+-- Returns a string of 0 and 1, the waiting units per lane, and percent of maxmemory in use (0: it has no limit).
 local shard = shard_of(KEYS[1])
 local seen = {}
 for i = 1, #ARGV do
@@ -19,4 +20,4 @@ local waiting = {}
 for i = 2, #KEYS do
   waiting[#waiting + 1] = tonumber(redis.call('HGET', KEYS[i] .. ':turn', 'waiting') or 0)
 end
-return { table.concat(seen), waiting }
+return { table.concat(seen), waiting, memory_percent() }

@@ -30,6 +30,13 @@ local function name_of(lane)
   return string.match(lane, '^er:{%d+}:lane:(.*)$')
 end
 
+-- How much of maxmemory is in use; 0 when there is no limit.
+local function memory_percent()
+  local info = redis.call('INFO', 'memory')
+  local max = tonumber(string.match(info, '[\r\n]maxmemory:(%d+)') or 0)
+  return max > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) * 100 / max or 0
+end
+
 local function lease(lane, ms)
   redis.call('ZADD', shard_of(lane) .. 'leases', now + ms, name_of(lane))
 end

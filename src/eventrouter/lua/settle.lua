@@ -2,8 +2,9 @@
 -- events as seen, renew. Counts by what was really there. Memory may be full: this step makes room.
 -- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
 --   removals: id, k when it is parked else '', n, count field
---   parks: k, delay (ms), tries of its first item (JSON or ''), item ids in order (those in the park stay where they are)
+--   parks: k, delay (ms), items in order: id and tries (JSON or ''); those in the park stay where they are
 --   unpins: batch ids
+--   due: parked keys of which the turn has nothing in hand any more
 --   appends, counts
 --   seen: number, then window (ms), most ids, digests
 -- Returns 'fenced', or 'ok', the claimed lanes, and the number of parked keys.
@@ -26,8 +27,6 @@ for _ = 1, number() do
       if redis.call('XLEN', stream) == 0 then
         redis.call('DEL', stream)
         redis.call('ZREM', parked, key)
-      else
-        redis.call('ZADD', parked, now, key)
       end
     end
   end
@@ -37,27 +36,29 @@ if removed > 0 then
 end
 
 for _ = 1, number() do
-  local key, delay, tries = arg(), number(), arg()
-  local first
+  local key, delay = arg(), number()
+  local park = lane .. ':park:' .. key
   for _ = 1, number() do
-    local id = arg()
-    first = first or id
+    local id, tries = arg(), arg()
     local row = redis.call('XRANGE', lane, id, id)[1]
     if row then
-      redis.call('XADD', lane .. ':park:' .. key, id, unpack(row[2]))
+      redis.call('XADD', park, id, unpack(row[2]))
       redis.call('XDEL', lane, id)
     end
-  end
-  if redis.call('EXISTS', lane .. ':park:' .. key) == 1 then
-    redis.call('ZADD', parked, now + delay, key)
-    if tries ~= '' then
-      redis.call('HSET', lane .. ':tries', first, tries)
+    if tries ~= '' and (row or redis.call('XRANGE', park, id, id)[1]) then
+      redis.call('HSET', lane .. ':tries', id, tries)
     end
+  end
+  if redis.call('EXISTS', park) == 1 then
+    redis.call('ZADD', parked, now + delay, key)
   end
 end
 
 for _ = 1, number() do
   redis.call('HDEL', lane .. ':pins', arg())
+end
+for _ = 1, number() do
+  redis.call('ZADD', parked, 'XX', now, arg())
 end
 
 local claimed = appends()
