@@ -107,7 +107,9 @@ class System:
         """The environment of its processes: nothing of this machine's settings leaks in."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("EVENTROUTER_")}
         own |= {"EVENTROUTER_CONFIG": str(self.config), "EVENTROUTER_DATA_DIR": str(self.data)}
-        return own | {"EVENTROUTER_PORT": str(self.port), "COLUMNS": "200", "PYTHONWARNINGS": ""} | self.environment
+        own |= {"EVENTROUTER_PORT": str(self.port), "COLUMNS": "200", "PYTHONWARNINGS": ""}
+        paths = [self.environment.get("PYTHONPATH", ""), own.get("PYTHONPATH", "")]
+        return own | self.environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def run(self, *arguments: object, stdin: bytes = b"", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs `eventrouter …` with the same settings, to its end."""
