@@ -53,8 +53,11 @@ def arq_settings() -> type:
 
     Raises `ConfigError`.
     """
+    import logging
+
     from ..app import make_worker_settings
 
     settings = read_settings()
+    logging.getLogger("arq").propagate = False  # arq's command gives it a handler of its own
     router = load_app(settings)
     return make_worker_settings(settings, lambda _: router)
