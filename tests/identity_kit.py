@@ -5,15 +5,36 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+import psycopg
 from hypothesis import strategies as st
 
 from eventrouter.builtin.identity import IdentityEnrichment
 from eventrouter.events import StoredEvent
 from eventrouter.records import AnyRecord, Identity, IdentityMerge
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Meanwhile somebody else holds a lock that keeps every writer waiting."""
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.close()
+        return
+    with psycopg.connect(url) as client:
+        client.execute("LOCK TABLE eventrouter_state.clock, eventrouter_state.outbox IN ACCESS EXCLUSIVE MODE")
+        yield
+        client.rollback()
+
 
 BLOCKED = ("null", "0")
 

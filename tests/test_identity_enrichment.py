@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from eventrouter.builtin.identity.postgres import PostgresStore
 from eventrouter.builtin.identity.sqlite import SqliteStore
 from eventrouter.errors import Retry, StartError
 from eventrouter.records import Identity
-from identity_kit import Warehouse, new_identity, persons, stored
+from identity_kit import Warehouse, locked, new_identity, persons, stored
 
 
 @pytest.fixture
@@ -206,6 +208,52 @@ async def test_close_is_quick_and_quiet_when_the_database_is_away(tmp_path: Path
     path.rename(tmp_path / "away")
     await identity.close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_close_waits_for_no_lock_and_nothing_is_lost(
+    database: str, url: str, request: pytest.FixtureRequest
+) -> None:
+    if database == "postgresql":
+        url = request.getfixturevalue("postgres_url")
+    identity = new_identity(url)
+    await identity.start()
+    kept = list(await identity.enrich(0, [stored("a")]))
+    await identity.settled(0)
+    with locked(url):
+        turn = asyncio.create_task(identity.enrich(1, [stored("b")]))
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await identity.close()
+        assert time.monotonic() - began < 3
+        with pytest.raises(Retry):
+            await turn
+    again = new_identity(url)
+    assert kept == list(await again.enrich(0, [stored("a")]))  # it was not noted that it is settled
+    assert 1 == len(await again.enrich(1, [stored("b")]))
+    await again.close()
+
+
+async def test_a_lock_at_close_only_leaves_the_outbox_as_it_is(url: str, identity: IdentityEnrichment) -> None:
+    await identity.enrich(0, [stored("a")])
+    with locked(url):
+        await identity.settled(0)
+        began = time.monotonic()
+        await identity.close()
+        assert time.monotonic() - began < 3
+    assert outbox(url) == 1
+
+
+async def test_close_waits_for_no_server_that_is_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        identity = new_identity(f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/app")
+        turn = asyncio.create_task(identity.enrich(0, [stored("a")]))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await identity.close()
+        assert time.monotonic() - began < 3
+        with pytest.raises(Retry):
+            await turn
 
 
 CHILD = """

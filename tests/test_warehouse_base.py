@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +18,7 @@ from eventrouter.errors import Retry
 from eventrouter.events import StoredEvent
 from eventrouter.records import DeadLetter, EventRecord, Identity
 from eventrouter.warehouse import Warehouse
-from warehouse_kit import NOW, at, event, letter, messages, record, run, select, warehouse_at
+from warehouse_kit import NOW, at, event, letter, locked, messages, record, run, select, warehouse_at
 
 
 @pytest.fixture
@@ -245,6 +246,101 @@ async def test_a_whole_batch_in_trouble_is_through_in_time(warehouse_url: str, w
     assert [(100, 100)] == select(
         warehouse_url, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM rejected_events)"
     )
+
+
+async def test_close_waits_for_no_lock_and_what_was_cut_short_is_loaded_later(
+    warehouse_url: str, warehouse: SqlWarehouse
+) -> None:
+    await warehouse.start()
+    batches = [messages(record("m1"), letter("m1")), messages(record("m2")), messages(record("m3"))]
+    with locked(warehouse_url):
+        deliveries = [asyncio.create_task(warehouse.deliver(batch)) for batch in batches]
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await warehouse.close()
+        outcomes = await asyncio.gather(*deliveries, return_exceptions=True)
+        assert time.monotonic() - began < 3
+        assert [Retry] * 3 == [type(outcome) for outcome in outcomes]
+        if warehouse_url.startswith("postgresql"):
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'relation'"
+            )
+            assert [(0,)] == select(warehouse_url, waiting)
+    assert [(0,)] == select(warehouse_url, "SELECT count(*) FROM events")
+    with pytest.raises(Retry, match="is being closed"):
+        await warehouse.deliver(batches[0])
+    other = warehouse_at(warehouse_url)
+    for batch in batches:
+        await other.deliver(batch)
+    await other.close()
+    assert [("m1",), ("m2",), ("m3",)] == select(warehouse_url, "SELECT id FROM tracks ORDER BY id")
+    assert 0 == other.late_duplicates
+
+
+async def test_close_cuts_a_long_load_short(
+    warehouse_url: str, warehouse: SqlWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warehouse.start()
+    load = Loader.load
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    def slow(loader: Loader, items: list[Item], now: str) -> Loaded:
+        loader.store.execute(endless)
+        return load(loader, items, now)
+
+    monkeypatch.setattr(Loader, "load", slow)
+    delivery = asyncio.create_task(warehouse.deliver(messages(record("m1"))))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    await warehouse.close()
+    assert 0.4 < time.monotonic() - began < 2.5
+    with pytest.raises(Retry):
+        await delivery
+
+
+async def test_a_batch_that_is_nearly_done_ends_before_the_warehouse_closes(
+    warehouse_url: str, warehouse: SqlWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warehouse.start()
+    load = Loader.load
+
+    def slow(loader: Loader, items: list[Item], now: str) -> Loaded:
+        time.sleep(0.2)
+        return load(loader, items, now)
+
+    monkeypatch.setattr(Loader, "load", slow)
+    delivery = asyncio.create_task(warehouse.deliver(messages(record("m1"))))
+    await asyncio.sleep(0.05)
+    await warehouse.close()
+    assert await delivery is None
+    assert [("m1",)] == select(warehouse_url, "SELECT id FROM events")
+
+
+async def test_a_start_that_is_cancelled_waits_for_no_lock(warehouse_url: str, warehouse: SqlWarehouse) -> None:
+    await warehouse.start()
+    other = warehouse_at(warehouse_url)
+    with locked(warehouse_url):
+        start = asyncio.create_task(other.start())
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        assert time.monotonic() - began < 3
+        assert start.cancelled()
+    with pytest.raises(Retry, match="is being closed"):
+        await other.deliver(messages(record("m1")))
+
+
+async def test_close_waits_for_no_server_that_is_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        warehouse = warehouse_at(f"postgresql://me:pw@127.0.0.1:{silent.getsockname()[1]}/app")
+        delivery = asyncio.create_task(warehouse.deliver(messages(record("m1"))))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await warehouse.close()
+        assert time.monotonic() - began < 3.5
+        with pytest.raises(Retry, match="is being closed"):
+            await delivery
 
 
 def test_a_back_end_has_to_say_how_it_opens() -> None:

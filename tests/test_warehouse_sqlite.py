@@ -170,7 +170,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
 
 
 async def test_an_unwritable_file_is_unavailable_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object, __: object) -> None:
+    def refuse(*_: object) -> None:
         error = sqlite3.OperationalError("attempt to write a readonly database")
         error.sqlite_errorcode = sqlite3.SQLITE_READONLY  # type: ignore[misc]
         raise error

@@ -130,3 +130,20 @@ def run(url: str, sql: str) -> None:
         return
     with psycopg.connect(url, autocommit=True) as client:
         client.execute(sql.encode())
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Meanwhile somebody else holds a lock that keeps every batch waiting."""
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(str(sa.make_url(url).database), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.close()
+        return
+    with psycopg.connect(url) as client:
+        client.execute("LOCK TABLE events, eventrouter_migrations IN ACCESS EXCLUSIVE MODE")
+        yield
+        client.rollback()

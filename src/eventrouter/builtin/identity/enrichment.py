@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from eventrouter.errors import Retry, StartError
 from eventrouter.events import StoredEvent
 from eventrouter.records import AnyRecord
 
+from ..threads import StoppedError, Threads
 from .graph import Batch
 from .postgres import PostgresStore
 from .resolve import resolve
@@ -27,6 +27,9 @@ POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
 PATIENCE = 60.0
 """Seconds after which a state database that does not answer counts as away."""
+
+FORGET_SECONDS, CLOSE_SECONDS = 1.0, 1.5
+"""When the worker ends: how long it may take to relieve the outbox, and then to end what is under way."""
 
 TIDY_AFTER = 2.0
 """Seconds that settled records stay in the outbox at most when no batch with changes comes along to take them out."""
@@ -65,7 +68,7 @@ class IdentityEnrichment(Enrichment):
         self._store = open_store(str(getattr(options, "url", "")))
         self._patience = patience
         self._tidy_after = tidy_after
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="identity")
+        self._thread = Threads(1, "eventrouter-identity")
         self._returned: dict[int, int] = {}
         """Shard → up to which seq its records were returned, not settled yet."""
         self._settled: dict[int, int] = {}
@@ -83,17 +86,19 @@ class IdentityEnrichment(Enrichment):
             self._log.warning("the state database is away: routing waits for it", reason=error.reason)
 
     async def close(self) -> None:
-        """Takes settled records out of the outbox and disconnects; a database that is away does not hold it up."""
+        """Takes settled records out of the outbox and disconnects; within 3 s, whatever the database does."""
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
             self._tidying = None
+        self._store.hurry()
+        self._patience = min(self._patience, FORGET_SECONDS)
         try:
             await self._forget()
         except Retry as error:
             self._log.info("identity changes will be told again after the next start", reason=error.reason)
-        await asyncio.wrap_future(self._thread.submit(self._store.close))
-        self._thread.shutdown(wait=False)
+        if await self._thread.stop(CLOSE_SECONDS, self._store.abort):
+            self._store.close()
 
     async def enrich(self, shard: int, events: Sequence[StoredEvent]) -> Sequence[AnyRecord]:
         """Sets `person_id` on each event, or takes it off one without an id that counts; returns what is new.
@@ -145,7 +150,7 @@ class IdentityEnrichment(Enrichment):
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Does `work` in the thread; whatever the database has to complain of becomes a `Retry`."""
-        future = self._thread.submit(self._guarded, work)
+        future = self._thread.submit(lambda: self._guarded(work))
         waiting = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait({waiting}, timeout=self._patience)
@@ -156,7 +161,10 @@ class IdentityEnrichment(Enrichment):
             waiting.cancel()
             self._store.abort()
             raise Retry(f"the state database {self._store.name} does not answer", everyone=True)
-        return waiting.result()
+        try:
+            return waiting.result()
+        except StoppedError:
+            raise Retry("the worker ends", everyone=True) from None
 
     def _guarded(self, work: Callable[[], T]) -> T:
         try:

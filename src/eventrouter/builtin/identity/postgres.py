@@ -209,6 +209,9 @@ class PostgresStore(Store):
                 with socket.socket(fileno=os.dup(connection.fileno())) as other:
                     other.shutdown(socket.SHUT_RDWR)
 
+    def hurry(self) -> None:
+        """Nothing to do: `abort` reaches a server's statement also while that waits for a lock."""
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         with contextlib.suppress(psycopg.Error, OSError):

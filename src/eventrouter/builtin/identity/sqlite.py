@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from ..sqlite_wait import SLICE_SECONDS, wait_for_lock
 from . import schema
 from .graph import Key
 from .store import OUTBOX_LIMIT, Changes, Loaded, Moved, StateError, Store
@@ -29,6 +32,7 @@ class SqliteStore(Store):
     def __init__(self, path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self.busy_timeout = busy_timeout
+        self._hurry = threading.Event()
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
@@ -49,10 +53,10 @@ class SqliteStore(Store):
         if self._file is not None and not self.path.exists():
             raise StateError("the file is gone. Put it back, or restart to begin with an empty one")
         connection = sqlite3.connect(
-            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False, cached_statements=32
+            self.path, timeout=SLICE_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            self._wait(connection, "PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -16384")
             self._migrate(connection)
@@ -64,6 +68,10 @@ class SqliteStore(Store):
         self._connection = connection
         self._file = self._identity()
 
+    def _wait(self, connection: sqlite3.Connection, sql: str) -> list[Any]:
+        """The rows of a statement for which other processes may have to be waited for."""
+        return wait_for_lock(lambda: connection.execute(sql).fetchall(), self.busy_timeout, self._hurry)
+
     def _identity(self) -> tuple[int, int] | None:
         """Tells a file from another one that was put in its place; None when it is gone."""
         try:
@@ -72,15 +80,14 @@ class SqliteStore(Store):
             return None
         return (stat.st_dev, stat.st_ino)
 
-    @staticmethod
-    def _migrate(connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        self._wait(connection, "BEGIN IMMEDIATE")
         try:
             connection.execute(schema.VERSIONS_TABLE.format(schema=""))
             version = connection.execute(schema.READ_VERSION.format(schema="")).fetchone()[0]
             for statement in schema.statements(version, schema="", bytes_="BLOB", options=" WITHOUT ROWID"):
                 connection.execute(statement)
-            connection.execute("COMMIT")
+            self._wait(connection, "COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -93,12 +100,13 @@ class SqliteStore(Store):
 
     def load(self, keys: Sequence[Key], shard: int, after: int) -> Loaded:
         self.open()
-        return _load(self._connected(), keys, shard, after)
+        connection = self._connected()
+        return wait_for_lock(lambda: _load(connection, keys, shard, after), self.busy_timeout, self._hurry)
 
     def begin(self, keys: Sequence[Key], shard: int, after: int) -> tuple[int, Loaded]:
         self.open()
         connection = self._connected()
-        connection.execute("BEGIN IMMEDIATE")
+        self._wait(connection, "BEGIN IMMEDIATE")
         last: int = connection.execute("SELECT seq FROM clock").fetchone()[0]
         return last, _load(connection, keys, shard, after)
 
@@ -131,7 +139,7 @@ class SqliteStore(Store):
                 "INSERT INTO outbox (shard, seq, record) VALUES (?, ?, ?)", [(shard, *row) for row in records]
             )
             connection.execute("UPDATE clock SET seq = ?", (records[-1][0],))
-        connection.execute("COMMIT")
+        self._wait(connection, "COMMIT")
 
     def rollback(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -141,10 +149,10 @@ class SqliteStore(Store):
     def forget(self, settled: Mapping[int, int]) -> None:
         self.open()
         connection = self._connected()
-        connection.execute("BEGIN IMMEDIATE")
+        self._wait(connection, "BEGIN IMMEDIATE")
         try:
             _forget(connection, settled)
-            connection.execute("COMMIT")
+            self._wait(connection, "COMMIT")
         except BaseException:
             self.rollback()
             raise
@@ -152,7 +160,11 @@ class SqliteStore(Store):
     def abort(self) -> None:
         connection = self._connection
         if connection is not None:
-            connection.interrupt()
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed just now
+                connection.interrupt()
+
+    def hurry(self) -> None:
+        self._hurry.set()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -48,7 +48,7 @@ class StateError(Exception):
 
 
 class Store(ABC):
-    """One connection to the state database. Every method blocks; all but `abort` are called from one thread.
+    """One connection to the state database. Every method blocks; all but `abort` and `hurry` are called by one thread.
 
     A method raises `StateError` or one of `errors`; after that `close` is to be called, and the next method connects
     anew. Writers of all processes take turns: between `begin` and `commit` nobody else writes.
@@ -99,6 +99,10 @@ class Store(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Makes the method that runs in the other thread fail soon. Thread-safe."""
+
+    @abstractmethod
+    def hurry(self) -> None:
+        """From now on no method waits for another process's turn to write. Thread-safe."""
 
     @abstractmethod
     def close(self) -> None:

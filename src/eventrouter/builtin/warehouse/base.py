@@ -6,8 +6,8 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from eventrouter.events import StoredEvent
 from eventrouter.records import EventRecord
 from eventrouter.warehouse import Warehouse
 
+from ..threads import StoppedError, Threads
 from . import queries
 from .load import Item, Loader
 from .migrations import migrate
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 TRIES = 5
 """How often a batch is loaded at once when somebody else was faster, before it counts as being at fault."""
+
+GRACE_SECONDS, CLOSE_SECONDS = 0.5, 2.5
+"""How long a batch may take to end by itself when the warehouse is closed, and when it is left behind at the latest."""
 
 
 def _now() -> str:
@@ -59,7 +63,10 @@ class SqlWarehouse(Warehouse):
         self._names = Names()
         self._idle: list[Loader] = []
         self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(self.connections, thread_name_prefix="eventrouter-warehouse")
+        self._threads = Threads(self.connections, "eventrouter-warehouse")
+        self._busy: set[Store] = set()
+        self.closing = threading.Event()
+        """From then on nothing connects, nor waits for somebody else's lock."""
 
     def open(self) -> Store:
         """A new connection. Raises `StartError` for what only a person can put right, and what the driver raises."""
@@ -74,10 +81,14 @@ class SqlWarehouse(Warehouse):
     async def start(self) -> None:
         """Connects and brings the tables up to date.
 
-        Raises `StartError` or `UnavailableError`; `deliver` connects again by itself.
+        Raises `StartError` or `UnavailableError`; `deliver` connects again by itself. When it is cancelled, the
+        warehouse is closed.
         """
         try:
             await self._in_thread(lambda: self._give_back(self._connect()))
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         except EventRouterError:
             raise
         except Exception as error:
@@ -85,15 +96,25 @@ class SqlWarehouse(Warehouse):
             raise UnavailableError(message, hint=hint) from None
 
     async def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._executor.shutdown)
+        """Ends within 3 s, whatever the database does. A batch that is cut short is a `Retry`, or simply not loaded."""
+        self.closing.set()
+        if not await self._threads.stop(CLOSE_SECONDS, self._interrupt, grace=GRACE_SECONDS):
+            self.log.warning("the database did not answer while the warehouse was closed; nothing is lost")
         while self._idle:
             self._idle.pop().store.close()
         await super().close()
 
+    def _interrupt(self) -> None:
+        with self._lock:
+            for store in self._busy:
+                store.interrupt()
+
     async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
         """Loads the records in one transaction. Raises nothing but `Retry`, while the database cannot take them."""
-        await self._in_thread(lambda: self._deliver(messages))
+        try:
+            await self._in_thread(lambda: self._deliver(messages))
+        except UnavailableError as error:
+            raise Retry(str(error), everyone=True) from None
         return None
 
     async def find_events(self, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
@@ -124,7 +145,10 @@ class SqlWarehouse(Warehouse):
         )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        try:
+            return await self._threads.run(work)
+        except StoppedError:
+            raise UnavailableError("the warehouse is being closed") from None
 
     async def _ask(self, question: Callable[[Store], T]) -> T:
         try:
@@ -136,17 +160,34 @@ class SqlWarehouse(Warehouse):
             raise UnavailableError(message, hint=hint) from None
 
     def _connect(self) -> Loader:
+        if self.closing.is_set():
+            raise UnavailableError("the warehouse is being closed")
         store = self.open()
         try:
-            migrate(store, _now())
+            with self._in_use(store):
+                migrate(store, _now())
         except BaseException:
             store.close()
             raise
         return Loader(store, self._names, max_tables=self.max_tables, max_columns=self.max_columns)
 
+    @contextmanager
+    def _in_use(self, store: Store) -> Iterator[None]:
+        """Meanwhile `close` interrupts it."""
+        with self._lock:
+            self._busy.add(store)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(store)
+
     def _give_back(self, loader: Loader) -> None:
         with self._lock:
-            self._idle.append(loader)
+            if not self.closing.is_set():
+                self._idle.append(loader)
+                return
+        loader.store.close()
 
     def _with_loader(self, work: Callable[[Loader], T]) -> T:
         """`work` over an idle connection, else a new one; once more over a new one when an idle one was lost."""
@@ -154,17 +195,20 @@ class SqlWarehouse(Warehouse):
             loader = self._idle.pop() if self._idle else None
         if loader is not None:
             try:
-                result = work(loader)
+                with self._in_use(loader.store):
+                    result = work(loader)
             except Exception as error:
                 loader.store.close()
-                if not isinstance(error, StartError) and loader.store.trouble(error) is not Trouble.AWAY:
+                lost = not isinstance(error, StartError) and loader.store.trouble(error) is Trouble.AWAY
+                if not lost or self.closing.is_set():
                     raise
             else:
                 self._give_back(loader)
                 return result
         loader = self._connect()
         try:
-            result = work(loader)
+            with self._in_use(loader.store):
+                result = work(loader)
         except BaseException:
             loader.store.close()
             raise

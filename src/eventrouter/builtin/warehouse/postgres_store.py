@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -19,6 +23,9 @@ from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Ki
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds until a server that does not answer counts as away."""
+
+CANCEL_TIMEOUT: Final = 1.0
+"""Seconds until a server that does not cancel a statement is left alone."""
 
 SCHEMA_LOCK: Final = 4_976_551_301
 MERGE_LOCK: Final = 4_976_551_302
@@ -97,6 +104,7 @@ class PostgresStore:
             "tcp_user_timeout": 60_000,
             "client_encoding": "utf8",
         }
+        self._interrupted = False
         # No prepared statements, so that a pooler such as PgBouncer may sit in between.
         self._connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
             **{**defaults, **options}, autocommit=True, prepare_threshold=None
@@ -110,6 +118,21 @@ class PostgresStore:
 
     def close(self) -> None:
         self._connection.close()
+
+    def interrupt(self) -> None:
+        if not self._interrupted:
+            self._interrupted = True
+            threading.Thread(target=self._interrupt, name="eventrouter-cancel", daemon=True).start()
+
+    def _interrupt(self) -> None:
+        # The server would go on waiting for a lock for somebody who has gone: so it is told first.
+        with contextlib.suppress(psycopg.Error, OSError):
+            self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+        with (
+            contextlib.suppress(psycopg.Error, OSError),
+            socket.socket(fileno=os.dup(self._connection.fileno())) as other,
+        ):
+            other.shutdown(socket.SHUT_RDWR)
 
     def begin(self) -> None:
         self._connection.execute("BEGIN")

@@ -34,7 +34,7 @@ class SqliteWarehouse(SqlWarehouse):
         if self.path.is_dir():
             raise StartError(f"the warehouse {self.path} is a directory", hint="name a file in warehouse.url")
         try:
-            return SqliteStore(self.path)
+            return SqliteStore(self.path, self.closing)
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
                 raise StartError(

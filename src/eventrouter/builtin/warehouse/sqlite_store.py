@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from ..sqlite_wait import SLICE_SECONDS, wait_for_lock
 from . import schema
 from .store import Row, Trouble, chunks, placeholders
 from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Kind
@@ -56,10 +59,12 @@ class SqliteStore:
     dialect: sa.Dialect = sqlite.dialect(paramstyle="named")
     max_values = 10_000
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, closing: threading.Event | None = None) -> None:
+        """Once `closing` is set, nothing waits for another writer any more."""
         self._path = path
+        self._closing = closing or threading.Event()
         self._connection = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
+            path, timeout=SLICE_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
         )
         try:
             self.execute("PRAGMA journal_mode = WAL")
@@ -79,6 +84,10 @@ class SqliteStore:
     def close(self) -> None:
         self._connection.close()
 
+    def interrupt(self) -> None:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed just now
+            self._connection.interrupt()
+
     def begin(self) -> None:
         # A file that was moved or deleted would still take what we write, and nobody would see it again.
         try:
@@ -87,20 +96,23 @@ class SqliteStore:
             same = False
         if not same:
             raise sqlite3.OperationalError(f"{self._path} was moved, replaced or deleted while it was in use")
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        self._connection.execute("COMMIT")
+        self.execute("COMMIT")
 
     def rollback(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     def execute(self, sql: str, values: Row = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, values).fetchall()
+        return self._wait(sql, values)
 
     def query(self, sql: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, dict(values)).fetchall()
+        return self._wait(sql, dict(values))
+
+    def _wait(self, sql: str, values: Row | dict[str, Any]) -> list[tuple[Any, ...]]:
+        return wait_for_lock(lambda: self._connection.execute(sql, values).fetchall(), BUSY_TIMEOUT, self._closing)
 
     def insert_events(self, rows: Sequence[Row]) -> set[tuple[str, str]]:
         by_source: dict[str, list[str]] = {}

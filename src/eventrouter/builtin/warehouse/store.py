@@ -29,7 +29,7 @@ class Trouble(enum.Enum):
 class Store(Protocol):
     """One connection to one database, used by one thread at a time, with transactions begun and ended by hand.
 
-    Its methods raise what the driver raises; `trouble` says what that means.
+    Its methods raise what the driver raises; `trouble` says what that means. `interrupt` may be called from any thread.
     """
 
     dialect: sa.Dialect
@@ -38,6 +38,9 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Closes the connection; an open transaction is rolled back."""
+
+    def interrupt(self) -> None:
+        """Makes the method that runs in another thread fail soon; returns at once. The connection is of no more use."""
 
     def begin(self) -> None:
         """Begins a transaction; where there is one writer only, waits to be it."""
