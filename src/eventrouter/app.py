@@ -42,6 +42,8 @@ log = structlog.get_logger("eventrouter.app")
 
 SNAPSHOT_SECONDS = 1.0
 """How long the numbers of `/metrics` may be old."""
+CLOSE_SECONDS = 3.0
+"""How long plugins may take to close; with the time that turns have to end, a worker is gone within 30 s of SIGTERM."""
 
 
 class EventRouter:
@@ -88,16 +90,27 @@ class EventRouter:
     async def close(self) -> None:
         """Closes what is open; may be called twice."""
         await self.event_log.close()
-        if self._first is not None:
-            await asyncio.gather(self._first, return_exceptions=True)
-        await self.targets.close()
-        await self._enrichments.close()
+        await self._close_plugins()
         self._enrichments = Enrichments([])
         if self._queue is not None:
             await self._queue.close()
             self._queue = None
         await self.redis.aclose(close_connection_pool=True)
         await self._blocking.aclose(close_connection_pool=True)
+
+    async def _close_plugins(self) -> None:
+        """Within bounds, so that a worker ends in time whatever a plugin waits for."""
+        closing = [asyncio.create_task(one) for one in (self._close_targets(), self._enrichments.close())]
+        _, late = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+        for task in late:
+            log.warning("a plugin did not close in time", seconds=CLOSE_SECONDS)
+            task.cancel()
+
+    async def _close_targets(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
+        await self.targets.close()
 
     async def _enqueue(self, claims: Sequence[Claim]) -> None:
         if self._queue is not None:
