@@ -13,7 +13,7 @@ MODELS = Path(__file__).parents[1] / "docs" / "model"
 
 
 def steps_of(model: str) -> set[str]:
-    return set(re.findall(r"\bstep (\w+)", (MODELS / model).read_text("utf-8")))
+    return set(re.findall(r"/\* step (\w+)", (MODELS / model).read_text("utf-8")))
 
 
 @pytest.mark.parametrize("model", ["lane.pml", "router.pml"])

@@ -1,7 +1,7 @@
 /* A lane's turn, with parking, as a model. Producers append; arq carries turns (it may lose, repeat or delay them); workers may
  * crash, freeze or be fenced off at any step; attempts may fail, of the whole destination or of one delivery, whose order key
  * is then parked; a sweep finds dead turns and wakes idle lanes whose parked keys are due. Each atomic step is one script of
- * src/eventrouter/lua, named in a comment "step". Holds, for two workers:
+ * src/eventrouter/lua, named in a comment. Holds, for two workers:
  *   - a delivery is settled exactly once, and only after it was attempted (assertions);
  *   - a key's next delivery is not attempted before the one before is settled, by frozen workers that wake up neither (assertion);
  *   - what is parked is appended to its key's stream in order, else the server would refuse it (assertion);
