@@ -68,6 +68,8 @@ class Ledger:
     attempted: set[str] = field(default_factory=set)
     settled: list[str] = field(default_factory=list)
     pinned: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    """By item id: how often it failed, as the lane was told."""
 
 
 Steps = AsyncGenerator[None, int | None]
@@ -192,7 +194,7 @@ class Simulation:
             events = {one: key for item in batch.items for one, key in json.loads(item.data)}
             total = sum(item.units for item in batch.items)
             digests = [event_digest("web", one) for one in events]
-            flags, _ = await self.lanes.look(0, digests, ["a", "b"])
+            flags, _, _ = await self.lanes.look(0, digests, ["a", "b"])
             yield
             fresh = [(one, key) for (one, key), seen in zip(events.items(), flags, strict=True) if not seen]
             appends = [
@@ -351,6 +353,8 @@ class _Worker:
                 self._cursor = item.id
             elif item.key in taken:
                 continue
+            noted = self._ledger.failed.get(item.id, 0)
+            assert int(item.tries or 0) == noted, f"{item.id} was noted with {noted} failures, not {item.tries!r}"
             if item.id not in pinned:
                 self._pending.append(item)
         return read.status == "idle"
@@ -377,12 +381,16 @@ class _Worker:
         outcome = 0 if choice is None else choice // 5 % 8
         if outcome == 7:
             return True
-        done, dead, parks = [], [], {}
+        done: list[Item] = []
+        dead: list[Item] = []
+        parks: dict[str, Park] = {}
+        failed: dict[str, int] = {}
         for number, item in enumerate(batch):
             fate = outcome >> number & 3 if self._name != "warehouse" else 0
             if fate == 1:
-                park = parks.setdefault(item.key, Park(item.key, 37 * (choice or 0) % 5000, [], b"tries"))
-                park.items.append(item)
+                failed[item.id] = self._ledger.failed.get(item.id, 0) + 1
+                item.tries = b"%d" % failed[item.id]
+                parks.setdefault(item.key, Park(item.key, 37 * (choice or 0) % 5000, [])).items.append(item)
             elif fate == 2:
                 dead.append(item)
             else:
@@ -390,14 +398,17 @@ class _Worker:
         for key, park in parks.items():
             park.items += [item for item in self._pending if item.key == key]
         letters = [("", 1, f"{self._name} {item.data.decode()}".encode()) for item in dead]
+        in_hand = {*parks, *(item.key for item in self._pending)}
         claims, _ = await turn.settle(
             [Removal(item, f"delivered:{self._name}") for item in done]
             + [Removal(item, f"dead:{self._name}:permanent") for item in dead],
             list(parks.values()),
             [pin] if pin else [],
+            [item.key for item in batch if item.parked and item.key not in in_hand],
             [Append("warehouse", letters, "to:warehouse")],
         )
         self._all.settle(self._name, done + dead)
+        self._ledger.failed.update(failed)
         self._ledger.pinned.pop(pin, None)
         self._pending = [item for item in self._pending if item.key not in parks]
         self._all.enqueue(claims)

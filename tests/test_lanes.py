@@ -101,7 +101,7 @@ async def test_text_of_any_kind_survives_a_lane(lanes):
 async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_on(lanes, redis):
     turn = await begin(lanes, *(("k", f"{number:05}" + "x" * 10_000) for number in range(300)))
     used = (await redis.info("memory"))["used_memory"]
-    await redis.config_set("maxmemory", int(used / 0.79))
+    await redis.config_set("maxmemory", int(used / 0.74))
     try:
         await lanes.append(0, [append(("k", "still room"))])
         await redis.config_set("maxmemory", int(used / 0.85))
@@ -120,7 +120,7 @@ async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_o
             [removal(item) for item in batch.items],
             [Park("l", 1000, [])],
             ["batch"],
-            [Append("warehouse", [("", 1, b"record")], "to:warehouse")],
+            appends=[Append("warehouse", [("", 1, b"record")], "to:warehouse")],
             seen=Seen([b"digest"], MINUTE, 100),
         )
         assert [Lane(0, "warehouse")] == [claim.lane for claim in claims]
@@ -282,7 +282,8 @@ async def test_settling_moves_items_on_to_other_lanes_in_the_same_step(lanes, re
     assert [Lane(2, "crm"), Lane(2, "warehouse")] == [claim.lane for claim in claims]
     assert 0 == parked
     assert {"to:log": 1, "log_out": 1, "to:crm": 1, "to:warehouse": 3, "routed": 1} == await counts(redis, 2)
-    assert ([True, False], [1, 3]) == await lanes.look(2, [b"digest", b"other"], ["crm", "warehouse"])
+    seen, waiting, _ = await lanes.look(2, [b"digest", b"other"], ["crm", "warehouse"])
+    assert ([True, False], [1, 3]) == (seen, waiting)
 
 
 async def test_an_unknown_script_error_is_not_hidden(lanes):
@@ -294,8 +295,8 @@ async def test_an_unknown_script_error_is_not_hidden(lanes):
 # parking
 
 
-async def park(turn, key: str, items: list[Item], delay_ms: int = MINUTE, tries: bytes = b"") -> None:
-    await turn.settle(parks=[Park(key, delay_ms, items, tries)])
+async def park(turn, key: str, items: list[Item], delay_ms: int = MINUTE) -> None:
+    await turn.settle(parks=[Park(key, delay_ms, items)])
 
 
 async def test_a_parked_key_waits_with_all_that_follows_and_no_other_key_does(lanes, redis):
@@ -308,12 +309,16 @@ async def test_a_parked_key_waits_with_all_that_follows_and_no_other_key_does(la
     assert ["k1", "k2", "k3", "k4", "l1", "l2"] == texts((await turn.read()).items)
 
 
-async def test_what_was_noted_of_the_first_item_comes_back_with_it(lanes, redis):
-    turn = await begin(lanes, ("k", "k1"), ("k", "k2"))
-    await park(turn, "k", (await turn.read()).items, tries=b'{"attempts":3}')
+async def test_what_was_noted_of_each_item_comes_back_with_it(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("k", "k2"), ("k", "k3"))
+    items = (await turn.read()).items
+    items[0].tries, items[2].tries = b'{"attempts":3}', b'{"attempts":1}'
+    await park(turn, "k", items)
     await make_due(redis, CRM, "k")
     items = (await turn.read()).items
-    assert [(True, b'{"attempts":3}'), (True, b"")] == [(item.parked, item.tries) for item in items]
+    assert [(True, b'{"attempts":3}'), (True, b""), (True, b'{"attempts":1}')] == [
+        (item.parked, item.tries) for item in items
+    ]
     await turn.settle([removal(item) for item in items])
     assert "idle" == (await turn.read(give_back=True)).status
     assert {} == await leftovers(redis)
@@ -329,14 +334,32 @@ async def test_a_key_whose_parked_items_are_settled_is_parked_no_more(lanes, red
     assert ("k2", False) == (item.data.decode(), item.parked)
 
 
-async def test_the_rest_of_a_parked_key_is_due_as_soon_as_its_first_is_settled(lanes, redis):
+async def test_the_rest_of_a_parked_key_is_due_as_soon_as_a_turn_has_nothing_of_it_in_hand(lanes, redis):
     turn = await begin(lanes, ("k", "k1"), ("k", "k2"))
     await park(turn, "k", (await turn.read()).items)
     await make_due(redis, CRM, "k")
     first, _ = (await turn.read()).items
     assert [] == (await turn.read()).items  # taken
     await turn.settle([removal(first)])
+    assert [] == (await turn.read()).items  # the second is still in hand
+    await turn.settle(due=["k"])
     assert ["k2"] == texts((await turn.read()).items)
+
+
+async def test_a_key_that_is_not_parked_does_not_become_so_by_being_due(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"))
+    await turn.settle(due=["k", "stranger"])
+    assert not await redis.exists(f"{CRM.key}:parked")
+
+
+async def test_a_parked_key_is_not_read_anew_for_each_item_that_is_settled(lanes, redis):
+    turn = await begin(lanes, *(("k", str(number)) for number in range(200)))
+    await park(turn, "k", (await turn.read()).items)
+    await make_due(redis, CRM, "k")
+    items = (await turn.read(per_key=200)).items
+    for item in items[:100]:
+        await turn.settle([removal(item)])
+        assert [] == (await turn.read(per_key=200)).items
 
 
 async def test_a_failure_of_a_due_key_parks_it_again_and_leaves_its_items_where_they_are(lanes, redis):
@@ -344,12 +367,14 @@ async def test_a_failure_of_a_due_key_parks_it_again_and_leaves_its_items_where_
     await park(turn, "k", (await turn.read()).items)
     await make_due(redis, CRM, "k")
     items = (await turn.read()).items
-    await park(turn, "k", items, tries=b"2")
+    items[1].tries = b"2"
+    await park(turn, "k", items)
     batch = await turn.read()
     assert [] == batch.items
     assert MINUTE - 5000 < batch.next_due_ms - batch.now_ms <= MINUTE
     await make_due(redis, CRM, "k")
-    assert ["k1", "k2"] == texts((await turn.read()).items)
+    items = (await turn.read()).items
+    assert (["k1", "k2"], [b"", b"2"]) == (texts(items), [item.tries for item in items])
 
 
 async def test_parked_keys_that_a_turn_took_but_did_not_try_are_due_for_the_next_one(lanes, redis):
@@ -393,7 +418,8 @@ async def test_the_number_of_parked_keys_is_told(lanes):
 async def test_parking_a_key_without_items_leaves_nothing_behind(lanes, redis):
     turn = await begin(lanes, ("k", "k1"))
     [item] = (await turn.read()).items
-    await turn.settle([removal(item)], [Park("k", MINUTE, [item], b"tries")])
+    item.tries = b"tries"
+    await turn.settle([removal(item)], [Park("k", MINUTE, [item])])
     assert "idle" == (await turn.read(give_back=True)).status
     assert {} == await leftovers(redis)
 
@@ -523,7 +549,7 @@ async def remember(turn, *names: str, window_ms: int = MINUTE, most: int = 1000)
 
 
 async def known(lanes, *names: str) -> list[str]:
-    flags, _ = await lanes.look(0, digests(*names), [])
+    flags, _, _ = await lanes.look(0, digests(*names), [])
     return [name for name, flag in zip(names, flags, strict=True) if flag]
 
 

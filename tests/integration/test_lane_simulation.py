@@ -77,7 +77,11 @@ MUTANTS = {
     "a claim has no lease": ("prelude", "lease(lane, short)\n  return true", "return true"),
     "an idle lane forgets its parked keys": ("read", "if tonumber(next_due) > 0 then", "if false then"),
     "what follows a parked item is read": ("read", "if some_parked and key ~= ''", "if false and key ~= ''"),
-    "only the first item of a key is parked": ("settle", "    if row then\n", "    if row and id == first then\n"),
+    "only the first item of a key is parked": (
+        "settle",
+        "    if row then\n",
+        "    if row and redis.call('XLEN', park) == 0 then\n",
+    ),
     "a parked item is looked for in the lane": (
         "settle",
         "key == '' and lane or lane .. ':park:' .. key",
@@ -85,8 +89,14 @@ MUTANTS = {
     ),
     "the rest of a parked key is parked no more": (
         "settle",
-        "redis.call('ZADD', parked, now, key)",
-        "redis.call('ZREM', parked, key)",
+        "redis.call('ZADD', parked, 'XX', now, arg())",
+        "redis.call('ZREM', parked, arg())",
+    ),
+    "tries are not kept": ("settle", "redis.call('HSET', lane .. ':tries', id, tries)", "local _ = id"),
+    "tries are noted only at the first failure": (
+        "settle",
+        "(row or redis.call('XRANGE', park, id, id)[1])",
+        "row",
     ),
     "tries are kept for ever": ("settle", "redis.call('HDEL', lane .. ':tries', id)", "local _ = id"),
     "pins are kept for ever": ("settle", "redis.call('HDEL', lane .. ':pins', arg())", "arg()"),
@@ -118,7 +128,7 @@ def test_the_simulation_notices_when(mutant, run, monkeypatch):
         return text
 
     monkeypatch.setattr(lanes_module, "source", mutated)
-    with pytest.raises(Exception, match=r"settled|no rest|came before|never attempted|pinned|XADD") as noticed:
+    with pytest.raises(Exception, match=r"settled|no rest|came before|never attempted|pinned|noted|XADD") as noticed:
         for seed in range(MUTANT_RUNS):
             run(random_schedule(seed))
     assert noticed.value is not None
