@@ -182,6 +182,15 @@ def test_a_property_that_changes_its_type_loses_nothing(plain: System) -> None:
     assert "changing-1" in names(kept, "id")
 
 
+def test_more_properties_than_a_table_has_room_for_cost_nothing(plain: System) -> None:
+    plain.track("Wide", "wide", messageId="wide", properties={f"p{n}": 1 for n in range(2500)})
+    plain.track("Wide", "wide", messageId="wide-after", properties={"p1": 2})
+    plain.rows(2, "SELECT p1 FROM wide")
+    [event, _] = plain.events(2, "Wide")
+    assert len(event["properties"]) == 2500
+    assert plain.sql("SELECT DISTINCT reason FROM discarded_values WHERE table_name = 'wide'")
+
+
 def test_other_addresses_and_methods_are_told(plain: System) -> None:
     assert plain.post("/v1/nothing", {}).error == (404, "not_found")
     assert plain.request("GET", "/v1/batch").error == (405, "method_not_allowed")

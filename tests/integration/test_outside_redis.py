@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -100,7 +100,10 @@ def test_arq_runs_a_worker_that_serves_events(separate: tuple[System, Worker], s
     time.sleep(0.5)
     worker.start()
     sink.wait("/arq", 31)
-    assert "Traceback" not in worker.log_path.read_text()
+    told = worker.log_path.read_text()
+    assert "Traceback" not in told
+    assert "s3cret" not in told
+    assert told.count("Starting worker for 1 functions: turn") == 2
 
 
 def test_a_check_without_a_worker_fails(server: OutsideValkey, sink: Sink, tmp_path: Path) -> None:
@@ -166,15 +169,3 @@ def test_another_number_of_shards_is_refused(server: OutsideValkey, sink: Sink, 
         assert "has 4 shards, not 8" in done.stderr
         assert "EVENTROUTER_SHARDS=4" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_start_needs_no_arguments_of_ours(start: Callable[..., System], sink: Sink) -> None:
-    """Just `up`, with everything from the environment."""
-    system = start(RULES, {"SINK_PATH": "/plain-up"})
-    until(lambda: "eventrouter status" in system.output.read_text())
-    printed = system.output.read_text()
-    assert "is ready" in printed
-    assert f"http://127.0.0.1:{system.port}" in printed
-    assert "key-website" in printed
-    assert "warehouse.sqlite3" in printed
-    assert "curl -u key-website:" in printed

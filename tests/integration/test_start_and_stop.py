@@ -1,6 +1,7 @@
 """Starting, stopping and starting again; and all that may be wrong at a start."""
 
 import json
+import shlex
 import socket
 import time
 from collections.abc import Callable
@@ -30,6 +31,25 @@ routes:
 HOOK = "from eventrouter import hookimpl\n@hookimpl\n"
 
 
+def test_up_needs_no_options_and_says_how_to_try_it(start: Callable[..., System], sink: Sink) -> None:
+    system = start(RULES, {"SINK_PATH": "/try"})
+    printed = until(lambda: text if "eventrouter status" in (text := system.output.read_text()) else "")
+    assert "is ready" in printed
+    assert str(system.data / "warehouse.sqlite3") in printed
+    [command] = [shlex.split(line) for line in printed.splitlines() if line.strip().startswith("curl")]
+    assert command[:3] == ["curl", "-u", "key-website:"]
+    assert command[3] == f"{system.url}/v1/track"
+    assert command[4] == "-d"
+    assert (
+        system.post(
+            "/v1/track", command[5].encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+        ).status
+        == 200
+    )
+    assert [hit.json["event"] for hit in sink.wait("/try", 1)] == ["Hello"]
+    assert system.rows(1, "SELECT total FROM hello") == [{"total": 42}]
+
+
 def test_sigterm_drains_and_the_same_command_goes_on(start: Callable[..., System], sink: Sink) -> None:
     path = {"SINK_PATH": "/stop"}
     sink.always("/stop", Answer(503))
@@ -53,6 +73,25 @@ def test_sigterm_drains_and_the_same_command_goes_on(start: Callable[..., System
     sink.wait("/stop", 21)
     assert steadily(lambda: len(sink.taken("/stop")) == 21)
     assert system.stop() == 0
+
+
+def test_several_workers_keep_order_and_count(start: Callable[..., System], sink: Sink) -> None:
+    system = start(RULES, {"SINK_PATH": "/workers", "EVENTROUTER_WORKERS": "3", "EVENTROUTER_SHARDS": "3"})
+    for n in range(30):
+        system.send(
+            *(
+                {"type": "track", "event": "Shared", "anonymousId": f"w{who}", "properties": {"n": n}}
+                for who in range(20)
+            )
+        )
+    hits = sink.wait("/workers", 600)
+    for who in range(20):
+        numbers = [hit.json["properties"]["n"] for hit in hits if hit.json["anonymousId"] == f"w{who}"]
+        assert numbers == list(range(30))
+    system.rows(600, "SELECT n FROM shared")
+    assert len({row["person_id"] for row in system.sql("SELECT person_id FROM events")}) == 20
+    assert system.stop() == 0
+    assert "Traceback" not in system.log
 
 
 def test_an_attempt_under_way_is_finished_before_the_stop(start: Callable[..., System], sink: Sink) -> None:
