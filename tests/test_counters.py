@@ -101,11 +101,12 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
     } == row
 
 
-@pytest.mark.parametrize(("at_once", "state"), [(False, "backing off"), (True, "on hold")])
-async def test_a_destination_that_waits_says_why_and_how_long(lanes, at_once, state):
+@pytest.mark.parametrize(("refused", "state"), [(False, "backing off"), (True, "on hold")])
+async def test_a_destination_that_waits_says_why_and_how_long(lanes, refused, state):
     health = Health(lanes, "crm", initial=1, max_interval=60, timeout=5)
-    if at_once:
-        await health.refused("m1", "HTTP 401", at_once=True)
+    if refused:
+        await health.refused("m1", "HTTP 401")
+        await health.refused("m2", "HTTP 401")
     else:
         await health.failed("HTTP 503", 120)
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")

@@ -56,7 +56,7 @@ class Shelf(Warehouse):
         return [self.events[one] for one in ids if one in self.events]
 
 
-def by_todays_rules(events):
+def by_todays_rules(events, destinations=None):
     return SimpleNamespace(
         deliveries=[
             SimpleNamespace(destination="crm", index=index, payload={"new": one.message_id}, route="orders today")
@@ -72,14 +72,22 @@ def by_todays_rules(events):
 async def make(lanes):
     shelves = []
 
-    def one(*events: StoredEvent, claims: list | None = None) -> DeadLetters:
+    def one(*events: StoredEvent, claims: list | None = None, consent: bool = False) -> DeadLetters:
         shelves.append(Shelf(*events))
 
         async def enqueue(found):
             if claims is not None:
                 claims.extend(found)
 
-        return DeadLetters(shelves[-1], lanes, SHARDS, by_todays_rules, {"crm": None}, enqueue, "rules 2")
+        return DeadLetters(
+            shelves[-1],
+            lanes,
+            SHARDS,
+            by_todays_rules,
+            {"crm": SimpleNamespace(consent=("marketing",) if consent else ())},
+            enqueue,
+            "rules 2",
+        )
 
     yield one
     for shelf in shelves:
@@ -134,8 +142,8 @@ async def test_it_holds_up_nothing_of_its_order_key(make, redis):
     assert lane_key("anon1") != item.key
 
 
-async def test_it_may_be_sent_as_it_was_and_needs_no_event_for_that(make, redis):
-    assert Replayed(2, []) == await make(event(1)).replay([letter(1), letter(2)], as_was=True)
+async def test_it_may_be_sent_as_it_was(make, redis):
+    assert Replayed(2, []) == await make(event(1), event(2)).replay([letter(1), letter(2)], as_was=True)
     assert [({"old": 1}, "orders"), ({"old": 2}, "orders")] == sorted(
         [(decode(item.data).payload, decode(item.data).route) for item in await sent(redis)],
         key=lambda pair: pair[0]["old"],
@@ -164,6 +172,17 @@ async def test_what_cannot_be_sent_is_told_with_its_reason_and_stays(make, redis
 async def test_one_whose_payload_was_not_stored_needs_todays_rules(make):
     result = await make(event(1)).replay([letter(1, payload=None)], as_was=True)
     assert [("m1", "its payload was not stored; replay it by today's rules")] == result.skipped
+
+
+async def test_as_it_was_it_is_not_sent_without_its_event_or_without_todays_consent(make, redis):
+    agreed = {"consent": {"categoryPreferences": {"marketing": True}}}
+    letters = make(event(1), event(2, context=agreed), consent=True)
+    result = await letters.replay([letter(1), letter(2), letter(3)], as_was=True)
+    assert [
+        ("m1", "it may not be sent any more: consent"),
+        ("m3", "its event is not in the warehouse (yet)"),
+    ] == result.skipped
+    assert ["m2"] == [decode(item.data).message_id for item in await sent(redis)]
 
 
 async def test_nothing_to_send_is_no_error(make):

@@ -16,10 +16,15 @@ def test_what_is_stored_comes_back_exactly():
     assert one == decode(encode(one))
 
 
-def test_the_format_before_is_read_and_a_later_one_is_refused():
-    assert FORMAT - 1 == decode(encode(delivery("m1", v=FORMAT - 1))).v
-    with pytest.raises(msgspec.DecodeError, match="reads up to"):
-        decode(encode(delivery("m1", v=FORMAT + 1)))
+@pytest.mark.parametrize("version", [FORMAT - 1, FORMAT + 1])
+def test_neighbours_formats_are_read(version):
+    assert version == decode(encode(delivery("m1", v=version))).v
+
+
+@pytest.mark.parametrize("version", [FORMAT - 2, FORMAT + 2])
+def test_other_formats_are_refused(version):
+    with pytest.raises(msgspec.DecodeError, match="this version reads"):
+        decode(encode(delivery("m1", v=version)))
 
 
 def test_a_field_that_a_later_version_appended_is_passed_over():

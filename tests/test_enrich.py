@@ -15,6 +15,7 @@ from eventrouter import enrich
 from eventrouter.delivery import decode
 from eventrouter.enrich import RouterTurn, Rules
 from eventrouter.enrichment import Enrichment
+from eventrouter.enrichments import Enrichments
 from eventrouter.errors import Retry
 from eventrouter.events import StoredEvent, lane_key
 from eventrouter.lane import Append, Claim, Lane
@@ -85,7 +86,7 @@ class Router:
             self.lanes,
             self.shards,
             lambda: self.rules,
-            self.enrichments,
+            Enrichments(self.enrichments),
             enqueue,
             self.stopping,
             lambda **told: self.dropped.append(told),

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from eventrouter.health import FRESH_SECONDS, HOLD_SECONDS, Gate, Health
+from eventrouter.health import (
+    CONVINCING,
+    FIRST_PROBE_SECONDS,
+    FRESH_SECONDS,
+    HOLD_SECONDS,
+    SUCCESS_SPEAKS_SECONDS,
+    Gate,
+    Health,
+    Refusals,
+)
 
 HOUR = 3_600_000
 
@@ -23,6 +32,12 @@ def make(clock, lanes):
 def full_jitter(monkeypatch):
     """The longest delay that the jitter may come to."""
     monkeypatch.setattr(random, "random", lambda: 1.0)
+
+
+async def put_on_hold(health: Health) -> None:
+    await health.refused("message 1", "HTTP 401")
+    await health.refused("message 2", "HTTP 401")
+    assert "hold" == health.state
 
 
 async def test_a_destination_is_well_until_told_otherwise(make):
@@ -92,8 +107,8 @@ async def test_one_probe_at_a_time_when_the_wait_is_over_and_the_others_come_bac
 
 async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
     one, other = make(timeout=10), make(timeout=10)
-    await one.failed("away", 0)
-    await clock.tick(100)
+    await one.failed("away", 0.2)
+    await clock.tick(200)
     assert (await one.gate()).probe
     await clock.tick(14_999)
     assert not (await other.gate()).probe
@@ -103,8 +118,8 @@ async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
 
 async def test_a_probe_that_told_nothing_is_followed_by_another_at_once(make, clock):
     one, other = make(), make()
-    await one.failed("away", 0)
-    await clock.tick(100)
+    await one.failed("away", 0.2)
+    await clock.tick(200)
     assert (await one.gate()).probe
     await one.release()
     assert (await other.gate()).probe
@@ -112,8 +127,8 @@ async def test_a_probe_that_told_nothing_is_followed_by_another_at_once(make, cl
 
 async def test_releasing_a_probe_does_not_end_a_wait_that_somebody_else_was_told(make, clock):
     one, other = make(), make()
-    await one.failed("away", 0)
-    await clock.tick(100)
+    await one.failed("away", 0.2)
+    await clock.tick(200)
     assert (await one.gate()).probe
     await other.failed("HTTP 429", 600)
     await one.release()
@@ -142,29 +157,47 @@ async def test_a_success_during_the_wait_does_not_end_it_and_one_after_it_does(m
 
 async def test_a_second_different_message_refused_puts_it_on_hold(make, clock):
     one, other = make(), make()
-    assert (0.0, 1) == await one.refused("message 1", "HTTP 401")
-    assert (0.0, 2) == await one.refused("message 1", "HTTP 401")
-    wait, _ = await other.refused("message 2", "HTTP 401")
-    assert (HOLD_SECONDS, "hold", "HTTP 401") == (wait, other.state, other.reason)
-    assert HOLD_SECONDS == (await make().gate()).wait
+    assert (0.0, Refusals(1, False)) == await one.refused("message 1", "HTTP 401")
+    assert (0.0, Refusals(2, False)) == await one.refused("message 1", "HTTP 401")
+    wait, refusals = await other.refused("message 2", "HTTP 401")
+    assert (FIRST_PROBE_SECONDS, "hold", "HTTP 401") == (wait, other.state, other.reason)
+    assert Refusals(3, True) == refusals
+    assert FIRST_PROBE_SECONDS == (await make().gate()).wait
 
 
 async def test_a_success_between_two_refusals_shows_that_the_key_is_good(make, clock):
     health = make()
     await health.refused("message 1", "HTTP 404")
     await health.succeeded()
-    assert (0.0, 1) == await health.refused("message 2", "HTTP 404")
+    assert (0.0, Refusals(1, False)) == await health.refused("message 2", "HTTP 404")
 
 
-async def test_every_part_of_a_batch_refused_puts_it_on_hold_at_once(make):
+async def test_soon_after_a_success_it_takes_more_than_two_refusals(make, clock):
     health = make()
-    assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 403", at_once=True))[0]
+    await health.refused("message 0", "HTTP 404")
+    await health.succeeded()
+    waits = [(await health.refused(f"message {number}", "HTTP 404"))[0] for number in range(CONVINCING)]
+    assert [0.0] * (CONVINCING - 1) + [FIRST_PROBE_SECONDS] == waits
+
+
+async def test_a_success_does_not_speak_for_ever(make, clock):
+    health = make()
+    await health.succeeded()
+    await clock.tick(int(SUCCESS_SPEAKS_SECONDS * 1000) + 1)
+    waits = [(await health.refused(f"message {number}", "HTTP 401"))[0] for number in range(2)]
+    assert [0.0, FIRST_PROBE_SECONDS] == waits
+
+
+async def test_refusals_that_were_under_way_together_do_not_prolong_the_first_wait(make, clock):
+    one, other = make(), make()
+    await put_on_hold(one)
+    assert FIRST_PROBE_SECONDS == (await other.refused("message 2", "HTTP 401"))[0]
 
 
 async def test_a_destination_on_hold_is_probed_now_and_then_until_it_takes_something(make, clock):
     health = make()
-    await health.refused("message 1", "HTTP 401", at_once=True)
-    await clock.tick(int(HOLD_SECONDS * 1000))
+    await put_on_hold(health)
+    await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
     assert (await health.gate()).probe
     assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 401"))[0]
     await clock.tick(int(HOLD_SECONDS * 1000))
@@ -179,7 +212,7 @@ async def test_a_destination_on_hold_is_probed_now_and_then_until_it_takes_somet
 
 async def test_who_corrects_the_rules_does_not_wait_for_the_hold(make):
     health = make()
-    await health.refused("message 1", "HTTP 401", at_once=True)
+    await put_on_hold(health)
     await make().probe_soon()
     assert Gate(0.0, True) == await health.gate()
 

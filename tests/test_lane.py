@@ -20,7 +20,7 @@ def test_the_lanes_of_a_shard_lie_on_one_node_of_a_cluster():
 
 
 def test_an_append_may_fill_no_more_of_the_memory_than_the_steps_that_drain_leave():
-    assert 80 == BUDGET_PERCENT
+    assert 0 < BUDGET_PERCENT <= 80
 
 
 def test_a_lease_outlives_the_renewals_that_a_busy_worker_misses():
