@@ -34,18 +34,31 @@ class Case:
         self.hands = {hand.messages[0].message_id: hand for hand in hands}
         return list(self.hands)
 
-    async def settle(self, delivered="", failed=(), whole=None, unpins=(), siblings=""):
-        verdict = Verdict(
+    def verdict(self, delivered="", failed=(), whole=None):
+        return Verdict(
             delivered=[self.hands[one] for one in delivered],
             failed=[(self.hands[one], why) for one, why in dict(failed).items()],
             whole=whole,
         )
-        settlement = Settlement(self.post.target)
-        await settlement.add(verdict, unpins)
+
+    async def settle(self, delivered="", failed=(), whole=None, unpins=(), siblings="", crowded=False):
+        return await self.settle_all([self.verdict(delivered, failed, whole)], unpins, siblings, crowded)
+
+    async def settle_all(self, verdicts, unpins=(), siblings="", crowded=False):
+        settlement = Settlement(self.post.target, crowded=crowded)
+        for verdict in verdicts:
+            settlement.add(verdict, unpins)
         rest = [self.hands[one] for one in siblings]
-        self.parked = await settlement.apply(self.turn, lambda key: [hand for hand in rest if hand.key == key])
-        self.wait = settlement.wait
+        done = [hand for one in verdicts for hand in (*one.delivered, *(hand for hand, _ in one.failed))]
+        self.parked = await settlement.apply(self.turn, lambda key: [hand for hand in rest if hand.key == key], done)
+        self.wait, self.crowded = settlement.wait, settlement.crowded
         return self.parked
+
+    async def due(self, *names):
+        """Lets these keys be due, and reads them."""
+        for name in names:
+            await make_due(self.post.redis, self.post.lane, lane_key(name))
+        return await self.read()
 
 
 @pytest.fixture
@@ -173,67 +186,157 @@ async def test_a_pinned_batch_that_ended_is_pinned_no_more(case):
     assert {} == case.turn.pins
 
 
+async def test_two_of_one_key_that_fail_together_both_keep_what_is_noted_of_them(case):
+    await case.begin(("a1", "a"), ("a2", "a"))
+    await case.settle("", {"a1": Retry("later"), "a2": Retry("later")})
+    assert ["a1", "a2"] == await case.due("a")
+    assert [1, 1] == [case.hands[one].tries.made for one in ("a1", "a2")]
+    await case.settle("", {"a1": Bug(KeyError("x")), "a2": Bug(KeyError("x"))})
+    await case.due("a")
+    assert [(2, 2), (2, 2)] == [(case.hands[one].tries.made, case.hands[one].tries.attempts) for one in ("a1", "a2")]
+
+
+async def test_what_else_of_a_key_is_in_hand_keeps_what_was_noted_of_it(case):
+    await case.begin(("a1", "a"), ("a2", "a"))
+    await case.settle("", {"a1": Retry("later"), "a2": Retry("later")})
+    await case.due("a")
+    await case.settle("", {"a1": Retry("later")}, siblings=["a2"])
+    await case.due("a")
+    assert [2, 1] == [case.hands[one].tries.made for one in ("a1", "a2")]
+
+
+async def test_of_a_parked_key_the_rest_is_due_when_nothing_of_it_is_in_hand(case):
+    await case.begin(("a1", "a"), ("a2", "a"), ("a3", "a"))
+    await case.settle("", {"a1": Retry("later")}, siblings=["a2", "a3"])
+    await case.due("a")
+    hands = dict(case.hands)
+    await case.settle(["a1"], siblings=["a2", "a3"])
+    assert [] == await case.read()
+    case.hands = hands
+    await case.settle(["a2"])
+    assert ["a3"] == await case.read()
+
+
 # refusals that may be meant for all
+
+WRONG_KEY = Reject("HTTP 401", status=401)
+NOT_FOUND = Reject("HTTP 404", status=404)
 
 
 async def test_a_first_refusal_of_that_kind_waits_for_a_second_opinion(case):
     await case.begin("a")
-    assert keys("a") == await case.settle("", {"a": Reject("HTTP 401", status=401)})
+    assert keys("a") == await case.settle("", {"a": WRONG_KEY})
     assert case.wait is None
 
 
-async def test_a_second_one_of_another_message_leaves_all_where_it_is(case, redis):
+async def test_a_second_one_of_another_message_puts_the_destination_on_hold_and_burns_nothing(case, redis):
     await case.begin("a", "b")
-    await case.settle("", {"a": Reject("HTTP 401", status=401)})
-    assert set() == await case.settle("", {"b": Reject("HTTP 401", status=401)})
-    assert (300.0, "hold") == (case.wait, case.post.health.state)
-    assert 0 == case.hands["b"].tries.made
+    await case.settle("", {"a": WRONG_KEY})
+    assert keys("b") == await case.settle("", {"b": WRONG_KEY})
+    assert (10.0, "hold") == (case.wait, case.post.health.state)
+    assert ["a", "b"] == await case.due("a", "b")
+    assert [(1, 0), (1, 0)] == [(hand.tries.made, hand.tries.attempts) for hand in case.hands.values()]
     assert {"to:crm": 2} == await counts(redis)
+
+
+async def test_soon_after_a_success_it_takes_five(case, redis):
+    await case.begin(*"abcdef")
+    await case.settle("f")
+    await case.settle("", dict.fromkeys("abcd", WRONG_KEY))
+    assert (None, "") == (case.wait, case.post.health.state)
+    await case.settle("", {"e": WRONG_KEY})
+    assert (10.0, "hold") == (case.wait, case.post.health.state)
+
+
+async def test_what_is_refused_after_the_hold_began_asks_no_more(case, redis):
+    await case.begin(*"abcdef")
+    await case.settle("", dict.fromkeys("abcdef", WRONG_KEY))
+    assert 10.0 == case.wait
+    assert b"2" == await redis.hget("er:{dest:crm}:health", "refusals")
 
 
 async def test_the_same_message_again_and_again_is_at_fault_itself(case, redis):
     await case.begin("a")
     for _ in range(settlement_module.SUSPECT_TRIES):
-        await case.settle("", {"a": Reject("HTTP 404", status=404)})
-        await make_due(redis, case.post.lane, lane_key("a"))
-        await case.read()
+        await case.settle("", {"a": NOT_FOUND})
+        await case.due("a")
     assert 1 == (await counts(redis))["dead:crm:permanent"]
 
 
-async def test_beside_what_is_taken_it_is_dead_at_once(case, redis):
+async def test_beside_what_is_taken_it_is_tried_once_more_before_it_is_dead(case, redis):
+    await case.begin("a", "b", "c")
+    assert keys("b") == await case.settle("a", {"b": NOT_FOUND})
+    assert ["b", "c"] == await case.due("b")
+    case.hands["b"].tries.refused_ms -= 10
+    await case.settle("c", {"b": NOT_FOUND})
+    assert {"to:crm": 3, "delivered:crm": 2, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
+    assert (None, "") == (case.wait, case.post.health.state)
+
+
+async def test_a_success_of_another_attempt_that_ended_too_speaks_for_the_destination(case):
+    await case.begin(*"abc")
+    refused = [case.verdict("", {one: NOT_FOUND}) for one in "ab"]
+    await case.settle_all([*refused, case.verdict("c")])
+    assert (None, "") == (case.wait, case.post.health.state)
+
+
+async def test_what_was_parked_by_other_failures_is_not_burnt_by_a_wrong_key(case, redis):
     await case.begin("a", "b")
-    await case.settle("a", {"b": Reject("HTTP 403", status=403)})
-    assert 1 == (await counts(redis))["dead:crm:permanent"]
+    await case.settle("", {"a": Retry("HTTP 500", status=500)})
+    await case.settle("b")  # others are taken in between
+    await case.due("a")
+    case.hands["a"].tries.last_ms -= 10
+    assert keys("a") == await case.settle("", {"a": WRONG_KEY})
+    assert {"to:crm": 2, "delivered:crm": 1} == await counts(redis)
 
 
-async def test_of_one_key_nothing_is_parked_before_what_stays(case, redis):
-    await case.begin(("a1", "a"), ("a2", "a"), ("a3", "a"))
-    await case.post.health.refused("another", "HTTP 401")
-    parked = await case.settle("", {"a1": Reject("HTTP 401", status=401), "a2": Retry("later")}, siblings=["a3"])
-    assert set() == parked
-    assert ["a1", "a2", "a3"] == await case.read()
-
-
-async def test_of_one_key_what_would_stay_is_parked_behind_what_is_parked(case, redis):
-    await case.begin(("a1", "a"), ("a2", "a"), ("a3", "a"))
-    await case.post.health.refused("another", "HTTP 401")
-    await case.settle("", {"a1": Retry("later"), "a2": Reject("HTTP 401", status=401)}, siblings=["a3"])
-    await case.turn.read()
-    await make_due(redis, case.post.lane, lane_key("a"))
-    assert ["a1", "a2", "a3"] == await case.read()
+async def test_a_final_refusal_shows_that_the_destination_answers(case):
+    await case.begin("a", "b")
+    await case.settle("", {"a": NOT_FOUND})
+    await case.settle("", {"b": Reject("bad", status=400)})
+    _, refusals = await case.post.health.refused("c", "HTTP 404")
+    assert (1, False) == refusals
 
 
 # bounds
 
 
-async def test_too_many_parked_keys_are_the_destinations_failure(case, monkeypatch):
+async def test_too_many_parked_keys_are_the_destinations_failure_and_no_more_are_parked(case, redis, monkeypatch):
     monkeypatch.setattr(settlement_module, "MAX_PARKED_KEYS", 2)
     await case.begin("a", "b", "c")
     await case.settle("", {"a": Retry("x"), "b": Retry("x")})
-    assert case.wait is None
-    await case.settle("", {"c": Retry("x")})
+    assert (None, True) == (case.wait, case.crowded)
+    assert set() == await case.settle("", {"c": Retry("x")}, crowded=True)
     assert case.wait is not None
     assert "one by one" in case.post.health.reason
+    assert 2 == await redis.zcard(f"{case.post.lane.key}:parked")
+    assert ["c"] == await case.read()
+
+
+async def test_what_is_parked_already_is_parked_again_also_when_there_are_too_many(case, redis):
+    await case.begin("a")
+    await case.settle("", {"a": Retry("x")})
+    await case.due("a")
+    assert keys("a") == await case.settle("", {"a": Retry("x")}, crowded=True)
+    assert case.wait is None
+
+
+async def test_what_is_dead_is_dead_also_when_there_are_too_many_parked_keys(case, redis):
+    await case.begin("a")
+    await case.settle("", {"a": Reject("bad", status=400)}, crowded=True)
+    assert 1 == (await counts(redis))["dead:crm:permanent"]
+
+
+# what is told
+
+
+async def test_what_the_destination_counted_is_added_once_to_the_counters(case, redis):
+    counted = [{"warehouse:late_duplicates": 3}]
+    object.__setattr__(case.post.target, "counts", lambda: counted.pop() if counted else {})
+    await case.begin("a", "b")
+    await case.settle("a")
+    await case.settle("b")
+    assert {"to:crm": 2, "delivered:crm": 2, "warehouse:late_duplicates": 3} == await counts(redis)
 
 
 async def test_dead_letters_are_told_to_the_hook(case):
@@ -246,4 +349,4 @@ async def test_what_is_noted_of_the_tries_is_json(case, redis):
     await case.begin("a")
     await case.settle("", {"a": Retry("later")})
     [stored] = (await redis.hgetall(f"{case.post.lane.key}:tries")).values()
-    assert {"attempts", "made", "first_ms", "last_ms"} == set(msgspec.json.decode(stored))
+    assert {"attempts", "made", "first_ms", "last_ms", "refused_ms"} == set(msgspec.json.decode(stored))

@@ -32,7 +32,12 @@ MISCONFIGURED = frozenset({401, 403, 404, 405, 410})
 
 
 PATIENCE_SECONDS = 60.0
-"""How long a batch is split, at most: what is known by then is settled, and the rest is another batch."""
+"""How long a batch is split: what is known by then is settled, and the rest is another batch."""
+
+DOUBTFUL = 2
+"""After so many refusals with 401, 403, … in a row, and nothing taken, others are asked for a second opinion."""
+OPINIONS = 3
+"""How many others: together they are enough for a hold, whatever was taken before the batch."""
 
 
 def is_final(failure: Failure) -> bool:
@@ -50,8 +55,6 @@ class Verdict(msgspec.Struct):
     """Deliveries that were not tried, since the destination failed as a whole or a sibling before them failed."""
     whole: Retry | None = None
     """Why the destination failed as a whole."""
-    hold: Reject | None = None
-    """Why the destination seems misconfigured: different parts of the batch were refused so, and none was taken."""
     repeat: list[InHand] = msgspec.field(default_factory=list)
     """With `whole`: the part of the batch that met it, and may have been taken; what was pinned is repeated so."""
 
@@ -67,19 +70,31 @@ class _Work:
         self.alone = alone
         self._permit = permit
         self._until = until
-        self._calls = 0
+        self._row = 0
+        """Refusals that may be meant for all, since a delivery was taken."""
 
     @property
     def doubts(self) -> bool:
-        """Whether it is to be doubted that the events are at fault: two of them were refused so, and none was taken."""
-        return not self.verdict.delivered and sum(_may_mean_all(failure) for _, failure in self.verdict.failed) > 1
+        """Whether the destination may be at fault, and not the events: a search among them would cost much."""
+        return self._row >= (DOUBTFUL + OPINIONS if self.verdict.delivered else DOUBTFUL)
 
-    async def goes_on(self, batch: Sequence[InHand]) -> bool:
-        """Whether `batch` is to be tried."""
-        self._calls += 1
-        if self.verdict.whole is not None or self.doubts or (self._calls > 1 and time.monotonic() > self._until):
+    async def goes_on(self, batch: Sequence[InHand], *, doubted: bool) -> bool:
+        """Whether `batch` is to be tried: not for ever, but until something is known. `doubted`: in spite of doubts."""
+        known = self.verdict.delivered or self.verdict.failed
+        late = known and time.monotonic() > self._until
+        if self.verdict.whole is not None or late or (self.doubts and not doubted):
             return False
         return self._permit is None or await self._permit(sum(len(hand.messages) for hand in batch))
+
+    def taken(self, hands: Sequence[InHand]) -> None:
+        """These were delivered."""
+        self.verdict.delivered += hands
+        self._row = 0
+
+    def failed(self, hand: InHand, failure: Failure) -> None:
+        """This one failed by itself."""
+        self.verdict.failed.append((hand, failure))
+        self._row += _may_mean_all(failure)
 
 
 def _may_mean_all(failure: Failure) -> bool:
@@ -113,18 +128,18 @@ class Attempts:
         verdict = Verdict()
         work = _Work(verdict, alone, permit, time.monotonic() + max(PATIENCE_SECONDS - self.timeout, 1.0))
         await self._part(list(batch), work)
-        if work.doubts:
-            await self._resolve(work)
+        if work.doubts and not verdict.delivered:
+            await self._ask_others(work)
         return verdict
 
-    async def _part(self, batch: list[InHand], work: _Work) -> None:
+    async def _part(self, batch: list[InHand], work: _Work, *, doubted: bool = False) -> None:
         verdict = work.verdict
-        if not await work.goes_on(batch):
+        if not await work.goes_on(batch, doubted=doubted):
             verdict.untried += batch
             return
         outcome = await self._call(batch)
         if isinstance(outcome, Mapping):
-            self._each(batch, outcome, verdict, alone=work.alone)
+            self._each(batch, outcome, work)
         elif not self.lenient:
             reason = str(outcome) or type(outcome).__name__
             verdict.whole = outcome if isinstance(outcome, Retry) else Retry(reason)
@@ -137,11 +152,11 @@ class Attempts:
                 verdict.untried += batch
             else:
                 # It is parked in any case: were it at fault itself, it would be every probe from now on.
-                verdict.failed.append((batch[0], outcome))
+                work.failed(batch[0], outcome)
                 if not work.alone():
                     verdict.whole = outcome
         elif len(batch) == 1:
-            verdict.failed.append((batch[0], outcome))
+            work.failed(batch[0], outcome)
         else:
             middle = len(batch) // 2
             await self._part(batch[:middle], work)
@@ -150,41 +165,45 @@ class Attempts:
             if rest := [hand for hand in batch[middle:] if hand.key not in waiting]:
                 await self._part(rest, work)
 
-    async def _resolve(self, work: _Work) -> None:
-        """Two deliveries were refused with 401, 403, … and none taken: tries what is left, as one more batch."""
+    async def _ask_others(self, work: _Work) -> None:
+        """Two deliveries were refused with 401, 403, …: tries a few others, one by one, until one is taken.
+
+        Whether they are at fault is for the settlement to judge. They are parked in any case: two of them at the head
+        of the lane would be every probe of a destination that is well.
+        """
         verdict = work.verdict
         waiting = _keys_that_wait(verdict)
-        rest = [hand for hand in verdict.untried if hand.key not in waiting]
-        outcome: Mapping[str, Outcome] | Failure | None = None
-        if rest:
-            outcome = await self._call(rest)
-        if isinstance(outcome, Mapping):
-            verdict.untried = [hand for hand in verdict.untried if hand.key in waiting]
-            self._each(rest, outcome, verdict, alone=work.alone)
-        elif not rest or (isinstance(outcome, Reject) and not is_final(outcome)):
-            suspects = [(hand, failure) for hand, failure in verdict.failed if _may_mean_all(failure)]
-            verdict.hold = next(failure for _, failure in suspects if isinstance(failure, Reject))
-            verdict.failed = [(hand, failure) for hand, failure in verdict.failed if not _may_mean_all(failure)]
-            verdict.untried = [*(hand for hand, _ in suspects), *verdict.untried]
+        firsts = {hand.key: hand for hand in reversed(verdict.untried) if hand.key not in waiting}
+        others = [hand for hand in verdict.untried if firsts.get(hand.key) is hand]
+        for hand in others[:: max(len(others) // OPINIONS, 1)][:OPINIONS]:
+            rest = [one for one in verdict.untried if one is not hand]
+            verdict.untried = []
+            await self._part([hand], work, doubted=True)
+            verdict.untried += rest
+            if verdict.delivered or verdict.whole is not None:
+                return
 
-    def _each(
-        self, batch: Sequence[InHand], outcomes: Mapping[str, Outcome], verdict: Verdict, *, alone: Callable[[], bool]
-    ) -> None:
+    def _each(self, batch: Sequence[InHand], outcomes: Mapping[str, Outcome], work: _Work) -> None:
         if not outcomes:
-            verdict.delivered += batch
+            work.taken(batch)
             return
+        verdict = work.verdict
         found = list(outcomes.values())
-        if self.lenient and len(found) == len(batch) and all(isinstance(one, Retry) for one in found) and not alone():
+        every = len(found) == len(batch) and all(isinstance(one, Retry) for one in found)
+        if self.lenient and every and not work.alone():
             verdict.whole = next(one for one in found if isinstance(one, Retry))
+        delivered = []
         for hand in batch:
             failures = [outcomes[message.id] for message in hand.messages if message.id in outcomes]
             if not failures:
-                verdict.delivered.append(hand)
+                delivered.append(hand)
             elif self.lenient:
-                verdict.failed.append((hand, failures[0]))
+                work.failed(hand, failures[0])
             else:
                 verdict.whole = Retry(str(failures[0]))
                 verdict.untried.append(hand)
+        if delivered:
+            work.taken(delivered)
 
     async def _call(self, batch: Sequence[InHand]) -> Mapping[str, Outcome] | Failure:
         messages = [message for hand in batch for message in hand.messages]

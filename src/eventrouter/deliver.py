@@ -17,7 +17,7 @@ from .events import idempotency_key
 from .hands import Hands
 from .lane import LEASE_MS, Claim, FencedError
 from .lanes import Turn
-from .settlement import Settlement
+from .settlement import MAX_PARKED_KEYS, Settlement
 from .target import Target
 
 log = structlog.get_logger("eventrouter.deliver")
@@ -45,7 +45,7 @@ class DeliveryTurn:
         self._closing: float | None = None
         """Seconds until the next turn, once this one is to end before the lane is empty."""
         self._probing = False
-        self._crowded = False
+        self._crowded = turn.parked >= MAX_PARKED_KEYS
         self._ahead_ms = 0.0
         """How far the server's clock is ahead of our monotonic one."""
         self._next_due_ms = 0
@@ -256,8 +256,8 @@ class DeliveryTurn:
         waiting: set[asyncio.Task[Any]] = set(self._hands.tasks)
         timeout = None
         if self._closing is None and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
-            waits = [wait for wait in (self._due_in(), self._batch_wait() if self._hands.pending else None) if wait]
-            timeout = min(waits, default=None)
+            waits = [self._due_in() or 0.0, self._batch_wait() if self._hands.pending else 0.0]
+            timeout = min((wait for wait in waits if wait > 0), default=None)
             if self._hands.room()[0] > 0:
                 self._forget_more()
                 if self._more is None:

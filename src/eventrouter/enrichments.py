@@ -11,8 +11,8 @@ import structlog
 
 from .enrichment import Enrichment
 from .errors import Retry
-from .events import StoredEvent
-from .records import AnyRecord
+from .events import StoredEvent, order_key
+from .records import AnyRecord, pack, unpack
 
 log = structlog.get_logger("eventrouter.enrichments")
 
@@ -70,8 +70,10 @@ class Enrichments:
                         continue
                     # On a copy, taken over only when it is whole and can be stored.
                     copies = _decoder.decode(_encoder.encode(events))
-                    found = await enrichment.enrich(shard, copies)
-                    events = _decoder.decode(_encoder.encode(copies))
+                    found = unpack(pack(list(await enrichment.enrich(shard, copies))))
+                    copies = _decoder.decode(_encoder.encode(copies))
+                    _check_same(events, copies)
+                    events = copies
                     records += found
             except Exception as error:
                 counts[f"enrichment_failed:{enrichment.name}"] += 1
@@ -90,6 +92,16 @@ class Enrichments:
                 await enrichment.settled(shard)
             except Exception as error:
                 log.warning("an enrichment failed to settle", enrichment=enrichment.name, error=_told(error))
+
+
+def _check_same(before: Sequence[StoredEvent], after: Sequence[StoredEvent]) -> None:
+    """Raises `ValueError` when `after` aren't the same events any more, or can't be routed."""
+    for one, other in zip(before, after, strict=True):
+        old, new = one.event, other.event
+        if one.source != other.source or any(old[name] != new.get(name) for name in ("messageId", "type")):
+            raise ValueError(f"it changed which event {old['messageId']} is")
+        if not all(isinstance(new.get(name), str) for name in ("timestamp", "receivedAt")) or not order_key(new):
+            raise ValueError(f"it took what every event has from event {old['messageId']}")
 
 
 def _told(error: Exception) -> str:

@@ -83,16 +83,16 @@ class Health:
         wait, _, _ = await self._step(*args)
         return wait
 
-    async def refused(self, message_id: str, reason: str, *, at_once: bool = False) -> tuple[float, Refusals]:
+    async def refused(self, message_id: str, reason: str) -> tuple[float, Refusals]:
         """A refusal that may be meant for all. Returns the seconds to wait (0: no hold) and the refusals so far.
 
         The second, different message refused with no success between puts the destination on hold (soon after a success
-        it takes `CONVINCING` refusals); `at_once` does so without more evidence.
+        it takes `CONVINCING` refusals).
         """
         self._suspicious = True
         seconds = (FIRST_PROBE_SECONDS, HOLD_SECONDS, SUCCESS_SPEAKS_SECONDS)
         delays = [int(one * 1000) for one in seconds]
-        wait, _, refusals = await self._step("refuse", message_id, *delays, CONVINCING, reason[:500], int(at_once))
+        wait, _, refusals = await self._step("refuse", message_id, *delays, CONVINCING, reason[:500])
         return (wait if self.state == "hold" else 0.0), refusals
 
     async def probe_soon(self) -> None:
@@ -124,6 +124,9 @@ class Health:
         return self._row < 3
 
     def delay(self, attempts: int, after: float | None) -> float:
-        """Seconds until a parked key's next try, after `attempts` attempts: exponential, full jitter, `after` wins."""
+        """Seconds until a parked key's next try, after `attempts` attempts: exponential, full jitter.
+
+        `after` (seconds, from Retry-After) wins, if it is more than 0.
+        """
         cap = min(self._longest, self._initial * 2.0 ** min(max(attempts - 1, 0), 40)) / 1000
-        return max(random.random() * cap if after is None else after, min(0.1, self._initial / 1000))
+        return max(after or random.random() * cap, min(0.1, self._initial / 1000))

@@ -135,7 +135,8 @@ class Lanes:
         if result[0] != 1:
             return None
         flat = [value.decode() for value in result[1]]
-        return Turn(self, lane, fresh, {key: ids.split() for key, ids in zip(flat[::2], flat[1::2], strict=True)})
+        pins = {key: ids.split() for key, ids in zip(flat[::2], flat[1::2], strict=True)}
+        return Turn(self, lane, fresh, pins, int(result[2]))
 
     async def sweep(self, shard: int, *, everything: bool = False, most: int = 1000) -> tuple[list[Claim], float]:
         """The claims of dead turns and due lanes, and the seconds until the next may be there (-1: none in sight).
@@ -172,12 +173,14 @@ def _append_result(result: Any) -> list[Claim] | Exception:
 class Turn:
     """A lane's turn that has begun. Every step raises `FencedError` when another turn has taken over."""
 
-    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: dict[str, list[str]]) -> None:
+    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: dict[str, list[str]], parked: int = 0) -> None:
         self.lanes = lanes
         self.lane = lane
         self.token = token
         self.pins = pins
         """Batches that an earlier turn pinned: batch id to item ids."""
+        self.parked = parked
+        """How many keys were parked when it began."""
 
     def _fenced(self) -> FencedError:
         return FencedError(f"the turn of lane {self.lane.name} in shard {self.lane.shard} was taken over")

@@ -33,6 +33,7 @@ class Settlement:
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
         self._unpins: list[str] = []
+        self._held = False
         self.wait: float | None = None
         """After `apply`: seconds that every lane of the destination has to wait; None: go on."""
         self.crowded = False
@@ -94,10 +95,6 @@ class Settlement:
                     self._wait(await health.failed("too many deliveries fail one by one"))
                 else:
                     self._park(hand, failure)
-            if verdict.hold is not None:
-                suspect = verdict.untried[0].messages[0].id
-                wait, _ = await health.refused(suspect, self._target.mask(verdict.hold), at_once=True)
-                self._wait(wait)
             if verdict.whole is not None:
                 self._wait(await health.failed(self._target.mask(verdict.whole), verdict.whole.after))
         if answered and not taken and self.wait is None:
@@ -121,8 +118,11 @@ class Settlement:
                 return "permanent"  # others were taken after it had been refused so
             if beside:
                 return None
+            if self._held:
+                return None
             wait, refusals = await health.refused(hand.messages[0].id, self._target.mask(failure))
             if wait > 0:
+                self._held = True
                 self._wait(wait)
             elif refusals.number >= SUSPECT_TRIES and not refusals.several:
                 return "permanent"

@@ -43,8 +43,8 @@ elseif step == 'fail' then
   fail(state, math.floor(math.max(named >= 0 and named or cap * random, math.min(first, 100))), reason)
 elseif step == 'refuse' then
   -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold's first probe and of the others (ms),
-  -- how long a success speaks for the destination (ms), refusals that outweigh it, reason, at once (0/1)
-  local id, soon, later, fresh, enough, reason, at_once = arg(), number(), number(), number(), number(), arg(), number()
+  -- how long a success speaks for the destination (ms), refusals that outweigh it, reason
+  local id, soon, later, fresh, enough, reason = arg(), number(), number(), number(), number(), arg()
   local suspect = get('suspect')
   if not suspect then
     redis.call('HSET', key, 'suspect', id)
@@ -54,8 +54,11 @@ elseif step == 'refuse' then
   local refusals = redis.call('HINCRBY', key, 'refusals', 1)
   local convincing = get('several') and (now - get_number('success') > fresh or refusals >= enough)
   if get('state') == 'hold' then
-    fail('hold', later, reason)
-  elseif at_once == 1 or convincing then
+    -- Attempts that were under way together count once.
+    if get_number('until') <= now or get_number('probing') > 0 then
+      fail('hold', later, reason)
+    end
+  elseif convincing then
     fail('hold', soon, reason)
   end
 elseif step == 'soon' then
