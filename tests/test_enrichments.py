@@ -1,0 +1,241 @@
+"""Enrichments, one after the other: what fails harms no event, and is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from eventrouter.enrichment import Enrichment
+from eventrouter.enrichments import Enrichments
+from eventrouter.errors import Retry
+from eventrouter.events import StoredEvent
+from eventrouter.records import Identity
+
+
+def event(number: int = 1, **fields: Any) -> StoredEvent:
+    body = {
+        "type": "track",
+        "messageId": f"m{number}",
+        "anonymousId": "anna",
+        "timestamp": "2026-11-24T17:00:00.000Z",
+        "receivedAt": "2026-11-24T17:00:01.000Z",
+        "properties": {"total": 2**70},
+    }
+    return StoredEvent("web", {**body, **fields})
+
+
+RECORD = Identity(type="user_id", value="u", person_id="p", seq=1, seen_at="now")
+
+
+class Step(Enrichment):
+    """Does to the events what a test says."""
+
+    name = "step"
+
+    def __init__(
+        self, act: Callable[[Any], Any] = lambda _: [], *, required: bool = False, breaks: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(self.Options())
+        self.act = act
+        self.required = required  # type: ignore[misc]
+        self.breaks = breaks
+        self.told: list[str] = []
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        if what in self.breaks:
+            raise ZeroDivisionError(what)
+
+    async def start(self) -> None:
+        self._tell("start")
+
+    async def close(self) -> None:
+        self._tell("close")
+
+    async def enrich(self, shard, events):
+        self._tell("enrich")
+        found = self.act(events)
+        return await found if asyncio.iscoroutine(found) else found
+
+    async def settled(self, shard: int) -> None:
+        self._tell("settled")
+
+
+async def run(*steps: Enrichment, events: list[StoredEvent] | None = None, patience: float = 5.0):
+    return await Enrichments(steps, patience=patience).run(0, events or [event(1), event(2)])
+
+
+def note(field: str, value: Any = True, records: Any = ()) -> Callable[[Any], Any]:
+    def act(events):
+        for one in events:
+            one.event[field] = value
+        return records
+
+    return act
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_what_each_one_adds_is_seen_by_the_next_and_records_are_gathered(required):
+    seen: list[Any] = []
+    first = Step(note("person_id", "p", [RECORD]), required=required)
+    second = Step(lambda events: seen.extend(one.event["person_id"] for one in events) or [RECORD])
+    events, records, counts = await run(first, second)
+    assert (["p", "p"], [RECORD, RECORD], Counter()) == (seen, records, counts)
+    assert [event(1, person_id="p"), event(2, person_id="p")] == events
+
+
+async def test_without_enrichments_events_go_on_as_they_are():
+    events = [event(1)]
+    assert (events, [], Counter()) == await run(events=events)
+
+
+# what fails
+
+
+def half_a_change(events):
+    events[0].event["half"] = True
+    raise ZeroDivisionError("in the middle")
+
+
+async def hang(events):
+    events[0].event["half"] = True
+    await asyncio.sleep(60)
+
+
+def lose_one(events):
+    events.pop()
+    return []
+
+
+def double_one(events):
+    events.append(events[0])
+    return []
+
+
+def turn_around(events):
+    events.reverse()
+    return []
+
+
+def clear(field):
+    def act(events):
+        del events[1].event[field]
+        return []
+
+    return act
+
+
+HARM: dict[str, Callable[[Any], Any]] = {
+    "raises": half_a_change,
+    "hangs": hang,
+    "puts what can't be stored": note("half", object()),
+    "puts text that is none": note("half", "\ud800"),
+    "puts a circle": lambda events: events[0].event.update(half=events[0].event) or [],
+    "returns nothing": note("half", records=None),
+    "returns what is no record": note("half", records=[object()]),
+    "returns a foreign record": note("half", records=[{"record": "nonsense"}]),
+    "returns a record that can't be stored": note(
+        "half",
+        records=[Identity(type="t", value=object(), person_id="p", seq=1, seen_at="now")],  # type: ignore[arg-type]
+    ),
+    "loses an event": lose_one,
+    "doubles an event": double_one,
+    "changes the order": turn_around,
+    "renames an event": note("messageId", "m9"),
+    "changes an event's type": note("type", "identify"),
+    "takes an event's time": clear("timestamp"),
+    "takes when it came": clear("receivedAt"),
+    "takes an event's ids": clear("anonymousId"),
+    "puts no text as a time": note("timestamp", None),
+    "replaces an event": lambda events: events.__setitem__(0, "nonsense") or [],
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+async def test_events_go_on_unchanged_by_one_that(harm, monkeypatch):
+    before = [event(1), event(2)]
+    after = Step(note("after"))
+    events, records, counts = await run(Step(HARM[harm]), after, events=before, patience=0.1)
+    assert [event(1, after=True), event(2, after=True)] == events
+    assert ([], {"enrichment_failed:step": 1}) == (records, dict(counts))
+
+
+async def test_what_one_changes_after_it_failed_changes_nothing():
+    kept: list[Any] = []
+
+    def act(events):
+        kept.extend(events)
+        raise ZeroDivisionError
+
+    events, _, _ = await run(Step(act), events=[event(1)])
+    kept[0].event["late"] = True
+    assert [event(1)] == events
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "after"),
+    [
+        (Retry("away", after=7), "away", 7),
+        (Retry("away"), "away", None),
+        (ZeroDivisionError("oops"), "step: ZeroDivisionError: oops", 5.0),
+        (TimeoutError(), "step: TimeoutError", 5.0),
+    ],
+)
+async def test_when_a_required_one_fails_routing_has_to_wait(error, reason, after):
+    def act(events):
+        raise error
+
+    with pytest.raises(Retry) as waits:
+        await run(Step(act, required=True))
+    assert (reason, after) == (str(waits.value), waits.value.after)
+
+
+async def test_a_required_one_that_hangs_makes_routing_wait_and_no_longer():
+    with pytest.raises(Retry, match="TimeoutError"):
+        await run(Step(hang, required=True), patience=0.05)
+
+
+async def test_a_worker_that_ends_is_not_held_up():
+    task = asyncio.create_task(run(Step(hang)))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# from start to close
+
+
+async def test_one_that_cannot_start_is_left_out_unless_it_is_required():
+    left_out, required = Step(breaks=("start",)), Step(breaks=("start",), required=True)
+    enrichments = Enrichments([left_out, required, last := Step()])
+    await enrichments.start()
+    await enrichments.run(0, [event()])
+    await enrichments.settled(0)
+    await enrichments.close()
+    assert ["start"] == left_out.told
+    assert ["start", "enrich", "settled", "close"] == required.told == last.told
+
+
+async def test_one_that_hangs_at_its_start_holds_nothing_up():
+    class Slow(Step):
+        async def start(self):
+            await asyncio.sleep(60)
+
+    enrichments = Enrichments([slow := Slow()], patience=0.05)
+    await enrichments.start()
+    assert ([event()], [], Counter()) == await enrichments.run(0, [event()])
+    assert [] == slow.told
+
+
+@pytest.mark.parametrize("what", ["settled", "close"])
+async def test_one_that_fails_to_settle_or_to_close_keeps_no_other_from_it(what):
+    steps = [Step(breaks=(what,)), Step()]
+    enrichments = Enrichments(steps)
+    await enrichments.settled(0)
+    await enrichments.close()
+    assert ["settled", "close"] == steps[0].told == steps[1].told

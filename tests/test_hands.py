@@ -1,0 +1,181 @@
+"""What a turn has in hand: how much it may read, what is taken next, and that no key overtakes itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from deliver_kit import delivery, item_of
+from eventrouter.attempts import Verdict
+from eventrouter.delivery import InHand, in_hand
+from eventrouter.events import lane_key
+from eventrouter.hands import Hands
+from eventrouter.target import Policy
+
+
+def hand(message_id: str, key: str = "", *, parked: bool = False, payload: object = None) -> InHand:
+    one = in_hand(item_of(delivery(message_id, payload=payload), key or message_id), "crm")
+    one.item.parked = parked
+    return one
+
+
+def hands_of(*hands: InHand, **policy: object) -> Hands:
+    found = Hands(Policy(**{"batch_size": 2, "concurrency": 2, **policy}))  # type: ignore[arg-type]
+    found.pending.extend(hands)
+    return found
+
+
+def ids(hands: object) -> list[str]:
+    return [one.messages[0].message_id for one in hands]  # type: ignore[attr-defined]
+
+
+async def ends_with(verdict: Verdict) -> Verdict:
+    return verdict
+
+
+# how much
+
+
+def test_what_waits_and_what_is_pinned_leaves_less_room():
+    policy = Policy(batch_size=2, concurrency=2, read_bytes=100_000)
+    hands = Hands(policy)
+    assert (policy.read_units, 100_000) == hands.room()
+    one, other = hand("a"), hand("b")
+    hands.pending.append(one)
+    hands.pinned.append([other])
+    size = len(one.item.data) + len(other.item.data)
+    assert (policy.read_units - 2, 100_000 - size) == hands.room()
+
+
+async def test_what_is_under_way_leaves_less_room_until_it_has_ended():
+    hands = hands_of()
+    units, size = hands.room()
+    one = hand("a")
+    hands.start([one], ends_with(Verdict()))
+    assert (units - 1, size - len(one.item.data)) == hands.room()
+    await asyncio.wait(set(hands.tasks))
+    hands.ended()
+    assert (units, size) == hands.room()
+
+
+@pytest.mark.parametrize("policy", [{"read_bytes": 500}, {}])
+def test_there_is_no_room_when_either_bound_is_used_up(policy):
+    number = 1 if policy else Policy(batch_size=2, concurrency=2).read_units
+    hands = hands_of(*(hand(str(one), payload="x" * 600) for one in range(number)), **policy)
+    assert (0, 0) == hands.room()
+
+
+def test_what_waits_is_told():
+    assert not hands_of().waiting
+    assert hands_of(hand("a")).waiting
+    hands = hands_of()
+    hands.pinned.append([hand("a")])
+    assert hands.waiting
+
+
+# which
+
+
+def test_batches_are_taken_in_order():
+    hands = hands_of(*(hand(one) for one in "abc"))
+    assert [["a", "b"], ["c"], []] == [ids(hands.take()) for _ in range(3)]
+
+
+async def test_nothing_is_taken_whose_key_is_under_way():
+    hands = hands_of(hand("a2", "a"), hand("b1", "b"), hand("a3", "a"), hand("c1", "c"))
+    hands.start([hand("a1", "a")], ends_with(Verdict()))
+    assert ["b1", "c1"] == ids(hands.take())
+    assert ([], ["a2", "a3"]) == (ids(hands.take()), ids(hands.pending))
+    await asyncio.wait(set(hands.tasks))
+    [(_, batch)] = hands.ended()
+    assert (["a1"], ["a2", "a3"]) == (ids(batch), ids(hands.take()))
+
+
+async def test_records_have_no_key_and_wait_for_nothing():
+    first, second = hand("a"), hand("b")
+    first.item.key = second.item.key = ""
+    hands = hands_of(second)
+    hands.start([first], ends_with(Verdict()))
+    assert ["b"] == ids(hands.take())
+    await asyncio.wait(set(hands.tasks))
+
+
+def test_where_batches_are_pinned_what_is_parked_goes_by_itself_and_in_order():
+    hands = hands_of(
+        hand("p1", "p", parked=True),
+        hand("a1", "a"),
+        hand("q1", "q", parked=True),
+        hand("q2", "q"),
+        hand("b1", "b"),
+        batch_size=5,
+        pin=True,
+    )
+    assert [["p1"], ["a1", "b1"], ["q1"], ["q2"]] == [ids(hands.take()) for _ in range(4)]
+
+
+def test_a_probe_takes_what_failed_before_last_and_each_key_in_order():
+    hands = hands_of(
+        hand("p1", "p", parked=True), hand("p2", "p", parked=True), hand("a1", "a"), hand("a2", "a"), batch_size=9
+    )
+    hands.parked_last()
+    assert ["a1", "a2", "p1", "p2"] == ids(hands.take())
+
+
+def test_what_was_not_tried_is_the_next():
+    hands = hands_of(*(hand(one) for one in "abc"))
+    hands.put_back(hands.take())
+    assert ["a", "b", "c"] == ids(hands.pending)
+
+
+# keys
+
+
+async def test_siblings_wait_and_are_let_go_when_their_key_is_parked():
+    hands = hands_of(hand("a1", "a"), hand("b1", "b"), hand("a2", "a"))
+    assert ["a1", "a2"] == ids(hands.siblings(lane_key("a")))
+    hands.drop([])
+    assert ["a1", "b1", "a2"] == ids(hands.pending)
+    hands.drop({lane_key("a")})
+    assert ["b1"] == ids(hands.pending)
+
+
+async def test_parked_keys_in_hand_are_those_under_way_and_those_that_wait():
+    hands = hands_of(hand("a1", "a", parked=True), hand("b1", "b"))
+    hands.start([hand("c1", "c")], ends_with(Verdict()))
+    assert {lane_key("a"), lane_key("c")} == hands.parked_keys()
+    await asyncio.wait(set(hands.tasks))
+
+
+# ends
+
+
+async def test_only_what_has_ended_is_told():
+    gate = asyncio.Event()
+
+    async def later() -> Verdict:
+        await gate.wait()
+        return Verdict()
+
+    hands = hands_of()
+    quick, slow = hand("a"), hand("b")
+    verdict = Verdict(delivered=[quick])
+    hands.start([quick], ends_with(verdict))
+    hands.start([slow], later())
+    await asyncio.sleep(0.01)
+    assert [(verdict, [quick])] == hands.ended()
+    assert [] == hands.ended()
+    gate.set()
+    await asyncio.wait(set(hands.tasks))
+    assert ["b"] == [ids(batch)[0] for _, batch in hands.ended()]
+
+
+async def test_what_an_attempt_raises_is_raised():
+    async def broken() -> Verdict:
+        raise ZeroDivisionError("a bug of ours")
+
+    hands = hands_of()
+    hands.start([hand("a")], broken())
+    await asyncio.sleep(0)
+    with pytest.raises(ZeroDivisionError):
+        hands.ended()
