@@ -22,6 +22,7 @@ LINGER = 0.03
 def short_waits(monkeypatch):
     monkeypatch.setattr(deliver, "LINGER_SECONDS", LINGER)
     monkeypatch.setattr(health, "HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ async def test_a_long_backlog_is_served_without_being_held_in_memory(make):
 
     def answer(messages):
         nonlocal most
-        most = max(most, len(turn._pending) + len(messages))
+        most = max(most, len(turn._hands.pending) + len(messages))
 
     post.sink.answer = answer
     await turn.run()
@@ -175,8 +176,10 @@ async def test_a_throttle_is_asked_for_each_message(make):
     post = make(batch_size=2)
     asked = []
 
-    async def throttle(messages):
+    async def throttle(messages, ends):
+        assert not ends()
         asked.append(messages)
+        return True
 
     object.__setattr__(post.target, "throttle", throttle)
     await post.put("a", "b", "c")

@@ -148,6 +148,7 @@ async def play(url: str, seed: int, plan: Sequence[str]) -> None:
 def runner(valkey: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Runner]:
     monkeypatch.setattr(deliver, "LINGER_SECONDS", 0.005)
     monkeypatch.setattr(health, "HOLD_SECONDS", 0.01)
+    monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.01)
     monkeypatch.setattr(lanes, "LEASE_MS", 500)
     with asyncio.Runner() as runner:
         yield runner
