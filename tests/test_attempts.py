@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from deliver_kit import Sink, hand_of
-from eventrouter.attempts import MISCONFIGURED, Attempts, Bug, is_final, secrets_of
+from eventrouter import attempts as attempts_module
+from eventrouter.attempts import DOUBTFUL, MISCONFIGURED, OPINIONS, Attempts, Bug, is_final, secrets_of
 from eventrouter.errors import Reject, Retry
 
 
@@ -16,11 +18,13 @@ def ids(hands) -> list[str]:
     return [hand.messages[0].message_id for hand in hands]
 
 
-async def attempt(answer, *messages, alone=True, seconds=0.0, **options):
+async def attempt(answer, *messages, alone=True, seconds=0.0, permit=None, **options):
     """The verdict on messages (an id, or an id and a key), and the batches that the destination got."""
     sink = Sink(answer, seconds)
     hands = [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in messages]
-    verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(hands, alone=lambda: alone)
+    verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(
+        hands, alone=lambda: alone, permit=permit
+    )
     await sink.close()
     return verdict, ["".join(batch) for batch in sink.batches]
 
@@ -192,6 +196,164 @@ async def test_a_bug_is_searched_for_too_and_keeps_its_traceback():
     assert ("b", "KeyError: 'missing'") == (hand.messages[0].message_id, str(failure))
     assert "in answer" in failure.text
     assert ["a", "c"] == ids(verdict.delivered)
+
+
+# not for ever
+
+
+def refusing(*ids, status=400):
+    """Refuses every batch with one of these in it; without any, every batch."""
+
+    def answer(messages):
+        if not ids or not {message.message_id for message in messages}.isdisjoint(ids):
+            raise Reject(f"HTTP {status}", status=status)
+
+    return answer
+
+
+def numbers(count: int) -> list[str]:
+    return [str(number) for number in range(1, count + 1)]
+
+
+async def test_a_search_that_takes_long_ends_with_what_is_known(monkeypatch):
+    monkeypatch.setattr(attempts_module, "PATIENCE_SECONDS", 0.0)  # one second at least
+    verdict, batches = await attempt(refusing(), *numbers(1000), seconds=0.01)
+    dead, rest = ids(hand for hand, _ in verdict.failed), ids(verdict.untried)
+    assert (numbers(1000), None) == (dead + rest, verdict.whole)
+    assert 10 < len(dead) < 200 > len(batches)
+
+
+async def test_a_search_ends_only_when_something_is_known_however_slow_the_destination_is(monkeypatch):
+    monkeypatch.setattr(attempts_module, "PATIENCE_SECONDS", 0.0)
+    verdict, batches = await attempt(refusing(), *numbers(16), seconds=0.4)
+    assert (["1"], 5) == (ids(hand for hand, _ in verdict.failed), len(batches))
+    assert numbers(16)[1:] == ids(verdict.untried)
+
+
+async def test_before_each_call_it_is_asked_whether_so_many_messages_may_be_sent():
+    asked = []
+
+    async def permit(messages):
+        asked.append(messages)
+        return True
+
+    _, batches = await attempt(refusing("6"), *numbers(8), permit=permit)
+    assert ([8, 4, 4, 2, 1, 1, 2], 7) == (asked, len(batches))
+
+
+async def test_without_a_permit_the_search_ends_and_the_rest_is_untried():
+    left = [3]
+
+    async def permit(messages):
+        left[0] -= 1
+        return left[0] >= 0
+
+    verdict, batches = await attempt(refusing("8"), *numbers(8), permit=permit)
+    assert (numbers(4), numbers(8)[4:], 3) == (ids(verdict.delivered), ids(verdict.untried), len(batches))
+    assert ([], None) == (verdict.failed, verdict.whole)
+
+
+# refusals that may be meant for all
+
+
+@pytest.mark.parametrize("status", sorted(MISCONFIGURED))
+async def test_two_refusals_of_that_kind_end_the_search_and_a_few_others_are_asked(status):
+    verdict, batches = await attempt(refusing(status=status), *numbers(100))
+    assert 15 >= len(batches)
+    assert (DOUBTFUL + OPINIONS, 100 - DOUBTFUL - OPINIONS) == (len(verdict.failed), len(verdict.untried))
+    assert ([], None) == (verdict.delivered, verdict.whole)
+    assert set(numbers(100)) == {*ids(hand for hand, _ in verdict.failed), *ids(verdict.untried)}
+    apart = [int(batch) for batch in batches[-OPINIONS:]]
+    assert all(10 < later - sooner for sooner, later in pairwise(apart))
+
+
+async def test_an_answer_for_each_of_them_is_treated_likewise():
+    verdict, batches = await attempt(
+        lambda messages: {message.id: Reject("HTTP 401", status=401) for message in messages}, *"abcd"
+    )
+    assert (["abcd"], list("abcd")) == (batches, ids(hand for hand, _ in verdict.failed))
+
+
+@pytest.mark.parametrize("status", sorted(MISCONFIGURED))
+async def test_a_refusal_in_an_answer_that_took_others_is_final(status):
+    verdict, _ = await attempt(lambda messages: {messages[1].id: Reject("no", status=status, response="x")}, *"abc")
+    [(hand, failure)] = verdict.failed
+    assert ("b", "no", status, "x", True) == (
+        hand.messages[0].message_id,
+        str(failure),
+        failure.status,
+        failure.response,
+        is_final(failure),
+    )
+    assert ["a", "c"] == ids(verdict.delivered)
+
+
+async def test_it_is_told_which_failed_before_others_were_taken():
+    verdict, _ = await attempt(refusing("2", "5", "8", status=404), *numbers(8))
+    assert (["2", "5", "8"], 2) == (ids(hand for hand, _ in verdict.failed), verdict.outlived)
+
+
+async def test_one_of_the_others_that_is_taken_speaks_for_the_destination():
+    verdict, batches = await attempt(refusing("1", "2", "5", status=404), *numbers(8))
+    assert ["1", "2"] == ids(hand for hand, _ in verdict.failed)
+    assert (["3"], ["12345678", "1234", "12", "1", "2", "3"]) == (ids(verdict.delivered), batches)
+    assert numbers(8)[3:] == ids(verdict.untried)
+
+
+async def test_an_others_own_failure_is_its_own_and_says_nothing():
+    def answer(messages):
+        mine = messages[0].message_id
+        raise Reject("bad", status=400) if len(messages) == 1 and mine > "b" else Reject("HTTP 404", status=404)
+
+    verdict, _ = await attempt(answer, *"abcde")
+    assert [("a", 404), ("b", 404), ("c", 400), ("d", 400), ("e", 400)] == [
+        (hand.messages[0].message_id, failure.status) for hand, failure in verdict.failed
+    ]
+
+
+async def test_an_other_may_find_the_destination_gone():
+    def answer(messages):
+        if messages[0].message_id > "b":
+            raise ConnectionResetError
+        raise Reject("HTTP 404", status=404)
+
+    verdict, _ = await attempt(answer, *"abcd")
+    assert isinstance(verdict.whole, Retry)
+    assert (["a", "b"], ["c", "d"], ["c"]) == (
+        ids(hand for hand, _ in verdict.failed),
+        ids(verdict.untried),
+        ids(verdict.repeat),
+    )
+
+
+async def test_nobody_is_asked_whose_key_waits_and_nothing_of_a_key_before_its_sibling():
+    keys = [("a", "k"), ("b", "l"), ("c", "k"), ("d", "m"), ("e", "m"), ("f", "l")]
+    verdict, batches = await attempt(refusing("a", "b", "d", status=401), *keys)
+    assert "d" == batches[-1]
+    assert (["a", "b", "d"], ["c", "e", "f"]) == (
+        ids(hand for hand, _ in verdict.failed),
+        sorted(ids(verdict.untried)),
+    )
+    assert ["d"] == [batch for batch in batches if "d" in batch][-1:]
+
+
+async def test_a_few_that_are_not_found_among_many_are_searched_out():
+    culprits = ["2", "33", "34", "77", "90"]
+    verdict, _ = await attempt(refusing(*culprits, status=404), *numbers(100))
+    assert culprits == ids(hand for hand, _ in verdict.failed)
+    assert 95 == len(verdict.delivered)
+
+
+async def test_a_key_that_is_revoked_in_the_middle_of_a_search_ends_it():
+    def answer(messages):
+        mine = [int(message.message_id) for message in messages]
+        if len(mine) == 100 or max(mine) > 25:
+            raise Reject("HTTP 401", status=401)
+
+    verdict, batches = await attempt(answer, *numbers(100))
+    assert 25 <= len(verdict.delivered) + DOUBTFUL + OPINIONS and 20 > len(batches)
+    assert DOUBTFUL + OPINIONS == len(verdict.failed)
+    assert 100 == len(verdict.delivered) + len(verdict.failed) + len(verdict.untried)
 
 
 # the warehouse

@@ -34,8 +34,9 @@ class Case:
         self.hands = {hand.messages[0].message_id: hand for hand in hands}
         return list(self.hands)
 
-    def verdict(self, delivered="", failed=(), whole=None):
+    def verdict(self, delivered="", failed=(), whole=None, outlived=0):
         return Verdict(
+            outlived=outlived,
             delivered=[self.hands[one] for one in delivered],
             failed=[(self.hands[one], why) for one, why in dict(failed).items()],
             whole=whole,
@@ -271,6 +272,15 @@ async def test_beside_what_is_taken_it_is_tried_once_more_before_it_is_dead(case
     await case.settle("c", {"b": NOT_FOUND})
     assert {"to:crm": 3, "delivered:crm": 2, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
     assert (None, "") == (case.wait, case.post.health.state)
+
+
+async def test_when_others_were_taken_after_it_the_second_refusal_is_enough(case, redis):
+    await case.begin("a", "b", "c")
+    case.post.health.taken()
+    assert keys("a", "b") == await case.settle_all([case.verdict("c", {"a": NOT_FOUND, "b": NOT_FOUND}, outlived=1)])
+    await case.due("a", "b")
+    assert keys("b") == await case.settle("", {"a": NOT_FOUND, "b": NOT_FOUND})
+    assert {"to:crm": 3, "delivered:crm": 1, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
 
 
 async def test_a_success_of_another_attempt_that_ended_too_speaks_for_the_destination(case):

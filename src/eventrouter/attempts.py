@@ -24,6 +24,13 @@ class Bug(Exception):
         self.text = "".join(traceback.format_exception(error))[-4000:]
 
 
+class OwnFault(Reject):
+    """A refusal in an answer that took others: the address and the key were good."""
+
+    def __init__(self, refusal: Reject) -> None:
+        super().__init__(refusal.reason, status=refusal.status, response=refusal.response)
+
+
 Failure = Retry | Reject | Bug
 
 
@@ -42,7 +49,7 @@ OPINIONS = 3
 
 def is_final(failure: Failure) -> bool:
     """Whether a delivery that fails so is dead at once: it is refused, and surely for its own sake."""
-    return isinstance(failure, Reject) and failure.status not in MISCONFIGURED
+    return isinstance(failure, OwnFault) or (isinstance(failure, Reject) and failure.status not in MISCONFIGURED)
 
 
 class Verdict(msgspec.Struct):
@@ -50,7 +57,9 @@ class Verdict(msgspec.Struct):
 
     delivered: list[InHand] = msgspec.field(default_factory=list)
     failed: list[tuple[InHand, Failure]] = msgspec.field(default_factory=list)
-    """Deliveries that failed by themselves."""
+    """Deliveries that failed by themselves, in the order of their failures."""
+    outlived: int = 0
+    """How many of `failed` came before others were taken."""
     untried: list[InHand] = msgspec.field(default_factory=list)
     """Deliveries that were not tried, since the destination failed as a whole or a sibling before them failed."""
     whole: Retry | None = None
@@ -89,6 +98,7 @@ class _Work:
     def taken(self, hands: Sequence[InHand]) -> None:
         """These were delivered."""
         self.verdict.delivered += hands
+        self.verdict.outlived = len(self.verdict.failed)
         self._row = 0
 
     def failed(self, hand: InHand, failure: Failure) -> None:
@@ -192,18 +202,21 @@ class Attempts:
         every = len(found) == len(batch) and all(isinstance(one, Retry) for one in found)
         if self.lenient and every and not work.alone():
             verdict.whole = next(one for one in found if isinstance(one, Retry))
-        delivered = []
-        for hand in batch:
-            failures = [outcomes[message.id] for message in hand.messages if message.id in outcomes]
-            if not failures:
-                delivered.append(hand)
-            elif self.lenient:
-                work.failed(hand, failures[0])
-            else:
-                verdict.whole = Retry(str(failures[0]))
-                verdict.untried.append(hand)
-        if delivered:
+        failures = [
+            next((outcomes[message.id] for message in hand.messages if message.id in outcomes), None) for hand in batch
+        ]
+        if delivered := [hand for hand, failure in zip(batch, failures, strict=True) if failure is None]:
             work.taken(delivered)
+        for hand, failure in zip(batch, failures, strict=True):
+            if failure is None:
+                continue
+            if not self.lenient:
+                verdict.whole = Retry(str(failure))
+                verdict.untried.append(hand)
+            elif isinstance(failure, Reject) and delivered:
+                work.failed(hand, OwnFault(failure))
+            else:
+                work.failed(hand, failure)
 
     async def _call(self, batch: Sequence[InHand]) -> Mapping[str, Outcome] | Failure:
         messages = [message for hand in batch for message in hand.messages]

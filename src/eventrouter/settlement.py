@@ -86,9 +86,9 @@ class Settlement:
             await health.succeeded()
         answered = False
         for verdict in self._verdicts:
-            for hand, failure in verdict.failed:
+            for number, (hand, failure) in enumerate(verdict.failed):
                 answered = answered or is_final(failure)
-                class_ = await self._judge(hand, failure, beside=taken)
+                class_ = await self._judge(hand, failure, beside=taken, outlived=number < verdict.outlived)
                 if class_:
                     self.bury(hand, class_, failure)
                 elif self._crowded and not hand.item.parked:
@@ -103,8 +103,11 @@ class Settlement:
     def _wait(self, seconds: float) -> None:
         self.wait = max(self.wait or 0.0, seconds)
 
-    async def _judge(self, hand: InHand, failure: Failure, *, beside: bool) -> str | None:
-        """The class of the dead letter that `hand` becomes; None: it is tried again. `beside`: others were taken."""
+    async def _judge(self, hand: InHand, failure: Failure, *, beside: bool, outlived: bool) -> str | None:
+        """The class of the dead letter that `hand` becomes; None: it is tried again.
+
+        `beside` says that others were taken, `outlived` that some of them were after it had failed.
+        """
         health, tries = self._target.health, hand.tries
         before, refused_before = tries.last_ms, tries.refused_ms
         tries.made += 1
@@ -113,7 +116,7 @@ class Settlement:
         if is_final(failure):
             return "permanent"
         if isinstance(failure, Reject):
-            tries.refused_ms = tries.last_ms
+            tries.refused_ms = max(health.last_success_ms - 1, 1) if outlived else tries.last_ms
             if refused_before and health.last_success_ms > refused_before:
                 return "permanent"  # others were taken after it had been refused so
             if beside:
