@@ -20,7 +20,7 @@ from arq.worker import Worker, func
 from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .lane import LEASE_MS, Claim, FencedError, Lane
@@ -33,6 +33,8 @@ QUEUE = "er:queue"
 POLL_SECONDS = 0.03
 """How often a worker asks arq for jobs: a compromise of pick-up time and idle CPU; busy lanes don't wait for it."""
 SWEEP_SECONDS = 1.0
+SWEEP_TURNS = 100
+"""How many turns of a shard one sweep makes anew; more of them wait for the next."""
 JOB_SECONDS = 300.0
 """arq gives up a job after so long. Turns let others in after 60 s, so that only a hung attempt meets it."""
 DRAIN_SECONDS = 20.0
@@ -154,16 +156,17 @@ class Turns:
         except (RedisError, OSError, TimeoutError, FencedError) as error:
             log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
             if turn is not None and not isinstance(error, FencedError):
-                await self._hand_over(turn)
+                # A step that the server refuses would be refused again at once.
+                await self._hand_over(turn, 5.0 if isinstance(error, ResponseError) else 0.0)
 
-    async def _hand_over(self, turn: Turn) -> None:
+    async def _hand_over(self, turn: Turn, delay: float) -> None:
         """Ends a turn that was broken off as soon as Redis is back, which is sooner than its lease would end."""
         ends = time.monotonic() + LEASE_MS / 1000
         while time.monotonic() < ends:
             await asyncio.sleep(random.uniform(0.1, 0.3))
             with contextlib.suppress(RedisError, OSError, TimeoutError):
                 try:
-                    claim = await turn.give_up()
+                    claim = await turn.give_up(delay)
                 except FencedError:
                     return
                 await self._queue.enqueue([claim])
@@ -191,7 +194,7 @@ class Turns:
             wait = SWEEP_SECONDS
             try:
                 for shard in range(self._shards):
-                    claims, soonest = await self._lanes.sweep(shard)
+                    claims, soonest = await self._lanes.sweep(shard, most=SWEEP_TURNS)
                     if claims:
                         await self._queue.enqueue(claims)
                     if 0 <= soonest < wait:
