@@ -218,7 +218,7 @@ def worker_settings(
         turns = await start()
         ctx["turns"] = turns
         ctx["sweep"] = asyncio.create_task(turns.sweep_forever())
-        _drain_on_signal(turns)
+        _drain_on_signal(turns, ctx["redis"])
 
     async def on_shutdown(ctx: dict[str, Any]) -> None:
         if sweep := ctx.get("sweep"):  # not there when a signal came during the start
@@ -260,16 +260,18 @@ def run_worker(settings: type) -> None:
     Worker(**kwargs).run()
 
 
-def _drain_on_signal(turns: Turns) -> None:
+def _drain_on_signal(turns: Turns, redis: ArqRedis) -> None:
     """On SIGTERM: picks no more jobs, and lets every turn hand its lane over after the attempt in hand, within bounds.
 
-    arq's own handler would wait for turns that have no reason to end, then cancel them in mid-attempt.
+    arq's own handler would wait for turns that have no reason to end, then cancel them in mid-attempt. Its `redis`
+    waits for a server that is away; from then on it gives up soon.
     """
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
 
     def stop() -> None:
         turns.stopping.set()
+        redis.set_retry(RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 3))
         loop.call_later(DRAIN_SECONDS, turns.cancel)
         if main is not None:
             main.cancel()
