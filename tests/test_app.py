@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from eventrouter import app as app_module
 from eventrouter import hookimpl
 from eventrouter.acceptance import AcceptedEvent
 from eventrouter.app import EventRouter, make_worker_settings
@@ -198,6 +200,24 @@ async def test_a_start_without_workers_takes_every_lane_up_at_once(app: EventRou
     await app.expire_leases()
     assert [(claim.lane, claim.job) for claim in taken] == [(Lane(0, "crm"), "job of a dead worker")]
     assert taken[0].token != claims[0].token
+
+
+async def test_a_start_probes_destinations_on_hold_at_once_a_replacement_does_not(app: EventRouter) -> None:
+    await _start(app)
+    key = "er:{dest:crm}:health"
+    for probe, until in ((False, b"9999999999999"), (True, b"0")):
+        await app.redis.hset(key, mapping={"state": "hold", "until": 9999999999999})
+        await app.expire_leases(probe=probe)
+        assert await app.redis.hget(key, "until") == until
+
+
+async def test_a_plugin_that_does_not_close_holds_nobody_up(app: EventRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _start(app)
+    monkeypatch.setattr(app_module, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(app.targets, "close", lambda: asyncio.sleep(60))
+    began = time.monotonic()
+    await app.close()
+    assert time.monotonic() - began < 5
 
 
 def test_bad_rules_are_told_at_load(tmp_path: Path) -> None:

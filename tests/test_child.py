@@ -76,10 +76,12 @@ time.sleep(60)
     assert parent.communicate(timeout=10) == (b"", None)
 
 
-def test_whether_it_is_the_only_worker_comes_from_the_parent(line):
-    process = start("child.report(alone=child.is_alone())", line, **{child.ALONE_VARIABLE: "1"})
+@pytest.mark.parametrize(("value", "alone", "replaces"), [("0", False, False), ("1", True, False), ("2", True, True)])
+def test_whether_it_is_the_only_worker_comes_from_the_parent(line, value, alone, replaces):
+    code = "child.report(alone=child.is_alone(), replaces=child.is_replacement())"
+    process = start(code, line, **{child.ALONE_VARIABLE: value})
     process.wait()
-    assert json.loads(line[0].recv(100)) == {"alone": True}
+    assert json.loads(line[0].recv(100)) == {"alone": alone, "replaces": replaces}
 
 
 def test_a_process_without_a_parent_is_left_alone(monkeypatch):

@@ -261,3 +261,20 @@ async def test_no_worker_thinks_itself_alone_when_the_server_is_shared(run):
     run.start()
     await run.until(lambda: run.notes)
     assert run.notes[0] == "alone False"
+
+
+async def test_a_worker_knows_whether_it_replaces_one_that_died(run):
+    run.server = EmbeddedServer(run.path / "data")
+    code = """
+    note(f"{child.is_alone()} {child.is_replacement()}")
+    child.report(leases_expired=True)
+    if not child.is_replacement():
+        time.sleep(0.5)
+        sys.exit(70)
+    while True: time.sleep(0.01)
+    """
+    run.add("worker-1", code, is_worker=True)
+    run.start()
+    await run.become_ready()
+    await run.until(lambda: len(run.notes) == 2)
+    assert run.notes == ["True False", "True True"]

@@ -37,6 +37,7 @@ from .settings import Settings
 from .target import Target
 from .targets import WAREHOUSE, Targets
 from .warehouse import Warehouse
+from .watchdog import BLOCKED_SECONDS, Watchdog
 
 log = structlog.get_logger("eventrouter.app")
 
@@ -100,17 +101,13 @@ class EventRouter:
 
     async def _close_plugins(self) -> None:
         """Within bounds, so that a worker ends in time whatever a plugin waits for."""
-        closing = [asyncio.create_task(one) for one in (self._close_targets(), self._enrichments.close())]
-        _, late = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
-        for task in late:
-            log.warning("a plugin did not close in time", seconds=CLOSE_SECONDS)
-            task.cancel()
-
-    async def _close_targets(self) -> None:
+        closing = [asyncio.create_task(one) for one in (self.targets.close(), self._enrichments.close())]
         if self._first is not None:
             self._first.cancel()
-            await asyncio.gather(self._first, return_exceptions=True)
-        await self.targets.close()
+            closing.append(self._first)
+        for task in (await asyncio.wait(closing, timeout=CLOSE_SECONDS))[1]:
+            log.warning("a plugin did not close in time", seconds=CLOSE_SECONDS)
+            task.cancel()
 
     async def _enqueue(self, claims: Sequence[Claim]) -> None:
         if self._queue is not None:
@@ -277,14 +274,15 @@ class EventRouter:
         """The warehouse, started. Raises what its back end raises when it is away."""
         return await self.targets.warehouse()
 
-    async def expire_leases(self) -> None:
+    async def expire_leases(self, *, probe: bool = True) -> None:
         """Ends every lease and forgets every arq job: for a start that knows that no worker is alive.
 
-        Destinations on hold are probed at once: a start often follows a correction of routes.yaml.
+        With `probe`, destinations on hold are probed at once: a start often follows a correction of routes.yaml.
         """
         assert self._queue is not None
         await self._queue.clear()
-        await self.targets.probe_soon()
+        if probe:
+            await self.targets.probe_soon()
         for shard in range(self.settings.shards):
             claims, _ = await self.lanes.sweep(shard, everything=True)
             await self._queue.enqueue(claims)
@@ -302,9 +300,13 @@ def collect_garbage_rarely() -> None:
 
 
 def make_worker_settings(
-    settings: Settings | None = None, make: Callable[[Settings], EventRouter] = EventRouter.load
+    settings: Settings | None = None,
+    make: Callable[[Settings], EventRouter] = EventRouter.load,
+    *,
+    blocked_seconds: float = BLOCKED_SECONDS,
 ) -> type:
     """arq's WorkerSettings for these settings (by default those of the environment). Raises `ConfigError`."""
     settings = settings or Settings.read()
     app = make(settings)
-    return worker_settings(settings.server_url, app.start_worker, app.close, shards=settings.shards)
+    start, stop = Watchdog(settings.server_url, seconds=blocked_seconds).around(app.start_worker, app.close)
+    return worker_settings(settings.server_url, start, stop, shards=settings.shards)

@@ -19,7 +19,8 @@ LINE_VARIABLE = "EVENTROUTER_UP_LINE"
 LISTENER_VARIABLE = "EVENTROUTER_UP_LISTENER"
 """The environment variable that holds the number of an inherited listening socket."""
 ALONE_VARIABLE = "EVENTROUTER_ALONE"
-"""Set for a worker when no other worker lives, so that all leases are of the dead."""
+"""Set for a worker when no other worker lives, so that all leases are of the dead: to 1 at its first start, to 2 when
+it replaces one that died."""
 DRAIN_SECONDS = 10.0
 """How long an orphan may take to finish what it has begun."""
 
@@ -47,7 +48,12 @@ def is_attached() -> bool:
 
 def is_alone() -> bool:
     """Whether `up` knows that no other worker is alive."""
-    return os.environ.get(ALONE_VARIABLE) == "1"
+    return os.environ.get(ALONE_VARIABLE) in ("1", "2")
+
+
+def is_replacement() -> bool:
+    """Whether a worker that is alone replaces one that died, rather than begins with `up`."""
+    return os.environ.get(ALONE_VARIABLE) == "2"
 
 
 def report(**facts: Any) -> bool:

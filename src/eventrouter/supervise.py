@@ -199,7 +199,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         environment = os.environ | dict(one.environment)
         environment |= {child.LINE_VARIABLE: str(theirs.fileno()), PROCESS_VARIABLE: one.name}
-        environment |= {child.ALONE_VARIABLE: "1" if alone else "0"}
+        environment |= {child.ALONE_VARIABLE: ("1" if one.process is None else "2") if alone else "0"}
         inherited = [theirs.fileno(), self.directory.children.descriptor]
         if one.listener is not None:
             environment |= {child.LISTENER_VARIABLE: str(one.listener.fileno())}

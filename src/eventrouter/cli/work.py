@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
             try:
                 await first.connect()
                 if child.is_alone():
-                    await first.expire_leases()
+                    await first.expire_leases(probe=not child.is_replacement())
             finally:
                 await first.close()
 
