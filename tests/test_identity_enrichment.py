@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from eventrouter.builtin import identity as package
 from eventrouter.builtin.identity import IdentityEnrichment
 from eventrouter.builtin.identity.enrichment import open_store
 from eventrouter.builtin.identity.postgres import PostgresStore
@@ -49,11 +48,6 @@ async def eventually(check: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not check():
             await asyncio.sleep(0.01)
-
-
-def test_it_is_registered_by_the_public_hook_and_routing_waits_for_it() -> None:
-    assert list(package.register_enrichments()) == [IdentityEnrichment]
-    assert (IdentityEnrichment.name, IdentityEnrichment.required) == ("identity", True)
 
 
 async def test_every_event_gets_its_person(identity: IdentityEnrichment) -> None:
