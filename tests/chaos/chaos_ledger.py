@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_load import Sent
-from chaos_sink import Arrival
+from chaos_sink import TAKEN, Arrival
 
 from eventrouter.events import idempotency_key
 
@@ -139,12 +139,12 @@ class Ledger:
 
     def _check_order(self, destination: str) -> None:
         """First arrivals, and first arrivals that were taken."""
-        for what, answers in (("first arrivals", None), ("first taken", ("200",))):
+        for what, answers in (("first arrivals", None), ("first taken", TAKEN)):
             last: dict[str, int] = defaultdict(int)
             seen: set[str] = set()
             faults = []
             for arrival in self._of(destination):
-                if answers and arrival.answer not in answers:
+                if answers and (arrival.refused or arrival.answer not in answers):
                     continue
                 for message_id in arrival.message_ids:
                     if message_id in seen:

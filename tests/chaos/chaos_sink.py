@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 FAULTS = ("500", "503", "429", "hang", "cut", "lost", "slow")
-"""What a request may meet instead of 200; with `lost`, `hang` and `slow` the receiver has taken the events."""
+"""What a request may meet instead of 200."""
+TAKEN = ("200", "slow", "hang", "lost")
+"""With these answers the receiver has taken what it did not refuse."""
 HANG_SECONDS = 3.0
 
 

@@ -223,7 +223,8 @@ class System:
             status = await self.status()
             waiting = {name: row["waiting"] for name, row in status["destinations"].items() if row["waiting"]}
             if not waiting and not status["events"]["in_log"]:
-                return status
+                # Its counters were read a moment before what waits.
+                return await self.status()
             if time.monotonic() > deadline:
                 raise AssertionError(f"still waiting after {seconds} s: {status}\n{self.last_words()}")
             await asyncio.sleep(0.5)
