@@ -12,13 +12,14 @@ from redis.asyncio import Redis
 from eventrouter.attempts import Attempts
 from eventrouter.deliver import DeliveryTurn
 from eventrouter.delivery import FORMAT, Delivery, InHand, Tries, encode, in_hand
-from eventrouter.destination import Destination, Message, Outcome
+from eventrouter.destination import Destination, Message, Outcome, RateLimit
 from eventrouter.events import lane_key
 from eventrouter.health import Health
 from eventrouter.lane import Append, Claim, Item, Lane
-from eventrouter.lanes import Lanes
+from eventrouter.lanes import Lanes, Turn
 from eventrouter.records import DeadLetter, unpack
 from eventrouter.target import Policy, Target
+from eventrouter.targets import Throttle
 
 Answer = Callable[[Sequence[Message]], Mapping[str, Outcome] | None]
 
@@ -103,6 +104,7 @@ class Post:
         health |= {name: options.pop(name) for name in list(options) if name in health}
         attempts = Attempts(sink, health["timeout"], secrets=options.pop("secrets", ()))
         self.health = Health(self.lanes, "crm", **health)
+        rate: RateLimit | None = options.pop("rate", None)
         self.target = Target(
             "crm",
             Policy(**{"batch_size": 1, "concurrency": 1, **options}),
@@ -112,6 +114,7 @@ class Post:
             self.enqueue,
             finished=lambda **told: self.finished.append(told),
             dropped=lambda **told: self.dropped.append(told),
+            throttle=Throttle(self.lanes, "crm", rate) if rate else None,
         )
 
     async def enqueue(self, claims: Sequence[Claim]) -> None:
@@ -124,10 +127,14 @@ class Post:
         items = [(lane_key(key), 1, encode(delivery(one, **fields))) for one, key in pairs]
         await self.enqueue(await self.lanes.append(self.lane.shard, [Append("crm", items, "to:crm")]))
 
+    async def begin(self) -> Turn | None:
+        """Begins the turn of the next claim; None when that claim is old."""
+        claim = self.claims.pop(0)
+        return await self.lanes.begin(claim.lane, claim.token)
+
     async def turn(self) -> Claim | None:
         """One turn of the lane."""
-        claim = self.claims.pop(0)
-        begun = await self.lanes.begin(claim.lane, claim.token)
+        begun = await self.begin()
         return await DeliveryTurn(begun, self.target, self.stopping).run() if begun else None
 
     async def run(self, seconds: float = 10.0) -> None:

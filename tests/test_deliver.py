@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from deliver_kit import Post, Sink, delivery
 from eventrouter import deliver, health
 from eventrouter.delivery import encode
+from eventrouter.destination import RateLimit
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import LEASE_MS, Append
@@ -21,6 +23,7 @@ LINGER = 0.03
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(deliver, "LINGER_SECONDS", LINGER)
+    monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.05)
     monkeypatch.setattr(health, "HOLD_SECONDS", 0.05)
     monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.05)
 
@@ -172,19 +175,133 @@ async def test_every_attempt_is_told_to_the_hook(make):
     } == told
 
 
-async def test_a_throttle_is_asked_for_each_message(make):
-    post = make(batch_size=2)
-    asked = []
+async def test_what_a_turn_has_in_hand_is_bounded_in_bytes(make):
+    post = make(read_bytes=100_000, concurrency=4)
+    await post.put(*(str(number) for number in range(60)), payload="x" * 10_000)
+    turn = deliver.DeliveryTurn(await post.begin(), post.target, post.stopping)
+    most = 0
 
-    async def throttle(messages, ends):
-        assert not ends()
-        asked.append(messages)
-        return True
+    def answer(messages):
+        nonlocal most
+        in_hand = [*turn._hands.pending, *(hand for batch in turn._hands.tasks.values() for hand in batch)]
+        most = max(most, sum(len(hand.item.data) for hand in in_hand))
 
-    object.__setattr__(post.target, "throttle", throttle)
-    await post.put("a", "b", "c")
+    post.sink.answer = answer
+    await turn.run()
+    assert 60 == len(set(post.sink.got)) == len(post.sink.got)
+    assert 40_000 < most < 120_000
+
+
+async def test_an_incomplete_batch_goes_when_it_is_old_enough_although_another_attempt_is_slow(make):
+    post = make(batch_size=2, batch_wait=0.2, concurrency=2, seconds=0.8)
+    await post.put("a", "b")
+    began = time.monotonic()
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.05)
+    await post.put("c")
+    while len(post.sink.batches) < 2:
+        await asyncio.sleep(0.01)
+    assert 0.2 <= time.monotonic() - began < 0.6
+    assert [["a", "b"], ["c"]] == post.sink.batches
+    await turn
+
+
+async def test_a_batch_that_is_old_enough_but_has_to_wait_for_its_key_costs_no_work(make, monkeypatch):
+    post = make(batch_size=2, batch_wait=0.05, concurrency=2, seconds=0.5)
+    await post.put(("a1", "a"), ("b1", "b"))
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.05)
+    await post.put(("a2", "a"))
+    loops = 0
+    wait = asyncio.wait
+
+    async def counting(*args, **options):
+        nonlocal loops
+        loops += 1
+        return await wait(*args, **options)
+
+    monkeypatch.setattr(asyncio, "wait", counting)
+    await turn
+    assert [["a1", "b1"], ["a2"]] == post.sink.batches
+    assert loops < 20
+
+
+async def test_a_parked_key_with_many_items_is_not_read_anew_for_each_of_them(make, redis):
+    post = make(fail_first(1, Retry("later")))
+    await post.put(("a", "k"), *((str(number), "k") for number in range(500)))
+    began = await post.begin()
+    read, brought = began.read, []
+
+    async def counting(*args, **options):
+        batch = await read(*args, **options)
+        brought.extend(item.id for item in batch.items)
+        return batch
+
+    began.read = counting
+    assert await deliver.DeliveryTurn(began, post.target, post.stopping).run() is None
     await post.run()
-    assert [2, 1] == asked
+    assert ["a", "a", *(str(number) for number in range(500))] == post.sink.got
+    assert len(brought) < 800
+    assert {} == await leftovers(redis)
+
+
+async def test_what_the_wait_for_new_items_meets_ends_the_turn_and_is_not_forgotten(make, caplog):
+    post = make(seconds=0.1, concurrency=2)
+    await post.put("a")
+    began = await post.begin()
+
+    async def away(after, seconds):
+        raise ConnectionError("the server is away")
+
+    began.wait = away
+    with pytest.raises(ConnectionError):
+        await deliver.DeliveryTurn(began, post.target, post.stopping).run()
+    del began
+    gc.collect()
+    assert [] == [record for record in caplog.records if "never retrieved" in record.getMessage()]
+
+
+# a rate
+
+
+async def test_a_rate_holds_while_a_batch_is_split(make):
+    def answer(messages):
+        if len(messages) > 1:
+            raise Reject("one of them is bad", status=400)
+
+    post = make(answer, batch_size=8, rate=RateLimit(8, per_seconds=0.2))
+    await post.put(*"abcdefgh")
+    began = time.monotonic()
+    await post.run()
+    sent = sum(len(batch) for batch in post.sink.batches)
+    assert 32 == sent  # 8, 4, 2, 1, 1, …: each call costs what it sends
+    assert time.monotonic() - began >= (sent - 8) / 8 * 0.2
+
+
+async def test_what_waits_for_its_rate_is_not_sent_any_more_when_the_destination_asks_for_a_pause(make, redis):
+    def answer(messages):
+        raise Retry("HTTP 429", status=429, after=60, everyone=True)
+
+    post = make(answer, concurrency=4, seconds=0.1, rate=RateLimit(1, per_seconds=0.3))
+    await post.put(*"abcdef")
+    claim = await post.turn()
+    assert (["a"], 59 < claim.delay <= 60) == (post.sink.got, True)
+    assert {"to:crm": 6} == await counts(redis)
+
+
+async def test_a_stop_does_not_wait_for_the_rate(make, redis):
+    post = make(rate=RateLimit(1, per_seconds=60), concurrency=4)
+    await post.put(*"abcdef")
+    turn = asyncio.create_task(post.turn())
+    while not post.sink.got:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    post.stopping.set()
+    began = time.monotonic()
+    claim = await turn
+    assert time.monotonic() - began < 1
+    assert (["a"], 0) == (post.sink.got, claim.delay)
+    assert {"to:crm": 6, "delivered:crm": 1} == await counts(redis)
 
 
 # failures

@@ -180,6 +180,21 @@ async def test_soon_after_a_success_it_takes_more_than_two_refusals(make, clock)
     assert [0.0] * (CONVINCING - 1) + [FIRST_PROBE_SECONDS] == waits
 
 
+async def test_the_same_few_again_and_again_are_no_more_than_they_are(make, clock):
+    health = make()
+    await health.succeeded()
+    for _ in range(10):
+        waits = [(await health.refused(f"message {number}", "HTTP 404"))[0] for number in range(CONVINCING - 1)]
+        assert [0.0] * (CONVINCING - 1) == waits
+    assert (FIRST_PROBE_SECONDS, (10 * (CONVINCING - 1) + 1, True)) == await health.refused("another", "HTTP 404")
+
+
+async def test_of_one_message_alone_no_number_of_refusals_is_enough(make, clock):
+    health = make()
+    for number in range(20):
+        assert (0.0, (number + 1, False)) == await health.refused("message 1", "HTTP 404")
+
+
 async def test_a_success_does_not_speak_for_ever(make, clock):
     health = make()
     await health.succeeded()
@@ -273,7 +288,12 @@ def test_the_shortest_wait_of_a_parked_key_is_not_nothing(make, monkeypatch):
     assert 0.02 == make(initial=0.02).delay(5, None)
 
 
-async def test_a_service_that_names_no_wait_at_all_is_not_called_without_end(make, clock):
+@pytest.mark.parametrize("named", [0, 0.0])
+async def test_a_service_that_names_no_wait_at_all_does_not_switch_the_backoff_off(make, clock, full_jitter, named):
     health = make()
-    assert 0.1 <= await health.failed("HTTP 429", 0.0)
-    assert 0.1 <= health.delay(1, 0.0)
+    waits = []
+    for _ in range(4):
+        waits.append(await health.failed("HTTP 429", named))
+        await clock.tick(HOUR)
+    assert [1, 2, 4, 8] == waits
+    assert [1, 2, 4, 8] == [health.delay(attempts, named) for attempts in (1, 2, 3, 4)]

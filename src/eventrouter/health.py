@@ -15,7 +15,7 @@ HOLD_SECONDS = 300.0
 FIRST_PROBE_SECONDS = 10.0
 """When a hold is probed for the first time: it may have been a row of events that were refused for their own sake."""
 SUCCESS_SPEAKS_SECONDS = 60.0
-"""So long after a success, two refused messages are not enough for a hold: it takes `CONVINCING` refusals."""
+"""So long after a success, two refused messages are not enough for a hold: it takes `CONVINCING` ones."""
 CONVINCING = 5
 
 
@@ -87,7 +87,7 @@ class Health:
         """A refusal that may be meant for all. Returns the seconds to wait (0: no hold) and the refusals so far.
 
         The second, different message refused with no success between puts the destination on hold (soon after a success
-        it takes `CONVINCING` refusals).
+        it takes `CONVINCING` different ones).
         """
         self._suspicious = True
         seconds = (FIRST_PROBE_SECONDS, HOLD_SECONDS, SUCCESS_SPEAKS_SECONDS)

@@ -1,7 +1,7 @@
 -- The health of a destination, over all shards. KEYS er:{dest:NAME}:health, a hash:
 --   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
 --   probing (ms: a probe is under way until then), success (ms: the last one),
---   suspect (message id of the first refusal since), several (another message was refused too), refusals (all of them)
+--   suspects (ids of messages refused since, a line each; a few), refusals (all of them)
 -- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures, refusals, several (0/1).
 local key, step = KEYS[1], arg()
 
@@ -43,16 +43,16 @@ elseif step == 'fail' then
   fail(state, math.floor(math.max(named >= 0 and named or cap * random, math.min(first, 100))), reason)
 elseif step == 'refuse' then
   -- A refusal that may be meant for all (401, 403, …). ARGV message id, delay of a hold's first probe and of the others (ms),
-  -- how long a success speaks for the destination (ms), refusals that outweigh it, reason
+  -- how long a success speaks for the destination (ms), how many messages outweigh it, reason
   local id, soon, later, fresh, enough, reason = arg(), number(), number(), number(), number(), arg()
-  local suspect = get('suspect')
-  if not suspect then
-    redis.call('HSET', key, 'suspect', id)
-  elseif suspect ~= id then
-    redis.call('HSET', key, 'several', 1)
+  local suspects = get('suspects') or ''
+  local different = select(2, string.gsub(suspects, '\n', ''))
+  if different < enough and not string.find('\n' .. suspects, '\n' .. id .. '\n', 1, true) then
+    redis.call('HSET', key, 'suspects', suspects .. id .. '\n')
+    different = different + 1
   end
-  local refusals = redis.call('HINCRBY', key, 'refusals', 1)
-  local convincing = get('several') and (now - get_number('success') > fresh or refusals >= enough)
+  redis.call('HINCRBY', key, 'refusals', 1)
+  local convincing = different >= (now - get_number('success') > fresh and 2 or enough)
   if get('state') == 'hold' then
     -- Attempts that were under way together count once.
     if get_number('until') <= now or get_number('probing') > 0 then
@@ -70,7 +70,7 @@ elseif step == 'release' then
   redis.call('HDEL', key, 'probing')
 elseif step == 'succeed' then
   redis.call('HSET', key, 'success', now)
-  redis.call('HDEL', key, 'suspect', 'several', 'refusals')
+  redis.call('HDEL', key, 'suspects', 'refusals')
   if get_number('until') <= now then
     redis.call('HDEL', key, 'state', 'until', 'failures', 'reason', 'since', 'probing')
   end
@@ -83,5 +83,5 @@ if (get('state') or '') ~= '' and probe == 0 then
 end
 return {
   get('state') or '', wait, probe, get_number('success'), get('reason') or '', get_number('failures'),
-  get_number('refusals'), get_number('several'),
+  get_number('refusals'), string.find(get('suspects') or '', '\n.') and 1 or 0,
 }
