@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the command line itself: `python tests/cli_reference.py`. A test checks that it is current."""
+"""Writes docs/cli.md from the command line itself: `python tests/cli_reference.py`. A test checks it is current."""
 
 from __future__ import annotations
 
