@@ -215,7 +215,7 @@ async def test_the_content_type_does_not_matter(fixture: Fixture, kind: bytes, e
         (b'{"batch":[]}', 400, "empty_batch"),
         (b'{"batch":[1,2,3]}', 413, "too_many_events"),
         (b"x" * 1001, 413, "too_large"),
-        (gzip.compress(b"x" * 1001), 413, "too_large"),
+        (gzip.compress(b"x" * 1001, mtime=0), 413, "too_large"),
     ],
 )
 async def test_a_bad_body_is_refused_as_a_whole(body: bytes, status: int, code: str) -> None:
