@@ -129,6 +129,9 @@ async def test_a_destination_that_cannot_start_backs_off_and_shows_no_secret(tar
     assert health[b"state"] == b"backoff"
     assert health[b"reason"] == b"it can't start: OSError: no way in with **********"
     Crm.fails = False
+    assert await targets.get("crm") is None
+    assert 0 < targets.wait("crm") <= 3.0
+    await targets.probe_soon()
     assert await targets.get("crm") is not None
 
 

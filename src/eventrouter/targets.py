@@ -66,21 +66,32 @@ class Targets:
             return None
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._targets:
-                health = self._health.setdefault(name, self._make_health(name))
-                try:
-                    destination = self._make(name)
-                    async with asyncio.timeout(START_SECONDS):
-                        await destination.start()
-                except Exception as error:
-                    secrets = secrets_of(self._options(name))
-                    reason = f"it can't start: {type(error).__name__}: {error}"
-                    for secret in secrets:
-                        reason = reason.replace(secret, "**********")
-                    log.warning("a destination can't start", destination=name, reason=reason)
-                    self._waits[name] = await health.failed(reason)
+                started = await self._start(name)
+                if started is None:
                     return None
-                self._targets[name] = self._target(name, destination, health)
+                self._targets[name] = started
         return self._targets[name]
+
+    async def _start(self, name: str) -> Target | None:
+        health = self._health.setdefault(name, self._make_health(name))
+        gate = await health.gate()
+        if gate.wait > 0:  # it is backing off or on hold, and starting it may be what went wrong
+            self._waits[name] = gate.wait
+            return None
+        try:
+            destination = self._make(name)
+            async with asyncio.timeout(START_SECONDS):
+                await destination.start()
+        except Exception as error:
+            reason = f"it can't start: {type(error).__name__}: {error}"
+            for secret in secrets_of(self._options(name)):
+                reason = reason.replace(secret, "**********")
+            log.warning("a destination can't start", destination=name, reason=reason)
+            self._waits[name] = await health.failed(reason)
+            return None
+        if gate.probe:  # the turn that asked is the probe
+            await health.release()
+        return self._target(name, destination, health)
 
     def wait(self, name: str) -> float:
         """Seconds until it is worth asking for a target again that `get` didn't give."""
