@@ -192,7 +192,8 @@ async def test_what_a_turn_has_in_hand_is_bounded_in_bytes(make):
     assert 40_000 < most < 120_000
 
 
-async def test_an_incomplete_batch_goes_when_it_is_old_enough_although_another_attempt_is_slow(make):
+async def test_an_incomplete_batch_goes_when_it_is_old_enough_although_another_attempt_is_slow(make, monkeypatch):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", 1.0)
     post = make(batch_size=2, batch_wait=0.2, concurrency=2, seconds=0.8)
     await post.put("a", "b")
     began = time.monotonic()
@@ -207,6 +208,7 @@ async def test_an_incomplete_batch_goes_when_it_is_old_enough_although_another_a
 
 
 async def test_a_batch_that_is_old_enough_but_has_to_wait_for_its_key_costs_no_work(make, monkeypatch):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", 1.0)
     post = make(batch_size=2, batch_wait=0.05, concurrency=2, seconds=0.5)
     await post.put(("a1", "a"), ("b1", "b"))
     turn = asyncio.create_task(post.turn())
@@ -223,7 +225,7 @@ async def test_a_batch_that_is_old_enough_but_has_to_wait_for_its_key_costs_no_w
     monkeypatch.setattr(asyncio, "wait", counting)
     await turn
     assert [["a1", "b1"], ["a2"]] == post.sink.batches
-    assert loops < 20
+    assert loops < 10
 
 
 async def test_a_parked_key_with_many_items_is_not_read_anew_for_each_of_them(make, redis):
