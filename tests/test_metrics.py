@@ -26,6 +26,8 @@ def snapshot(**changes) -> Snapshot:
                 "dead:crm:permanent": 1,
                 "replayed:crm": 1,
                 "log_out": 9,
+                "enrichment_failed:geo": 2,
+                "warehouse:late_duplicates": 6,
             }
         ),
         "lanes": {"log": LaneState(1, 0, NOW - 2500), "crm": LaneState(2, 1, 0)},
@@ -58,6 +60,8 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
         ("eventrouter_deliveries_filtered_total", "crm", "no consent: marketing"): 5,
         ("eventrouter_deliveries_dead_total", "permanent", "crm"): 1,
         ("eventrouter_deliveries_replayed_total", "crm"): 1,
+        ("eventrouter_enrichments_failed_total", "geo"): 2,
+        ("eventrouter_warehouse_total", "late_duplicates"): 6,
         ("eventrouter_waiting", "log"): 1,
         ("eventrouter_waiting", "crm"): 2,
         ("eventrouter_parked_keys", "crm"): 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from eventrouter import config, hookimpl
+from eventrouter import targets as targets_module
 from eventrouter.destination import Destination, Message, Outcome, RateLimit
 from eventrouter.errors import EventRouterError
 from eventrouter.lane import Claim, Item
@@ -19,7 +21,7 @@ from eventrouter.lanes import Lanes
 from eventrouter.plugins import Plugins
 from eventrouter.records import EventRecord, Identity, pack
 from eventrouter.settings import Settings
-from eventrouter.targets import Targets, Throttle, records_in_hand
+from eventrouter.targets import IDLE_SECONDS, Targets, Throttle, records_in_hand
 from eventrouter.warehouse import Warehouse
 
 RULES = """
@@ -135,6 +137,58 @@ async def test_a_destination_that_cannot_start_backs_off_and_shows_no_secret(tar
     assert await targets.get("crm") is not None
 
 
+async def test_a_destination_that_hangs_at_its_start_backs_off(
+    targets: Targets, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(self: Crm) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Crm, "start", hang)
+    monkeypatch.setattr(targets_module, "START_SECONDS", 0.05)
+    assert await targets.get("crm") is None
+    assert await lanes.redis.hget("er:{dest:crm}:health", "reason") == b"it can't start: TimeoutError: "
+
+
+async def test_a_destination_that_could_not_start_is_closed(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Crm] = []
+
+    async def close(self: Crm) -> None:
+        closed.append(self)
+        raise RuntimeError("a bug of the plugin")
+
+    monkeypatch.setattr(Crm, "close", close)
+    Crm.fails = True
+    assert await targets.get("crm") is None
+    assert closed == list(Crm.made)
+
+
+async def test_a_destination_that_is_switched_off_gets_no_target_and_is_looked_at_seldom(
+    lanes: Lanes, tmp_path: Path
+) -> None:
+    hooks = SimpleNamespace(
+        register_destinations=hookimpl(lambda: [Crm]), register_warehouses=hookimpl(lambda: [Memory])
+    )
+    targets = _targets(
+        RULES.replace("plugin: crm\n", "plugin: crm\n    enabled: false\n"), Plugins(hooks), lanes, tmp_path
+    )
+    Crm.made = []
+    assert await targets.get("crm") is None
+    assert (targets.wait("crm"), targets.wait("nonsense")) == (IDLE_SECONDS, IDLE_SECONDS)
+    assert (targets.names, targets.served) == ({"crm", "warehouse"}, {"warehouse"})
+    assert Crm.made == []
+
+
+async def test_the_warehouses_counts_are_told_once(targets: Targets) -> None:
+    target = await targets.get("warehouse")
+    assert target is not None
+    assert target.counts is not None
+    warehouse = await targets.warehouse()
+    warehouse.late_duplicates, warehouse.refused = 3, 1
+    assert target.counts() == {"warehouse:late_duplicates": 3, "warehouse:refused": 1}
+    warehouse.late_duplicates = 5
+    assert (target.counts(), target.counts()) == ({"warehouse:late_duplicates": 2}, {})
+
+
 async def test_close_closes_what_was_started(targets: Targets) -> None:
     await targets.warehouse()
     await targets.close()
@@ -170,8 +224,16 @@ async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:
     one, other = Throttle(lanes, "crm", rate), Throttle(lanes, "crm", rate)
     began = time.monotonic()
     for throttle in (one, other, one, other):
-        await throttle(5)
+        assert await throttle(5)
     assert time.monotonic() - began >= 0.45
+
+
+async def test_who_waits_for_a_rate_may_give_up(lanes: Lanes) -> None:
+    throttle = Throttle(lanes, "crm", RateLimit(1, per_seconds=60))
+    assert await throttle(1)
+    began = time.monotonic()
+    assert not await throttle(1, lambda: time.monotonic() - began > 0.1)
+    assert time.monotonic() - began < 1
 
 
 def test_the_warehouses_items_hold_records() -> None:

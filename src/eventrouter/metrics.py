@@ -52,6 +52,14 @@ class _SnapshotCollector(Collector):
             "replayed": CounterMetricFamily(
                 "eventrouter_deliveries_replayed", "Dead letters sent again.", labels=("destination",)
             ),
+            "enrichment_failed": CounterMetricFamily(
+                "eventrouter_enrichments_failed", "Batches that went on without it, or waited.", labels=("enrichment",)
+            ),
+            "warehouse": CounterMetricFamily(
+                "eventrouter_warehouse",
+                "What the warehouse met: late_duplicates, discarded, refused.",
+                labels=("what",),
+            ),
         }
         for field, number in sorted(counts.items()):
             kind, _, rest = field.partition(":")

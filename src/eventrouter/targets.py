@@ -78,6 +78,7 @@ class Targets:
         if gate.wait > 0:  # it is backing off or on hold, and starting it may be what went wrong
             self._waits[name] = gate.wait
             return None
+        destination = None
         try:
             destination = self._make(name)
             async with asyncio.timeout(START_SECONDS):
@@ -88,6 +89,8 @@ class Targets:
                 reason = reason.replace(secret, "**********")
             log.warning("a destination can't start", destination=name, reason=reason)
             self._waits[name] = await health.failed(reason)
+            if destination is not None:
+                await _close(name, destination)
             return None
         if gate.probe:  # the turn that asked is the probe
             await health.release()
@@ -115,10 +118,7 @@ class Targets:
         """Closes every destination that was started."""
         targets, self._targets = self._targets, {}
         for target in targets.values():
-            try:
-                await target.attempts.destination.close()
-            except Exception:
-                log.exception("a destination failed to close", destination=target.name)
+            await _close(target.name, target.attempts.destination)
 
     def _options(self, name: str) -> Any:
         return self._config.destinations[name].options if name != WAREHOUSE else None
@@ -163,6 +163,14 @@ class Targets:
         attempts = Attempts(destination, one.timeout, secrets=secrets_of(one.options))
         throttle = Throttle(self._lanes, name, one.rate_limit) if one.rate_limit else None
         return Target(name, policy, attempts, health, in_hand, throttle=throttle, **common)
+
+
+async def _close(name: str, destination: Destination) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await destination.close()
+    except Exception:
+        log.exception("a destination failed to close", destination=name)
 
 
 class Throttle:
