@@ -4,106 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import msgspec
 import pytest
 
+from enrich_kit import LOG, Router, event, everything_to
 from eventrouter import enrich
-from eventrouter.delivery import decode
-from eventrouter.enrich import RouterTurn, Rules
 from eventrouter.enrichment import Enrichment
-from eventrouter.enrichments import Enrichments
 from eventrouter.errors import Retry
-from eventrouter.events import StoredEvent, lane_key
-from eventrouter.lane import Append, Claim, Lane
-from eventrouter.lanes import Lanes
-from eventrouter.log_entry import encode_entry
-from eventrouter.records import DeadLetter, EventRecord, Identity, unpack
+from eventrouter.events import lane_key
+from eventrouter.lane import Append, Lane, Memory
+from eventrouter.records import DeadLetter, EventRecord, Identity
 from lane_kit import counts, expire_lease, leftovers
-
-LOG = Lane(0, "log")
-
-
-def event(number: int, key: str = "anonymous", **fields: Any) -> dict[str, Any]:
-    return {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": f"m{number}",
-        "anonymousId": key,
-        "timestamp": "2026-11-24T17:00:00.000Z",
-        "receivedAt": "2026-11-24T17:00:01.000Z",
-        **fields,
-    }
-
-
-def everything_to(*destinations: str):
-    """Rules that send every event to each of these."""
-
-    def route(events: Sequence[StoredEvent]) -> Any:
-        return SimpleNamespace(
-            deliveries=[
-                SimpleNamespace(destination=name, index=index, payload={"of": one.message_id}, route="all")
-                for index, one in enumerate(events)
-                for name in destinations
-            ],
-            failed=[],
-            filtered={},
-        )
-
-    return route
-
-
-class Router:
-    """One shard's log with its router."""
-
-    def __init__(self, lanes: Lanes, **changes: Any) -> None:
-        self.lanes = lanes
-        self.claims: list[Claim] = []
-        self.ahead: list[Claim] = []
-        self.dropped: list[dict[str, Any]] = []
-        self.stopping = asyncio.Event()
-        self.enrichments: list[Enrichment] = []
-        self.shards = 1
-        values = {"version": "abc", "route": everything_to("crm"), "backlogs": {"crm": 1000}, "window": 3600.0}
-        self.rules = Rules(**{**values, "dedup_bytes": 1_000_000, **changes})
-
-    async def accept(self, *events: dict[str, Any], source: str = "web") -> None:
-        data = encode_entry([msgspec.json.encode([source, one]) for one in events])
-        self.claims += await self.lanes.append(0, [Append("log", [("", len(events), data)], "accepted")])
-
-    async def run(self) -> Claim | None:
-        async def enqueue(claims: Sequence[Claim]) -> None:
-            self.ahead += claims
-
-        claim = self.claims.pop(0)
-        turn = await self.lanes.begin(claim.lane, claim.token)
-        assert turn is not None
-        return await RouterTurn(
-            turn,
-            self.lanes,
-            self.shards,
-            lambda: self.rules,
-            Enrichments(self.enrichments),
-            enqueue,
-            self.stopping,
-            lambda **told: self.dropped.append(told),
-        ).run()
-
-    async def lane(self, name: str) -> list[Any]:
-        """What lies in a lane: deliveries, or the warehouse's records."""
-        rows = await self.lanes.redis.xrange(Lane(0, name).key)
-        if name == "warehouse":
-            return [record for _, fields in rows for record in unpack(fields[b"d"])]
-        return [decode(fields[b"d"]) for _, fields in rows]
-
-    async def ids(self, name: str) -> list[str]:
-        """The message ids in a lane."""
-        return [
-            one.event["messageId"] if isinstance(one, EventRecord) else one.message_id for one in await self.lane(name)
-        ]
 
 
 @pytest.fixture
@@ -232,6 +145,55 @@ async def test_a_backlog_smaller_than_the_number_of_shards_still_lets_one_in(mak
     assert ["m1"] == await router.ids("crm")
 
 
+def with_memory(monkeypatch, router, used: int, own: int) -> None:
+    """Lets the server seem so full."""
+    look = router.lanes.look
+
+    async def full(*args):
+        seen, waiting, _ = await look(*args)
+        return seen, waiting, Memory(used, own)
+
+    monkeypatch.setattr(router.lanes, "look", full)
+
+
+@pytest.mark.parametrize(
+    ("used", "own", "shards", "cut"),
+    [
+        (enrich.CUT_PERCENT - 1, 0, 1, False),
+        (enrich.CUT_PERCENT, 0, 1, True),
+        (enrich.CUT_PERCENT + 9, 10, 1, False),
+        (enrich.CUT_PERCENT + 10, 10, 1, True),
+        (enrich.CUT_PERCENT + 10, 5, 4, False),
+    ],
+)
+async def test_while_memory_is_short_a_destination_with_a_backlog_gets_no_more_and_others_do(
+    make, redis, monkeypatch, used, own, shards, cut
+):
+    monkeypatch.setattr(enrich, "CUT_WAITING", 2)
+    router = make(route=everything_to("crm", "erp"), backlogs={"crm": 1000, "erp": 1000})
+    router.shards = shards
+    await router.lanes.append(0, [Append("crm", [("k", 2, b"waits")], "to:crm")])
+    with_memory(monkeypatch, router, used, own)
+    await router.accept(event(1))
+    await router.run()
+    found = await counts(redis)
+    assert (int(cut), 1) == (found.get("dead:crm:backlog_full", 0), found["to:erp"])
+    assert ["m1"] == await router.ids("erp")
+
+
+async def test_while_memory_is_nearly_full_routing_waits(make, redis, monkeypatch):
+    router = make()
+    with_memory(monkeypatch, router, enrich.WAIT_PERCENT, enrich.WAIT_PERCENT)
+    await router.accept(event(1))
+    claim = await router.run()
+    assert (LOG, 1.0) == (claim.lane, claim.delay)
+    assert {"accepted": 1} == await counts(redis)
+    monkeypatch.undo()
+    router.claims = [claim]
+    await router.run()
+    assert ["m1"] == await router.ids("crm")
+
+
 async def test_the_dedup_limit_is_shared_by_the_shards(make, redis):
     router = make(dedup_bytes=54 * 40)
     router.shards = 4
@@ -303,12 +265,14 @@ async def test_while_a_required_enrichment_fails_routing_waits_and_nothing_moves
 
 
 @pytest.mark.parametrize("error", [Retry("away"), ZeroDivisionError()])
-async def test_without_an_enrichment_that_is_not_required_events_go_on(make, error):
+async def test_without_an_enrichment_that_is_not_required_events_go_on_and_that_is_counted(make, redis, error):
     router = make()
     router.enrichments = [Stamp([error], required=False)]
     await router.accept(event(1))
     assert await router.run() is None
     assert ["m1"] == await router.ids("crm")
+    found = await counts(redis)
+    assert (1, 1) == (found["enrichment_failed:stamp"], found["routed"])
 
 
 # turns

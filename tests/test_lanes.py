@@ -132,10 +132,27 @@ async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_o
     assert {"to:crm": 302, "delivered:crm": 301, "to:warehouse": 1} == await counts(redis)
 
 
+async def test_the_router_is_told_how_full_the_memory_is_and_what_the_log_and_the_warehouse_have_of_it(lanes, redis):
+    await lanes.append(
+        0, [Append("log", [("", 1, b"x" * 2_000_000)]), Append("warehouse", [("", 1, b"x" * 1_000_000)])]
+    )
+    await lanes.append(0, [append(("k", "x" * 500_000))])
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", 2 * used)
+    try:
+        _, _, memory = await lanes.look(0, [], ["crm"])
+        assert 49 <= memory.used <= 51
+        assert memory.own == pytest.approx(3_000_000 * 100 / (2 * used), rel=0.2)
+        assert (await lanes.look(1, [], []))[2].own == 0
+    finally:
+        await redis.config_set("maxmemory", 256 * 1024 * 1024)
+
+
 async def test_without_a_limit_of_the_server_nothing_is_refused(lanes, redis):
     await redis.config_set("maxmemory", 0)
     try:
         assert 1 == len(await lanes.append(0, [append(("k", "one"))]))
+        assert (0, 0) == (await lanes.look(0, [], []))[2]
     finally:
         await redis.config_set("maxmemory", 256 * 1024 * 1024)
 

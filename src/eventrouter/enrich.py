@@ -34,8 +34,9 @@ BATCH_EVENTS = 1000
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
 PACK_BYTES = 512 * 1024
-CUT_PERCENT = 85
-"""With so much of the server's memory used, a destination that has `CUT_WAITING` deliveries in a shard gets no more."""
+CUT_PERCENT = 60
+"""With so much of the server's memory used, the log and the warehouse's lane apart, a destination gets no more that has
+`CUT_WAITING` deliveries in a shard. It is well below what `append` may fill: no destination holds up the collectors."""
 CUT_WAITING = 500
 WAIT_PERCENT = 95
 """With so much of it used, routing waits."""
@@ -161,8 +162,10 @@ class RouterTurn:
         digests = [event_digest(event.source, event.event["messageId"]) for event in events]
         destinations = list(rules.backlogs)
         seen, waiting, memory = await self._lanes.look(self._shard, digests, destinations)
-        if memory >= WAIT_PERCENT:
-            raise Retry(f"the server's memory is {memory} % full; destinations have to drain first", after=1.0)
+        if memory.used >= WAIT_PERCENT:
+            raise Retry(f"the server's memory is {memory.used} % full; destinations have to drain first", after=1.0)
+        # The shards are alike, since order keys are spread by a hash.
+        crowded = memory.used - memory.own * self._shards >= CUT_PERCENT
         fresh: dict[bytes, StoredEvent] = {}
         for digest, known, event in zip(digests, seen, events, strict=True):
             if not known:
@@ -171,7 +174,7 @@ class RouterTurn:
         room = {
             name: max(max(rules.backlogs[name] // self._shards, 1) - there, 0)
             for name, there in zip(destinations, waiting, strict=True)
-            if memory < CUT_PERCENT or there < CUT_WAITING
+            if not crowded or there < CUT_WAITING
         }
         step = _Step(rules, room)
         mismatches = rules.mismatches()

@@ -94,6 +94,14 @@ class Seen(msgspec.Struct):
     most: int
 
 
+class Memory(NamedTuple):
+    """The server's memory, in percent of its maxmemory; 0 when it has no limit."""
+
+    used: int
+    own: int
+    """What one shard's log and its warehouse's lane have of it."""
+
+
 class Batch(NamedTuple):
     """What `Turn.read` found."""
 

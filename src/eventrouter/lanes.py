@@ -24,6 +24,7 @@ from .lane import (
     FencedError,
     Item,
     Lane,
+    Memory,
     Park,
     Removal,
     Seen,
@@ -153,11 +154,11 @@ class Lanes:
 
     async def look(
         self, shard: int, digests: Sequence[bytes], lanes: Sequence[str]
-    ) -> tuple[list[bool], list[int], int]:
-        """Which event digests were seen, how many units wait in each of `lanes`, and percent of maxmemory in use."""
+    ) -> tuple[list[bool], list[int], Memory]:
+        """Which event digests were seen, how many units wait in each of `lanes`, and the server's memory."""
         keys = [Lane(shard, name).key for name in ("log", *lanes)]
-        seen, waiting, memory = await self.run("look", keys, digests)
-        return [flag == 49 for flag in seen], list(waiting), int(memory)
+        seen, waiting, used, own = await self.run("look", keys, digests)
+        return [flag == 49 for flag in seen], list(waiting), Memory(int(used), int(own))
 
 
 def _append_result(result: Any) -> list[Claim] | Exception:
