@@ -11,7 +11,7 @@ import pytest
 
 from postgres_kit import postgres_running
 
-pytest_plugins = ["services"]
+pytest_plugins = ["lost_exceptions", "services"]
 
 _numbers = itertools.count(1)
 
