@@ -49,7 +49,10 @@ OPINIONS = 3
 
 def is_final(failure: Failure) -> bool:
     """Whether a delivery that fails so is dead at once: it is refused, and surely for its own sake."""
-    return isinstance(failure, OwnFault) or (isinstance(failure, Reject) and failure.status not in MISCONFIGURED)
+    if isinstance(failure, OwnFault) or not isinstance(failure, Reject):
+        return isinstance(failure, OwnFault)
+    redirected = failure.status is not None and 300 <= failure.status < 400
+    return not (failure.everyone or redirected or failure.status in MISCONFIGURED)
 
 
 class Verdict(msgspec.Struct):

@@ -264,7 +264,7 @@ class _Step:
                 first_at=body["receivedAt"],
                 last_at=body["receivedAt"],
                 event_type=body["type"],
-                event_name=body.get("event"),
+                event_name=body.get("event") or body.get("name"),
                 rules=self._rules.version,
             )
         )

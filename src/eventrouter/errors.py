@@ -97,4 +97,14 @@ class Retry(DeliveryError):
 
 
 class Reject(DeliveryError):
-    """The delivery will never succeed as it is: it becomes a dead letter, and is not tried again by itself."""
+    """The delivery will never succeed as it is: it becomes a dead letter, and is not tried again by itself.
+
+    `everyone` says that the address or the key may be at fault, not this delivery: then the destination may be put on
+    hold instead. A status of 401, 403, 404, 405, 410 or 3xx says the same.
+    """
+
+    def __init__(
+        self, reason: str = "", *, status: int | None = None, response: str = "", everyone: bool = False
+    ) -> None:
+        super().__init__(reason, status=status, response=response)
+        self.everyone = everyone

@@ -6,7 +6,11 @@ import random
 import time
 from typing import NamedTuple
 
+import structlog
+
 from .lanes import Lanes
+
+log = structlog.get_logger("eventrouter.health")
 
 FRESH_SECONDS = 1.0
 """How long a worker goes on with what it knows of a destination that is well."""
@@ -42,6 +46,7 @@ class Health:
     def __init__(self, lanes: Lanes, destination: str, *, initial: float, max_interval: float, timeout: float) -> None:
         """`initial` and `max_interval` bound the backoff, `timeout` is that of an attempt; all in seconds."""
         self._lanes = lanes
+        self._destination = destination
         self._key = f"er:{{dest:{destination}}}:health"
         self._initial = int(initial * 1000)
         self._longest = int(max_interval * 1000)
@@ -58,12 +63,23 @@ class Health:
 
     async def _step(self, *args: object) -> tuple[float, bool, Refusals]:
         state, wait, probe, success, reason, _, refusals, several = await self._lanes.run("health", [self._key], args)
+        self._tell(state.decode(), reason.decode(), int(wait) / 1000)
         self.state = state.decode()
         self.reason = reason.decode()
         self.last_success_ms = max(self.last_success_ms, int(success))
         self._well = self.state == ""
         self._fresh_until = time.monotonic() + FRESH_SECONDS
         return int(wait) / 1000, probe == 1, Refusals(int(refusals), several == 1)
+
+    def _tell(self, state: str, reason: str, wait: float) -> None:
+        """Logs a change of state, once in each worker."""
+        if state == self.state:
+            return
+        if state:
+            words = {"backoff": "a destination backs off", "hold": "a destination is on hold"}
+            log.warning(words[state], destination=self._destination, reason=reason, next_try_seconds=round(wait, 1))
+        else:
+            log.info("a destination takes deliveries again", destination=self._destination)
 
     async def gate(self) -> Gate:
         """Asks whether to try; costs a round trip at most once a second while the destination is well."""

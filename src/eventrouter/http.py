@@ -194,7 +194,8 @@ class HttpClient:
             raise Retry(f"no secure connection to {where}: {why}", everyone=True) from None
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, _PrivateAddressError):
-                raise Reject(f"{where} is a private or local address: {_PRIVATE_HINT}") from None
+                reason = f"{where} is a private or local address: {_PRIVATE_HINT}"
+                raise Reject(reason, everyone=True) from None
             why = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
             raise Retry(f"cannot connect to {where}: {why}", everyone=True) from None
         except aiohttp.InvalidURL:

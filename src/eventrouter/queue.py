@@ -56,7 +56,7 @@ def redis_settings(url: str) -> RedisSettings:
     """arq's connection settings; a restarting server is waited for instead of ending the worker."""
     settings = RedisSettings.from_dsn(url)
     settings.conn_timeout = 5
-    settings.conn_retries = 60
+    settings.conn_retries = 0  # `retry` is patient enough; both would multiply
     settings.retry = RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60)
     # OSError: a refused connection is none of redis-py's own errors while it connects.
     settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]

@@ -50,7 +50,7 @@ class DeadLetter(Record, tag="dead_letter"):
     destination: str
     route: str
     class_: str = msgspec.field(name="class")
-    """permanent, attempts, max_age, template, plugin_bug, backlog_full or timeout."""
+    """permanent, attempts, max_age, template, plugin_bug or backlog_full."""
     reason: str
     attempts: int
     first_at: str

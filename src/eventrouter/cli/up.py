@@ -147,9 +147,19 @@ def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
             ("", ""),
             ("bold", "Try it:"),
             ("", f"  curl -u {shlex.quote(key + ':')} {url}/v1/track -d {shlex.quote(event)}"),
-            ("", f"  {own_name()} status"),
+            ("", f"  {own_name()} status{_elsewhere(settings)}"),
         ]
     console = Console(soft_wrap=True, highlight=False)
     for style, line in lines:
         console.print(Text(line, style=style))
     sys.stdout.flush()
+
+
+def _elsewhere(settings: Settings) -> str:
+    """The options by which another command finds this run, where they are not the defaults."""
+    fields, options = type(settings).model_fields, []
+    for name, option in (("config", "--config"), ("data_dir", "--data-dir")):
+        value = getattr(settings, name)
+        if value != fields[name].default:
+            options.append(f" {option} {shlex.quote(str(value))}")
+    return "".join(options)

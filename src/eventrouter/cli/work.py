@@ -51,13 +51,18 @@ def register(app: typer.Typer) -> None:
 def arq_settings() -> type:
     """What arq finds as `eventrouter.WorkerSettings`: that of the environment, with logs as `work` has them.
 
-    Raises `ConfigError`.
+    What is wrong is told as `work` tells it, and ends the process with its exit code: arq would show a traceback.
     """
     import logging
 
     from ..app import make_worker_settings
+    from ..errors import EventRouterError
+    from . import fail
 
-    settings = read_settings()
-    logging.getLogger("arq").propagate = False  # arq's command gives it a handler of its own
-    router = load_app(settings)
+    try:
+        settings = read_settings()
+        logging.getLogger("arq").propagate = False  # arq's command gives it a handler of its own
+        router = load_app(settings)
+    except EventRouterError as error:
+        raise SystemExit(fail(error)) from None
     return make_worker_settings(settings, lambda _: router)
