@@ -14,10 +14,11 @@ from structlog.testing import capture_logs
 
 from eventrouter.accept import accept
 from eventrouter.acceptance import AcceptedEvent, Limits
-from eventrouter.collect import Collector, Source
+from eventrouter.collect import Collector
 from eventrouter.errors import UnavailableError
 from eventrouter.events import EVENT_TYPES, StoredEvent
 from eventrouter.records import RejectedEvent
+from eventrouter.source import Source
 
 AUTH = (b"authorization", b"Basic " + b64encode(b"key-1:"))
 TRACK = {"type": "track", "messageId": "m1", "userId": "u1", "event": "Signed Up"}

@@ -35,6 +35,15 @@ class BodyError(Exception):
         self.status = status
 
 
+class Client(NamedTuple):
+    """Who sent a request."""
+
+    ip: str
+    """The client's address; empty when it is not known."""
+    user_agent: str
+    """Its `User-Agent`; empty when it sent none."""
+
+
 class AcceptedEvent(NamedTuple):
     """One event that is ready for the event log."""
 

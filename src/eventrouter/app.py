@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from . import config as configuration
 from .accept import accept
 from .acceptance import Limits
-from .collect import Collector, Source
+from .collect import Collector
 from .config import Config
 from .connections import clients, wait_for_server
 from .counters import Snapshot, by_destination, read_snapshot, reasons
@@ -34,6 +34,7 @@ from .queue import Queue, Turns, worker_settings
 from .route import Router
 from .serve import serve
 from .settings import Settings
+from .source import Source
 from .target import Target
 from .targets import WAREHOUSE, Targets
 from .warehouse import Warehouse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from .events import EVENT_TYPES
 from .inflate import inflate
 from .receive import Body, Budget, Disconnected, Hold
 from .records import RejectedEvent
+from .source import Source
 from .write_key import write_keys
 
 log = structlog.get_logger("eventrouter.collect")
@@ -38,14 +38,6 @@ class Accept(Protocol):
     def __call__(
         self, body: Decoded, *, endpoint: str, source: str, received_at: datetime, limits: Limits
     ) -> Acceptance: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a write key stands for."""
-
-    name: str
-    enabled: bool = True
 
 
 class Collector:

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventrouter.accept import accept
-from eventrouter.collect import Collector, Source
+from eventrouter.collect import Collector
 from eventrouter.decode import decode
+from eventrouter.source import Source
 
 EVENTS = 100
 ROUNDS = 300

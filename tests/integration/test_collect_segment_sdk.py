@@ -11,11 +11,12 @@ from segment.analytics.client import Client
 
 from eventrouter.accept import accept
 from eventrouter.acceptance import AcceptedEvent
-from eventrouter.collect import Collector, Source
+from eventrouter.collect import Collector
 from eventrouter.errors import UnavailableError
 from eventrouter.events import StoredEvent
 from eventrouter.records import RejectedEvent
 from eventrouter.serve import serve
+from eventrouter.source import Source
 
 stored = msgspec.json.Decoder(StoredEvent)
 
