@@ -126,6 +126,15 @@ async def test_a_dead_letter_is_sent_by_todays_rules_under_its_old_id(make, redi
     assert {"crm", "warehouse"} == {claim.lane.name for claim in claims}
 
 
+async def test_a_page_keeps_its_name(make, redis):
+    page = event(1, type="page", name="Home", event=None)
+    await make(page).replay([letter(1, event_type="page", event_name="Home")], as_was=True)
+    assert ["Home"] == [decode(item.data).name for item in await sent(redis)]
+    await redis.flushall()
+    await make(page).replay([letter(1, event_type="page", event_name=None)], as_was=True)
+    assert ["Home"] == [decode(item.data).name for item in await sent(redis)]
+
+
 async def test_it_is_marked_and_counted_in_the_same_step(make, redis):
     await make(event(1)).replay([letter(1)])
     [mark] = await sent(redis, "warehouse")

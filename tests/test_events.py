@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from eventrouter.events import StoredEvent, event_digest, idempotency_key, lane_key, order_key, shard_of
+from eventrouter.events import StoredEvent, event_digest, event_name, idempotency_key, lane_key, order_key, shard_of
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,18 @@ from eventrouter.events import StoredEvent, event_digest, idempotency_key, lane_
 )
 def test_the_order_key_is_the_anonymous_id_else_the_user_id(event: dict[str, str], key: str) -> None:
     assert order_key(event) == key
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        ({"type": "track", "event": "Paid"}, "Paid"),
+        ({"type": "page", "name": "Home"}, "Home"),
+        ({"type": "identify"}, None),
+    ],
+)
+def test_a_name_is_that_of_a_track_event_or_of_a_page(event: dict[str, str], name: str | None) -> None:
+    assert event_name(event) == name
 
 
 def test_shards_never_change_for_a_key() -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .delivery import FORMAT, Delivery, encode
-from .events import StoredEvent, lane_key, order_key, shard_of
+from .events import StoredEvent, event_name, lane_key, order_key, shard_of
 from .lane import Append, Claim
 from .lanes import Lanes
 from .records import DeadLetterReplayed, pack
@@ -144,7 +144,7 @@ class DeadLetters:
                 message_id,
                 source,
                 str(body.get("type") or row.get("event_type") or ""),
-                body.get("event") or row.get("event_name"),
+                event_name(body) or row.get("event_name"),
                 route,
                 str(body.get("timestamp") or now),
                 int(time.time() * 1000),

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
 from .errors import Retry
-from .events import StoredEvent, event_digest, lane_key, order_key
+from .events import StoredEvent, event_digest, event_name, lane_key, order_key
 from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
 from .lanes import Lanes, Turn
 from .log_entry import decode_entry
@@ -236,7 +236,7 @@ class _Step:
                 body["messageId"],
                 event.source,
                 body["type"],
-                body.get("event") or body.get("name"),
+                event_name(body),
                 one.route,
                 body["timestamp"],
                 now_ms,
@@ -264,7 +264,7 @@ class _Step:
                 first_at=body["receivedAt"],
                 last_at=body["receivedAt"],
                 event_type=body["type"],
-                event_name=body.get("event") or body.get("name"),
+                event_name=event_name(body),
                 rules=self._rules.version,
             )
         )

@@ -36,6 +36,11 @@ def order_key(event: Event) -> str:
     return str(event.get("anonymousId") or event.get("userId") or "")
 
 
+def event_name(event: Event) -> str | None:
+    """What a person calls the event: a track event's `event`, a page's or screen's `name`; None when it has neither."""
+    return event.get("event") or event.get("name")
+
+
 def lane_key(key: str) -> str:
     """A short digest of an order key, 16 hex digits, so that the size of clients' ids never matters in Redis."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -277,8 +277,7 @@ def _drain_on_signal(turns: Turns, redis: ArqRedis) -> None:
             main.cancel()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop)
 
 
 def _encode(job: dict[str, Any]) -> bytes:
