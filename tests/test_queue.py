@@ -14,13 +14,22 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
-from arq.worker import Worker
+from arq.worker import Worker, async_check_health
 from redis.asyncio import Redis
 
 from eventrouter import queue as queue_module
 from eventrouter.lane import Claim, Lane
 from eventrouter.lanes import Lanes
-from eventrouter.queue import QUEUE, TURNS_PER_DESTINATION, Queue, Turns, redis_settings, turn_job, worker_settings
+from eventrouter.queue import (
+    HEALTH,
+    QUEUE,
+    TURNS_PER_DESTINATION,
+    Queue,
+    Turns,
+    redis_settings,
+    turn_job,
+    worker_settings,
+)
 from lane_kit import CRM, append, expire_lease, take
 
 
@@ -82,10 +91,36 @@ async def working(url, turns):
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await worker.pool.aclose(close_connection_pool=True)
+        if worker.pool is not None:
+            await worker.pool.aclose(close_connection_pool=True)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+# health
+
+ARQ_CLOSES = pytest.mark.filterwarnings("ignore:Call to deprecated close:DeprecationWarning")
+
+
+@ARQ_CLOSES
+async def test_the_check_of_arq_goes_on_when_one_of_two_workers_ends(queue, redis, lanes, valkey):
+    turns = [Turns(lanes, 2, queue, Serve()) for _ in range(2)]
+    async with working(valkey, turns[0]), working(valkey, turns[1]) as ending:
+        await asyncio.sleep(0.2)
+        await ending.close()
+        for _ in range(30):
+            assert 0 == await async_check_health(redis_settings(valkey), queue_name=QUEUE)
+            await asyncio.sleep(0.1)
+        assert 10 < await redis.ttl(HEALTH)
+
+
+@ARQ_CLOSES
+async def test_the_check_of_arq_fails_soon_after_the_last_worker_ended(queue, redis, lanes, valkey):
+    async with working(valkey, Turns(lanes, 2, queue, Serve())) as worker:
+        await asyncio.sleep(0.2)
+        await worker.close()
+    assert 0 < await redis.pttl(HEALTH) <= 2000
 
 
 # jobs

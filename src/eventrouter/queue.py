@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.constants import health_check_key_suffix, in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.worker import Worker, func
 from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import ExponentialBackoff
@@ -30,6 +30,9 @@ log = structlog.get_logger("eventrouter.queue")
 
 QUEUE = "er:queue"
 """arq's queue. Its keys live on one node; they may be lost: the sweep makes jobs anew."""
+HEALTH = QUEUE + health_check_key_suffix
+"""What `arq --check` looks for: there while a worker lives. All workers share it, and arq deletes it as one ends."""
+HEALTH_SECONDS = 15
 POLL_SECONDS = 0.03
 """How often a worker asks arq for jobs: a compromise of pick-up time and idle CPU; busy lanes don't wait for it."""
 SWEEP_SECONDS = 1.0
@@ -107,6 +110,12 @@ class Queue:
             pipeline.zrem(QUEUE, job)
             pipeline.delete(*(prefix + job for prefix in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
             await pipeline.execute()
+
+    async def show_health(self, seconds: float) -> None:
+        """Keeps what `arq --check` looks for alive for so long, or makes it anew: another worker may have ended."""
+        ms = int(seconds * 1000)
+        if not await self._redis.pexpire(HEALTH, ms):
+            await self._redis.set(HEALTH, "a worker is alive", px=ms)
 
     async def clear(self) -> None:
         """Forgets every job: for a start that knows that no worker is alive, and has the sweep make them anew."""
@@ -193,6 +202,7 @@ class Turns:
         while True:
             wait = SWEEP_SECONDS
             try:
+                await self._queue.show_health(HEALTH_SECONDS + 1)
                 for shard in range(self._shards):
                     claims, soonest = await self._lanes.sweep(shard, most=SWEEP_TURNS)
                     if claims:
@@ -224,6 +234,9 @@ def worker_settings(
         if sweep := ctx.get("sweep"):  # not there when a signal came during the start
             sweep.cancel()
             await asyncio.gather(sweep, return_exceptions=True)
+            # arq has just deleted it. Any other worker's sweep makes it last.
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await Queue(ctx["redis"]).show_health(2 * SWEEP_SECONDS)
         await stop()
 
     return type(
@@ -241,7 +254,7 @@ def worker_settings(
             "poll_delay": POLL_SECONDS,
             "job_timeout": JOB_SECONDS,
             "keep_result": 0,
-            "health_check_interval": 15,
+            "health_check_interval": HEALTH_SECONDS,
             "job_completion_wait": DRAIN_SECONDS,
             "job_serializer": _encode,
             "job_deserializer": _decode,
