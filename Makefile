@@ -9,14 +9,19 @@ PLUGINS = $(wildcard plugins/*/pyproject.toml)
 PROJECTS = pyproject.toml $(PLUGINS)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 EDITABLE = $(patsubst %/pyproject.toml,--editable ./%,$(PLUGINS))
+NPM = $(patsubst %/package-lock.json,%/node_modules/.stamp,$(wildcard tests/clients/package-lock.json \
+  browser/package-lock.json))
+WITH_NODE = PATH="$(abspath $(BIN)):$$PATH"
+CHROMIUM =
 JOBS = auto
 ARGS =
 
 up: $(VENV)/up.stamp
 	@exec $(BIN)/eventrouter up $(ARGS)
 
-test: lint
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+test: lint $(NPM)
+	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
+	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -29,12 +34,12 @@ bench: $(VENV)/test.stamp
 # The versions that are installed here and in .ci/run. Run it after a change of dependencies.
 lock: $(VENV)/test.stamp
 	$(PIP) uv
-	printf '%s\n' '-e .[test]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
+	printf '%s\n' '-e .[test,node]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
 	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-package eventrouter \
 	  $(patsubst plugins/%/pyproject.toml,--no-emit-package %,$(PLUGINS)) --quiet --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(dir $(NPM)) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/up.stamp: $(PROJECTS) requirements.lock $(BIN)/python
 	@echo 'Installing eventrouter and its plugins into $(VENV) (once) …'
@@ -44,6 +49,17 @@ $(VENV)/up.stamp: $(PROJECTS) requirements.lock $(BIN)/python
 $(VENV)/test.stamp: $(VENV)/up.stamp
 	@echo 'Installing what the tests need into $(VENV) (once) …'
 	@$(PIP) --editable '.[test]' $(EDITABLE)
+	@touch $@
+
+# Node.js 20 or later with npm: the system's, else from a wheel in $(VENV).
+$(VENV)/node.stamp: $(VENV)/test.stamp
+	@{ node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' && npm --version; } >/dev/null 2>&1 \
+	  || { echo 'Installing Node.js into $(VENV) (once) …'; $(PIP) --editable '.[node]'; }
+	@touch $@
+
+%/node_modules/.stamp: %/package-lock.json | $(VENV)/node.stamp
+	@echo 'Installing the npm packages of $* (once) …'
+	@cd $* && $(WITH_NODE) npm ci --no-progress --loglevel=error
 	@touch $@
 
 # The newest Python that there is, from 3.11 on.
