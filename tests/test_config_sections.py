@@ -12,49 +12,6 @@ def messages(text, **environ):
     return [(problem.line, problem.column, problem.message) for problem in caught.value.problems]
 
 
-def sources(text, **environ):
-    return load(f"version: 1\nsources: {text}\n", **environ).sources
-
-
-def source_messages(text, **environ):
-    return [message for _, _, message in messages(f"version: 1\nsources: {text}\n", **environ)]
-
-
-def test_a_source_has_one_write_key_or_several():
-    read = sources("{ a: { write_key: x }, B-2_c: { write_key: [y, z] }, d: { write_keys: [u], write_key: v } }")
-    assert {name: source.write_keys for name, source in read.items()} == {
-        "a": ("x",),
-        "B-2_c": ("y", "z"),
-        "d": ("v", "u"),
-    }
-
-
-def test_a_source_can_be_switched_off():
-    read = sources("{ a: { write_key: x, enabled: false }, b: { write_key: y, enabled: '${ON}' } }", ON="True")
-    assert [source.enabled for source in read.values()] == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{ a: {} }", "the source `a` has no write key"),
-        ("{ a: }", "the source `a` has no write key"),
-        ("{ 'a b': { write_key: x } }", "`a b` is not a name for a source"),
-        (f"{{ {'a' * 65}: {{ write_key: x }} }}", f"`{'a' * 65}` is not a name for a source"),
-        ("{ a: { write_key: 'x:y' } }", "the write key of `a` is not valid"),
-        ("{ a: { write_key: 'x y' } }", "the write key of `a` is not valid"),
-        ("{ a: { write_key: 5 } }", "`write_key` must be a text"),
-        ("{ a: { write_key: '' } }", "`write_key` must be a text"),
-        ("{ a: { write_key: x }, b: { write_key: x } }", "a write key of `b` is used by the source `a`, too"),
-        ("{ a: { write_key: [x, x] } }", "a write key of `a` is used twice"),
-        ("{ a: { write_key: x, enabled: maybe } }", "`enabled` must be true or false"),
-        ("{ a: { writekey: x, write_key: y } }", "the source `a` has no key `writekey`"),
-    ],
-)
-def test_what_is_wrong_with_a_source_is_told(text, message):
-    assert source_messages(text) == [message]
-
-
 @pytest.mark.parametrize("what", ["warehouse", "state"])
 def test_databases_are_urls(what):
     config = load(HEAD + f"{what}: {{ url: 'postgresql+psycopg://a:b@c/d' }}")

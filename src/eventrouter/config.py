@@ -8,40 +8,51 @@ from pathlib import Path
 
 from .config_destinations import read_destinations
 from .config_model import (
+    CollectConfig,
     Config,
+    CookieConfig,
     DedupConfig,
     DestinationConfig,
     HashConfig,
     RetryConfig,
     RouteConfig,
+    ScrubConfig,
     SourceConfig,
     StateConfig,
     TestConfig,
+    VerifyConfig,
     WarehouseConfig,
+    WebhookSourceConfig,
 )
 from .config_reader import Reader
 from .config_routes import RoutesReader
-from .config_sections import read_dedup, read_sources, read_tests, read_url
+from .config_sections import read_dedup, read_tests, read_url
+from .config_sources import read_collect, read_sources
 from .errors import ConfigError, Problem
 from .plugins import Plugins
 from .yaml_file import MAX_BYTES, MapNode, Node, Scalar, parse
 
 __all__ = [
+    "CollectConfig",
     "Config",
+    "CookieConfig",
     "DedupConfig",
     "DestinationConfig",
     "HashConfig",
     "RetryConfig",
     "RouteConfig",
+    "ScrubConfig",
     "SourceConfig",
     "StateConfig",
     "TestConfig",
+    "VerifyConfig",
     "WarehouseConfig",
+    "WebhookSourceConfig",
     "load",
     "loads",
 ]
 
-KEYS = ("version", "sources", "warehouse", "state", "dedup", "destinations", "routes", "tests")
+KEYS = ("version", "sources", "collect", "warehouse", "state", "dedup", "destinations", "routes", "tests")
 
 
 def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Config:
@@ -85,6 +96,7 @@ def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str 
     sources = read_sources(reader, settings["sources"]) if "sources" in settings else {}
     if "sources" not in settings and isinstance(root, MapNode):
         reader.problem(root, "there are no sources", "add `sources: { website: { write_key: … } }`")
+    collect = read_collect(reader, settings.get("collect"))
     schemes = list(plugins.warehouses)
     warehouse = WarehouseConfig(read_url(reader, settings.get("warehouse"), "warehouse", schemes))
     state = StateConfig(read_url(reader, settings.get("state"), "state", None))
@@ -99,7 +111,7 @@ def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str 
         raise ConfigError(problems)
     version = hashlib.sha256(text.encode()).hexdigest()[:12]
     usable = {name: destination for name, destination in destinations.items() if destination is not None}
-    return Config(path, version, sources, warehouse, state, dedup, usable, read, tests, tuple(problems))
+    return Config(path, version, sources, collect, warehouse, state, dedup, usable, read, tests, tuple(problems))
 
 
 def _check_version(reader: Reader, root: Node, node: Node | None) -> None:

@@ -14,12 +14,78 @@ DEFAULT_BACKLOG = 200_000
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubConfig:
+    """What is taken out of a source's events before anything is stored. Paths are as written, dotted."""
+
+    remove: tuple[str, ...] = ()
+    hash: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    """Names of query parameters."""
+    salt: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CookieConfig:
+    """The first-party cookie by which the collector keeps a browser's anonymous id."""
+
+    name: str = "eventrouter_anonymous_id"
+    domain: str = ""
+    """Without one, the cookie is the collector's host's alone."""
+    max_age: float = 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyConfig:
+    """How a webhook source knows who sends."""
+
+    scheme: str
+    """`stripe`, `github`, `standard-webhooks`, `token` or `none`."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Any of them will do."""
+    header: str = ""
+    """Where a token stands: the name of a header, in small letters."""
+    query: str = ""
+    """Where a token stands: the name of a query parameter."""
+    tolerance: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSourceConfig:
+    """How what is posted to `/v1/webhook/SOURCE` becomes an event; its texts are templates."""
+
+    verify: VerifyConfig
+    event: dict[str, Any]
+    when: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceConfig:
     """Something that sends events, and the write keys that it may send with."""
 
     name: str
     write_keys: tuple[str, ...]
     enabled: bool = True
+    origins: tuple[str, ...] | None = None
+    """`https://shop.example` or `https://*.shop.example`, in small letters: the pages that may send; None: any."""
+    rate_limit: float | None = None
+    """Events per second."""
+    scrub: ScrubConfig | None = None
+    cookie: CookieConfig | None = None
+    webhook: WebhookSourceConfig | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectConfig:
+    """How the collector is reached, and what it keeps while Redis is away."""
+
+    path_prefix: str = ""
+    """`/e`: every path also answers below it; empty: none."""
+    public_url: str = ""
+    """What clients call the collector, without a slash at its end; empty: as the request says."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`, `::1/128`) whose `X-Forwarded-*` headers are believed."""
+    spool_max_bytes: int = 1024**3
+    """0: there is no spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +193,7 @@ class Config:
     version: str
     """12 hex digits that stand for the text of the file."""
     sources: dict[str, SourceConfig]
+    collect: CollectConfig = CollectConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
     state: StateConfig = StateConfig()
     dedup: DedupConfig = DedupConfig()

@@ -1,51 +1,13 @@
-"""Reads sources, databases, dedup and tests of routes.yaml."""
+"""Reads databases, dedup and tests of routes.yaml."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from . import quantities
-from .config_model import DedupConfig, SourceConfig, TestConfig
+from .config_model import DedupConfig, TestConfig
 from .config_reader import Reader, did_you_mean
 from .yaml_file import ListNode, MapNode, Node, Scalar, data
-
-SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-
-_WRITE_KEY = re.compile(r"[!-9;-~]{1,128}\Z")
-
-
-def read_sources(reader: Reader, node: Node | None) -> dict[str, SourceConfig]:
-    """`sources:`; a write key belongs to one source."""
-    sources: dict[str, SourceConfig] = {}
-    owners: dict[str, str] = {}
-    if node is None or (isinstance(node, Scalar) and node.value is None):
-        reader.problem(node, "there are no sources", "add `sources: { website: { write_key: … } }`")
-    for name, value in reader.mapping(node, "`sources`").items():
-        key = node.keys[name] if isinstance(node, MapNode) else None
-        if not SOURCE_NAME.match(name):
-            reader.problem(key, f"`{name}` is not a name for a source", "1 to 64 letters, digits, _ and -")
-        settings = reader.mapping(value, f"the source `{name}`", ("write_key", "write_keys", "enabled"))
-        nodes = [*reader.items(settings.get("write_key")), *reader.items(settings.get("write_keys"))]
-        if not nodes:
-            reader.problem(key, f"the source `{name}` has no write key", "add `write_key: …`")
-        keys: list[str] = []
-        for item in nodes:
-            text = reader.text(item, "`write_key`")
-            if text is None:
-                continue
-            if not _WRITE_KEY.match(text):
-                hint = "1 to 128 characters of ASCII without space and colon"
-                reader.problem(item, f"the write key of `{name}` is not valid", hint)
-            elif text in owners:
-                where = "twice" if owners[text] == name else f"by the source `{owners[text]}`, too"
-                reader.problem(item, f"a write key of `{name}` is used {where}", "each source needs keys of its own")
-            else:
-                owners[text] = name
-                keys.append(text)
-        enabled = reader.flag(settings.get("enabled"), "`enabled`", True)
-        sources[name] = SourceConfig(name, tuple(keys), enabled)
-    return sources
 
 
 def read_url(reader: Reader, node: Node | None, what: str, schemes: list[str] | None) -> str:
