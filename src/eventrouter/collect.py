@@ -61,9 +61,10 @@ class Collector:
         """`ready` returns what `/ready` shows, and under `ready` whether it is; `metrics` returns Prometheus' text."""
         self.sources = sources
         self.limits = limits or Limits()
-        self.counts: Counter[tuple[str, str, str]] = Counter()
-        """What happened since the start, by (what, source, reason): `accepted` and `rejected` events, `mended` values,
-        and `refused` and `failed` requests (these with an empty source)."""
+        self.refused: Counter[str] = Counter()
+        """Requests that were refused, by code, since the start. What became of events is counted in the shards."""
+        self.mended: Counter[tuple[str, str]] = Counter()
+        """Values that JSON can't hold, and that were replaced, by source and reason, since the start."""
         self._accept = accept
         self._append = append
         self._ready = ready
@@ -96,10 +97,10 @@ class Collector:
         try:
             answer = await self._answer(scope, headers, receive)
         except Disconnected:
-            self.counts["refused", "", "disconnected"] += 1
+            self.refused["disconnected"] += 1
             return
         except Exception:
-            self.counts["failed", "", "internal_error"] += 1
+            self.refused["internal_error"] += 1
             log.exception("a request failed", endpoint=self._endpoints.get(scope["path"], ""))
             answer = failure(500, "internal_error", "the collector failed; send the events again later")
         await answer.send(send, cors_headers(headers.get(b"origin")))
@@ -116,13 +117,13 @@ class Collector:
         if method == "OPTIONS":
             return preflight(headers.get(b"access-control-request-headers", b""))
         if endpoint is not None:
-            self.counts["refused", "", "method_not_allowed"] += 1
+            self.refused["method_not_allowed"] += 1
             return failure(405, "method_not_allowed", "send events by POST", (b"allow", b"POST, OPTIONS"))
         if path == "/v1/m" and method == "POST":  # what clients tell about themselves: taken, and not kept
             return SUCCESS
         page = self._pages.get(path)
         if page is None:
-            self.counts["refused", "", "not_found"] += 1
+            self.refused["not_found"] += 1
             return failure(404, "not_found", "there is nothing here; events go to POST /v1/batch")
         if method not in ("GET", "HEAD"):
             return failure(405, "method_not_allowed", "this is read by GET", (b"allow", b"GET, HEAD, OPTIONS"))
@@ -135,10 +136,10 @@ class Collector:
                 source, acceptance = self._take(await body.read(self.limits, hold), endpoint, query, headers, hold)
                 await self._append(acceptance.events, acceptance.rejected)
         except BodyError as error:
-            self.counts["refused", "", error.code] += 1
+            self.refused[error.code] += 1
             answer = failure(error.status, error.code, str(error))
         except UnavailableError as error:
-            self.counts["refused", "", "unavailable"] += 1
+            self.refused["unavailable"] += 1
             after = b"%d" % max(1, math.ceil(error.retry_after or 1))
             answer = failure(503, "unavailable", f"{error}; send the events again later", (b"retry-after", after))
         else:
@@ -178,15 +179,11 @@ class Collector:
         raise BodyError(code, message, status=401)
 
     def _report(self, endpoint: str, source: str, acceptance: Acceptance) -> Answer:
-        """Counts what is durable now, and tells the client."""
-        counts = self.counts
-        counts["accepted", source, ""] += len(acceptance.events)
+        """Counts what was mended and is durable now, and tells the client what became of its events."""
         for reason, count in acceptance.mended.items():
-            counts["mended", source, reason] += count
+            self.mended[source, reason] += count
         if not acceptance.rejections:
             return SUCCESS
-        for rejection in acceptance.rejections:
-            counts["rejected", source, rejection.record.code] += 1
         if endpoint not in BATCHES:
             record = acceptance.rejections[0].record
             return failure(400, record.code, record.message)
