@@ -12,6 +12,7 @@ import json
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ class Ledger:
 
     attempted: set[str] = field(default_factory=set)
     settled: list[str] = field(default_factory=list)
-    pinned: dict[str, list[str]] = field(default_factory=dict)
+    pinned: dict[str, list[list[str]]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     """By item id: how often it failed, as the lane was told."""
 
@@ -278,7 +279,7 @@ class _Worker:
         self._job = job
         self._name = job.lane.name
         self._ledger = simulation.ledgers[job.lane.name]
-        self._pinned: deque[tuple[str, list[Item]]] = deque()
+        self._pinned: deque[tuple[str, list[list[Item]]]] = deque()
         self._pending: list[Item] = []
         self._cursor = ""
 
@@ -288,12 +289,12 @@ class _Worker:
             return
         for pin, ids in list(turn.pins.items()):
             yield
-            items = await turn.fetch(ids)
-            if len(items) == len(ids):
-                self._pinned.append((pin, items))
+            items = {item.id: item for item in await turn.fetch(list(chain(*ids)))}
+            if items.keys() == set(chain(*ids)):
+                self._pinned.append((pin, [[items[one] for one in part] for part in ids]))
             else:
                 yield
-                await turn.settle(unpins=[pin])
+                await turn.settle(pins={pin: []})
                 self._ledger.pinned.pop(pin, None)
         pin, batch = "", []
         while True:
@@ -312,13 +313,14 @@ class _Worker:
                     self._all.enqueue([claim])
                     return
                 case "launch":
-                    pin, batch = self._take(BATCH if choice is None else 1 + choice % BATCH)
+                    pin, parts = self._take(BATCH if choice is None else 1 + choice % BATCH)
+                    batch = list(chain(*parts))
                     if not pin and self._name == "b" and len(batch) > 1:
                         pin = f"pin {batch[0].id}"
                         await turn.pin(pin, batch)
-                        self._ledger.pinned[pin] = [item.id for item in batch]
+                        self._ledger.pinned[pin] = _ids(parts)
                         yield
-                    await self._check_pins(turn, batch)
+                    await self._check_pins(turn, _ids(parts))
                     self._all.attempt(self._name, batch)
                 case "land":
                     whole = await self._land(turn, batch, pin, choice)
@@ -346,7 +348,7 @@ class _Worker:
 
     async def _read(self, turn: Turn, busy: Sequence[Item], *, give_back: bool) -> bool:
         read = await turn.read(self._cursor, units=IN_HAND, per_key=IN_HAND, give_back=give_back)
-        pinned = {one for ids in turn.pins.values() for one in ids}
+        pinned = {one for parts in turn.pins.values() for one in chain(*parts)}
         taken = {item.key for item in (*busy, *(item for item in self._pending if item.parked))}
         for item in read.items:
             if not item.parked:
@@ -359,28 +361,32 @@ class _Worker:
                 self._pending.append(item)
         return read.status == "idle"
 
-    def _take(self, size: int) -> tuple[str, list[Item]]:
+    def _take(self, size: int) -> tuple[str, list[list[Item]]]:
         if self._pinned:
             return self._pinned.popleft()
         # Where batches are pinned, parked items are tried one by one: a pinned batch lies in the lane's stream.
         if self._name == "b" and any(item.parked for item in self._pending[:size]):
             size = 1
         batch, self._pending = self._pending[:size], self._pending[size:]
-        return "", batch
+        return "", [batch]
 
-    async def _check_pins(self, turn: Turn, batch: Sequence[Item]) -> None:
-        """A batch that was pinned is repeated as it was, by whoever holds the lane."""
+    async def _check_pins(self, turn: Turn, parts: list[list[str]]) -> None:
+        """A batch that was pinned is repeated as it was, or in the parts that were left, by whoever holds the lane."""
         if await self._all.redis.hget(f"{turn.lane.key}:turn", "token") != turn.token.encode():
             return
-        ids = [item.id for item in batch]
         for pinned in self._ledger.pinned.values():
-            assert not set(ids) & set(pinned) or ids == pinned, f"{ids} instead of the pinned {pinned}"
+            apart = set(chain(*parts)).isdisjoint(chain(*pinned))
+            assert apart or parts == pinned, f"{parts} instead of the pinned {pinned}"
 
     async def _land(self, turn: Turn, batch: Sequence[Item], pin: str, choice: int | None) -> bool:
         """The outcome of an attempt; True: the destination failed as a whole."""
         outcome = 0 if choice is None else choice // 5 % 8
         if outcome == 7:
             return True
+        left: list[Item] = []
+        if pin and len(batch) > 1 and choice is not None and choice % 3 == 0:
+            cut = 1 + choice // 7 % (len(batch) - 1)
+            batch, left = batch[:cut], list(batch[cut:])
         done: list[Item] = []
         dead: list[Item] = []
         parks: dict[str, Park] = {}
@@ -396,23 +402,32 @@ class _Worker:
             else:
                 done.append(item)
         for key, park in parks.items():
-            park.items += [item for item in self._pending if item.key == key]
+            park.items += [item for item in (*left, *self._pending) if item.key == key]
+        left = [item for item in left if item.key not in parks]
+        parts = [left[:1], left[1:]] if len(left) > 1 and choice is not None and choice % 2 else [left] if left else []
         letters = [("", 1, f"{self._name} {item.data.decode()}".encode()) for item in dead]
         in_hand = {*parks, *(item.key for item in self._pending)}
         claims, _ = await turn.settle(
             [Removal(item, f"delivered:{self._name}") for item in done]
             + [Removal(item, f"dead:{self._name}:permanent") for item in dead],
             list(parks.values()),
-            [pin] if pin else [],
+            {pin: _ids(parts)} if pin else {},
             [item.key for item in batch if item.parked and item.key not in in_hand],
             [Append("warehouse", letters, "to:warehouse")],
         )
         self._all.settle(self._name, done + dead)
         self._ledger.failed.update(failed)
         self._ledger.pinned.pop(pin, None)
+        if parts:
+            self._ledger.pinned[pin] = _ids(parts)
+            self._pinned.appendleft((pin, parts))
         self._pending = [item for item in self._pending if item.key not in parks]
         self._all.enqueue(claims)
         return False
+
+
+def _ids(parts: Sequence[Sequence[Item]]) -> list[list[str]]:
+    return [[item.id for item in part] for part in parts]
 
 
 def _is_patient(choice: int | None) -> bool:

@@ -18,12 +18,14 @@ def ids(hands) -> list[str]:
     return [hand.messages[0].message_id for hand in hands]
 
 
-async def attempt(answer, *messages, alone=True, seconds=0.0, permit=None, **options):
-    """The verdict on messages (an id, or an id and a key), and the batches that the destination got."""
+async def attempt(answer, *messages, parts=(), alone=True, seconds=0.0, permit=None, **options):
+    """The verdict on messages (an id, or an id and a key), or on parts of them; the batches that were tried."""
     sink = Sink(answer, seconds)
-    hands = [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in messages]
+    hands = [
+        [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in part] for part in (parts or [messages])
+    ]
     verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(
-        hands, alone=lambda: alone, permit=permit
+        *hands, alone=lambda: alone, permit=permit
     )
     await sink.close()
     return verdict, ["".join(batch) for batch in sink.batches]
@@ -32,6 +34,16 @@ async def attempt(answer, *messages, alone=True, seconds=0.0, permit=None, **opt
 def raising(error):
     def answer(messages):
         raise error
+
+    return answer
+
+
+def fails_behind(last, error):
+    """Takes what comes up to the message id `last`; raises `error` for what comes behind."""
+
+    def answer(messages):
+        if messages[0].message_id > last:
+            raise error
 
     return answer
 
@@ -83,7 +95,7 @@ async def test_a_retry_of_the_whole_batch_is_the_destinations_and_splits_nothing
         "".join(ids(verdict.untried)),
         batches,
     )
-    assert "abc" == "".join(ids(verdict.repeat))
+    assert ["abc"] == ["".join(ids(part)) for part in verdict.repeat]
 
 
 async def test_a_retry_of_one_is_its_own_while_that_may_be():
@@ -154,11 +166,33 @@ async def test_a_split_ends_when_the_destination_fails_as_a_whole():
         raise Retry("HTTP 503", everyone=True)
 
     verdict, batches = await attempt(answer, *"abcd")
-    assert (["abcd", "ab"], "abcd", "ab") == (
+    assert (["abcd", "ab"], "abcd", ["ab", "cd"]) == (
         batches,
         "".join(sorted(ids(verdict.untried))),
-        "".join(ids(verdict.repeat)),
+        ["".join(ids(part)) for part in verdict.repeat],
     )
+
+
+async def test_what_is_left_of_a_batch_is_tried_in_its_parts():
+    verdict, batches = await attempt(refusing("c"), parts=["ab", "cd", "e"])
+    assert ["ab", "cd", "c", "d", "e"] == batches
+    assert ("abde", []) == ("".join(ids(verdict.delivered)), verdict.repeat)
+
+
+async def test_the_parts_behind_one_that_meets_a_destination_that_is_down_are_left_as_they_are():
+    verdict, batches = await attempt(fails_behind("b", Retry("HTTP 503")), parts=["ab", "cd", "ef"])
+    assert ["ab", "cd"] == batches
+    assert ["cd", "ef"] == ["".join(ids(part)) for part in verdict.repeat]
+
+
+async def test_a_part_waits_for_the_sibling_of_another_part():
+    def answer(messages):
+        if messages[0].message_id == "a":
+            raise Retry("busy")
+
+    verdict, batches = await attempt(answer, parts=[[("a", "k")], [("b", "l"), ("c", "k")], "d"])
+    assert ["a", "b", "d"] == batches
+    assert ([], ["c"]) == (verdict.repeat, ids(verdict.untried))
 
 
 async def test_nothing_of_a_key_is_tried_behind_a_sibling_that_waits():
@@ -319,10 +353,10 @@ async def test_an_other_may_find_the_destination_gone():
 
     verdict, _ = await attempt(answer, *"abcd")
     assert isinstance(verdict.whole, Retry)
-    assert (["a", "b"], ["c", "d"], ["c"]) == (
+    assert (["a", "b"], ["c", "d"], []) == (
         ids(hand for hand, _ in verdict.failed),
         ids(verdict.untried),
-        ids(verdict.repeat),
+        verdict.repeat,
     )
 
 

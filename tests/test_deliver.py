@@ -645,6 +645,29 @@ async def test_a_batch_under_way_when_its_worker_died_is_repeated_as_it_was(make
     assert {} == await leftovers(redis)
 
 
+async def test_the_parts_of_a_refused_batch_are_repeated_as_they_were_after_a_crash_and_while_it_is_down(make, redis):
+    down: list[str] = []
+
+    def answer(messages):
+        if len(messages) == 4:
+            raise Reject("bad", status=400)
+        if down:
+            raise Retry(down.pop())
+
+    post = make(answer, seconds=0.02, timeout=60, batch_size=4, pin=True)
+    await post.put("a", "b", "c", "d", "e")
+    dying = asyncio.create_task(post.turn())
+    while ["c", "d"] not in post.sink.batches:
+        await asyncio.sleep(0.005)
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    down.append("HTTP 503")
+    await expire_lease(redis, post.lane)
+    await post.run()
+    assert ["abcd", "ab", "cd", "abcd", "ab", "ab", "cd", "e"] == ["".join(batch) for batch in post.sink.batches]
+    assert {} == await leftovers(redis)
+
+
 async def test_a_pinned_batch_of_parked_deliveries_is_repeated_as_it_was(make, redis):
     fates = [
         lambda messages: {message.id: Retry("later") for message in messages},  # all parked

@@ -43,7 +43,7 @@ def test_what_waits_and_what_is_pinned_leaves_less_room():
     assert (policy.read_units, 100_000) == hands.room()
     one, other = hand("a"), hand("b")
     hands.pending.append(one)
-    hands.pinned.append([other])
+    hands.pinned.append([[other]])
     size = len(one.item.data) + len(other.item.data)
     assert (policy.read_units - 2, 100_000 - size) == hands.room()
 

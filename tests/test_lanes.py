@@ -119,7 +119,7 @@ async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_o
         claims, _ = await turn.settle(
             [removal(item) for item in batch.items],
             [Park("l", 1000, [])],
-            ["batch"],
+            {"batch": []},
             appends=[Append("warehouse", [("", 1, b"record")], "to:warehouse")],
             seen=Seen([b"digest"], MINUTE, 100),
         )
@@ -465,11 +465,24 @@ async def test_a_pinned_batch_is_handed_to_the_next_turn_until_it_is_unpinned(la
     items = (await turn.read()).items
     await turn.pin("batch", items[:2])
     turn = await take(lanes, await turn.give_up())
-    assert {"batch": [item.id for item in items[:2]]} == turn.pins
-    assert ["k1", "l1"] == texts(await turn.fetch(turn.pins["batch"]))
-    await turn.settle([removal(item) for item in items], unpins=["batch"])
+    assert {"batch": [[item.id for item in items[:2]]]} == turn.pins
+    assert ["k1", "l1"] == texts(await turn.fetch(turn.pins["batch"][0]))
+    await turn.settle([removal(item) for item in items], pins={"batch": []})
     assert {} == turn.pins
-    assert [] == await turn.fetch([item.id for item in items])
+    assert {} == (await take(lanes, await turn.give_up())).pins
+
+
+async def test_what_is_left_of_a_pinned_batch_is_pinned_in_its_parts(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"), ("m", "m1"))
+    k, l1, m = (await turn.read()).items
+    await turn.pin("batch", [k, l1, m])
+    left = {"batch": [[l1.id], [m.id]]}
+    await turn.settle([removal(k)], pins=left)
+    assert left == turn.pins
+    turn = await take(lanes, await turn.give_up())
+    assert left == turn.pins
+    await turn.settle([removal(l1), removal(m)], pins={"batch": []})
+    assert [] == await turn.fetch([item.id for item in (k, l1, m)])
     assert "idle" == (await turn.read(give_back=True)).status
     assert {} == await leftovers(redis)
 

@@ -42,13 +42,13 @@ class Case:
             whole=whole,
         )
 
-    async def settle(self, delivered="", failed=(), whole=None, unpins=(), siblings="", crowded=False):
-        return await self.settle_all([self.verdict(delivered, failed, whole)], unpins, siblings, crowded)
+    async def settle(self, delivered="", failed=(), whole=None, pins=None, siblings="", crowded=False):
+        return await self.settle_all([self.verdict(delivered, failed, whole)], pins, siblings, crowded)
 
-    async def settle_all(self, verdicts, unpins=(), siblings="", crowded=False):
+    async def settle_all(self, verdicts, pins=None, siblings="", crowded=False):
         settlement = Settlement(self.post.target, crowded=crowded)
         for verdict in verdicts:
-            settlement.add(verdict, unpins)
+            settlement.add(verdict, pins)
         rest = [self.hands[one] for one in siblings]
         done = [hand for one in verdicts for hand in (*one.delivered, *(hand for hand, _ in one.failed))]
         self.parked = await settlement.apply(self.turn, lambda key: [hand for hand in rest if hand.key == key], done)
@@ -183,7 +183,7 @@ async def test_a_culprit_may_be_parked_while_the_whole_waits(case):
 async def test_a_pinned_batch_that_ended_is_pinned_no_more(case):
     await case.begin("a", "b")
     await case.turn.pin("batch", [hand.item for hand in case.hands.values()])
-    await case.settle("ab", unpins=["batch"])
+    await case.settle("ab", pins={"batch": []})
     assert {} == case.turn.pins
 
 

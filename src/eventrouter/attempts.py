@@ -67,8 +67,9 @@ class Verdict(msgspec.Struct):
     """Deliveries that were not tried, since the destination failed as a whole or a sibling before them failed."""
     whole: Retry | None = None
     """Why the destination failed as a whole."""
-    repeat: list[InHand] = msgspec.field(default_factory=list)
-    """With `whole`: the part of the batch that met it, and may have been taken; what was pinned is repeated so."""
+    repeat: list[list[InHand]] = msgspec.field(default_factory=list)
+    """Those of `untried` that may have been taken, now or before a crash, in the parts in which they have to be tried
+    again where a retry must repeat what was tried."""
 
 
 Permit = Callable[[int], Awaitable[bool]]
@@ -84,6 +85,7 @@ class _Work:
         self._until = until
         self._row = 0
         """Refusals that may be meant for all, since a delivery was taken."""
+        self._stopped = False
 
     @property
     def doubts(self) -> bool:
@@ -92,11 +94,20 @@ class _Work:
 
     async def goes_on(self, batch: Sequence[InHand], *, doubted: bool) -> bool:
         """Whether `batch` is to be tried: not for ever, but until something is known. `doubted`: in spite of doubts."""
+        if self._stopped and not doubted:
+            return False  # for good: what was left may be a sibling of what comes next
         known = self.verdict.delivered or self.verdict.failed
         late = known and time.monotonic() > self._until
-        if self.verdict.whole is not None or late or (self.doubts and not doubted):
-            return False
-        return self._permit is None or await self._permit(sum(len(hand.messages) for hand in batch))
+        goes_on = not (self.verdict.whole is not None or late or (self.doubts and not doubted))
+        if goes_on and self._permit is not None:
+            goes_on = await self._permit(sum(len(hand.messages) for hand in batch))
+        self._stopped = not goes_on
+        return goes_on
+
+    def leave(self, part: list[InHand]) -> None:
+        """`part` is left as it is, for another try."""
+        self.verdict.untried += part
+        self.verdict.repeat.append(part)
 
     def taken(self, hands: Sequence[InHand]) -> None:
         """These were delivered."""
@@ -131,24 +142,33 @@ class Attempts:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     async def deliver(
-        self, batch: Sequence[InHand], *, alone: Callable[[], bool], permit: Permit | None = None
+        self, *parts: Sequence[InHand], alone: Callable[[], bool], permit: Permit | None = None
     ) -> Verdict:
-        """Tries `batch`; splits what is refused as a whole until the delivery at fault is alone.
+        """Tries a batch, or the parts that are left of it; splits what is refused until the delivery at fault is alone.
 
         `alone` is asked when a batch of one fails: whether it may be at fault itself; otherwise the destination is.
         `permit` is asked before each call with the number of messages: False ends the attempts; the rest is untried.
         """
         verdict = Verdict()
         work = _Work(verdict, alone, permit, time.monotonic() + max(PATIENCE_SECONDS - self.timeout, 1.0))
-        await self._part(list(batch), work)
+        for part in parts:
+            await self._next(part, work)
         if work.doubts and not verdict.delivered:
             await self._ask_others(work)
+            verdict.repeat = []
         return verdict
+
+    async def _next(self, part: Sequence[InHand], work: _Work) -> None:
+        """Tries `part`, but for what has to wait since a sibling before it failed."""
+        waiting = _keys_that_wait(work.verdict)
+        work.verdict.untried += [hand for hand in part if hand.key in waiting]
+        if rest := [hand for hand in part if hand.key not in waiting]:
+            await self._part(rest, work)
 
     async def _part(self, batch: list[InHand], work: _Work, *, doubted: bool = False) -> None:
         verdict = work.verdict
         if not await work.goes_on(batch, doubted=doubted):
-            verdict.untried += batch
+            work.leave(batch)
             return
         outcome = await self._call(batch)
         if isinstance(outcome, Mapping):
@@ -156,13 +176,11 @@ class Attempts:
         elif not self.lenient:
             reason = str(outcome) or type(outcome).__name__
             verdict.whole = outcome if isinstance(outcome, Retry) else Retry(reason)
-            verdict.repeat = batch
-            verdict.untried += batch
+            work.leave(batch)
         elif isinstance(outcome, Retry):
             if len(batch) > 1 or outcome.everyone:
                 verdict.whole = outcome
-                verdict.repeat = batch
-                verdict.untried += batch
+                work.leave(batch)
             else:
                 # It is parked in any case: were it at fault itself, it would be every probe from now on.
                 work.failed(batch[0], outcome)
@@ -173,10 +191,7 @@ class Attempts:
         else:
             middle = len(batch) // 2
             await self._part(batch[:middle], work)
-            waiting = {hand.key for hand in verdict.untried} | _keys_that_wait(verdict)
-            verdict.untried += [hand for hand in batch[middle:] if hand.key in waiting]
-            if rest := [hand for hand in batch[middle:] if hand.key not in waiting]:
-                await self._part(rest, work)
+            await self._next(batch[middle:], work)
 
     async def _ask_others(self, work: _Work) -> None:
         """Two deliveries were refused with 401, 403, …: tries a few others, one by one, until one is taken.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -15,7 +17,7 @@ from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
 from .hands import Hands
-from .lane import LEASE_MS, Claim, FencedError
+from .lane import LEASE_MS, Claim, FencedError, Pins
 from .lanes import Turn
 from .settlement import MAX_PARKED_KEYS, Settlement
 from .target import Target
@@ -106,16 +108,13 @@ class DeliveryTurn:
 
     async def _restore_pins(self) -> None:
         now_ms = time.time() * 1000
-        pinned: set[str] = set()
-        # The longest first: a part of it was pinned by a turn that ended before it could unpin the whole.
-        for pin, ids in sorted(self._turn.pins.items(), key=lambda each: -len(each[1])):
-            hands = [self._target.decode(item, self._target.name) for item in await self._turn.fetch(ids)]
-            whole = len(hands) == len(ids) and pinned.isdisjoint(ids)
-            if whole and not any(self._too_old(hand, now_ms) for hand in hands):
-                self._hands.pinned.append(hands)
-                pinned.update(ids)
+        for pin, ids in self._turn.pins.items():
+            items = await self._turn.fetch(list(chain(*ids)))
+            hands = {item.id: self._target.decode(item, self._target.name) for item in items}
+            if hands.keys() >= set(chain(*ids)) and not any(self._too_old(hand, now_ms) for hand in hands.values()):
+                self._hands.pinned.append([[hands[one] for one in part] for part in ids])
             else:
-                await self._turn.settle(unpins=[pin])
+                await self._turn.settle(pins={pin: []})
 
     async def _gate(self) -> None:
         if not self._probing:
@@ -140,7 +139,7 @@ class DeliveryTurn:
         )
         self._next_due_ms = batch.next_due_ms
         self._ahead_ms = batch.now_ms - time.monotonic() * 1000
-        pinned = {item for ids in self._turn.pins.values() for item in ids}
+        pinned = {item for parts in self._turn.pins.values() for item in chain(*parts)}
         taken = self._hands.parked_keys()
         aged = Settlement(self._target)
         some_aged = False
@@ -189,7 +188,7 @@ class DeliveryTurn:
         policy = self._target.policy
         while self._closing is None and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
             if self._hands.pinned:
-                self._start(self._hands.pinned.popleft())
+                self._start(*self._hands.pinned.popleft())
                 continue
             if not self._hands.pending:
                 return
@@ -203,13 +202,10 @@ class DeliveryTurn:
             if not batch:
                 return
             if policy.pin and not batch[0].item.parked:
-                await self._pin(batch)
+                # A batch of one too: a retry could make it part of a larger one.
+                identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
+                await self._turn.pin(identity, [hand.item for hand in batch])
             self._start(batch)
-
-    async def _pin(self, batch: list[InHand]) -> None:
-        """Notes that a retry has to repeat `batch` as it is, also when it is a batch of one."""
-        identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
-        await self._turn.pin(identity, [hand.item for hand in batch])
 
     def _batch_wait(self) -> float:
         """Seconds until an incomplete batch is old enough to go."""
@@ -219,13 +215,13 @@ class DeliveryTurn:
         appended_ms = int(self._hands.pending[0].item.id.split("-")[0])
         return appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
 
-    def _start(self, batch: list[InHand]) -> None:
-        self._hands.start(batch, self._attempt(batch))
+    def _start(self, *parts: list[InHand]) -> None:
+        self._hands.start(list(chain(*parts)), self._attempt(parts))
 
-    async def _attempt(self, batch: list[InHand]) -> Verdict:
+    async def _attempt(self, parts: Sequence[list[InHand]]) -> Verdict:
         target = self._target
         started = time.monotonic()
-        verdict = await target.attempts.deliver(batch, alone=target.health.alone, permit=self._permit)
+        verdict = await target.attempts.deliver(*parts, alone=target.health.alone, permit=self._permit)
         if verdict.delivered:
             target.health.taken()
         if target.finished is not None:
@@ -251,6 +247,17 @@ class DeliveryTurn:
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set()
 
+    def _put_back(self, verdict: Verdict, batch: list[InHand]) -> Pins:
+        """Takes back what was not tried; returns what becomes of the pin of `batch`, if it has one."""
+        ids = {hand.item.id for hand in batch}
+        pin = next((pin for pin, parts in self._turn.pins.items() if ids.issuperset(chain(*parts))), None)
+        left = verdict.repeat if pin is not None else []
+        if left:
+            self._hands.pinned.append(left)
+        repeated = {hand.item.id for hand in chain(*left)}
+        self._hands.put_back([hand for hand in verdict.untried if hand.item.id not in repeated])
+        return {} if pin is None else {pin: [[hand.item.id for hand in part] for part in left]}
+
     async def _collect(self) -> None:
         """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
         waiting: set[asyncio.Task[Any]] = set(self._hands.tasks)
@@ -269,14 +276,7 @@ class DeliveryTurn:
             return
         settlement = Settlement(self._target, crowded=self._crowded)
         for verdict, batch in ended:
-            ids = {hand.item.id for hand in batch}
-            pins = [pin for pin, pinned in self._turn.pins.items() if ids.issuperset(pinned)]
-            if len(verdict.repeat) == len(batch):
-                pins = []
-            elif pins and verdict.repeat:
-                await self._pin(verdict.repeat)
-            settlement.add(verdict, pins)
-            self._hands.put_back(verdict.untried)
+            settlement.add(verdict, self._put_back(verdict, batch))
         tried = [hand for _, batch in ended for hand in batch]
         parked = await settlement.apply(self._turn, self._hands.siblings, tried)
         self._crowded = settlement.crowded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Coroutine, Sequence
+from itertools import chain
 from typing import Any
 
 from .attempts import Verdict
@@ -17,8 +18,8 @@ class Hands:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.pinned: deque[list[InHand]] = deque()
-        """Batches that have to be repeated as they were."""
+        self.pinned: deque[list[list[InHand]]] = deque()
+        """Batches that have to be repeated as they were: as a whole, or in the parts that are left of them."""
         self.pending: deque[InHand] = deque()
         """Read, and waiting to be tried, in order."""
         self.tasks: dict[asyncio.Task[Verdict], list[InHand]] = {}
@@ -33,7 +34,7 @@ class Hands:
     def room(self) -> tuple[int, int]:
         """How many units and bytes may be read; none when either is used up."""
         units, size = self._policy.read_units, self._policy.read_bytes
-        for batch in (self.pending, *self.pinned, *self.tasks.values()):
+        for batch in (self.pending, *chain(*self.pinned), *self.tasks.values()):
             for hand in batch:
                 units -= len(hand.messages)
                 size -= len(hand.item.data)

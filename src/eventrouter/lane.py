@@ -38,6 +38,10 @@ class Lane(NamedTuple):
         return cls(int(shard), name)
 
 
+Pins = dict[str, list[list[str]]]
+"""Batches that a retry must repeat: by batch id the ids of their items, in the parts in which they are to be tried."""
+
+
 class Claim(NamedTuple):
     """A lane whose next turn has to be enqueued. `job` is the arq job of a dead turn, to be forgotten."""
 

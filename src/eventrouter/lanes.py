@@ -26,6 +26,7 @@ from .lane import (
     Lane,
     Memory,
     Park,
+    Pins,
     Removal,
     Seen,
 )
@@ -71,6 +72,14 @@ def _counts(counts: Mapping[str, int]) -> list[Any]:
     for field, by in counts.items():
         args += (field, by)
     return args
+
+
+def _parts(ids: str) -> list[list[str]]:
+    return [part.split() for part in ids.split("|")]
+
+
+def _joined(parts: Sequence[Sequence[str]]) -> str:
+    return " | ".join(" ".join(part) for part in parts)
 
 
 def _claims(flat: Sequence[bytes]) -> list[Claim]:
@@ -136,7 +145,7 @@ class Lanes:
         if result[0] != 1:
             return None
         flat = [value.decode() for value in result[1]]
-        pins = {key: ids.split() for key, ids in zip(flat[::2], flat[1::2], strict=True)}
+        pins = {key: _parts(ids) for key, ids in zip(flat[::2], flat[1::2], strict=True)}
         return Turn(self, lane, fresh, pins, int(result[2]))
 
     async def sweep(self, shard: int, *, everything: bool = False, most: int = 1000) -> tuple[list[Claim], float]:
@@ -174,12 +183,12 @@ def _append_result(result: Any) -> list[Claim] | Exception:
 class Turn:
     """A lane's turn that has begun. Every step raises `FencedError` when another turn has taken over."""
 
-    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: dict[str, list[str]], parked: int = 0) -> None:
+    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: Pins, parked: int = 0) -> None:
         self.lanes = lanes
         self.lane = lane
         self.token = token
         self.pins = pins
-        """Batches that an earlier turn pinned: batch id to item ids."""
+        """Batches that are pinned: by batch id the ids of their items, in the parts in which they are to be tried."""
         self.parked = parked
         """How many keys were parked when it began."""
 
@@ -234,7 +243,7 @@ class Turn:
         self,
         removals: Sequence[Removal] = (),
         parks: Sequence[Park] = (),
-        unpins: Sequence[str] = (),
+        pins: Pins | None = None,
         due: Sequence[str] = (),
         appends: Iterable[Append] = (),
         counts: Mapping[str, int] | None = None,
@@ -242,7 +251,8 @@ class Turn:
     ) -> tuple[list[Claim], int]:
         """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys.
 
-        `due` are parked keys of which nothing is in hand any more: what is left of them may be read at once.
+        `pins` tells what is left of pinned batches: no parts, when they end. `due` are parked keys of which nothing is
+        in hand any more: what is left of them may be read at once.
         """
         keys = [self.lane.key]
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
@@ -254,7 +264,11 @@ class Turn:
             args += (park.key, park.delay_ms, len(park.items))
             for item in park.items:
                 args += (item.id, item.tries)
-        args += (len(unpins), *unpins, len(due), *due)
+        pins = pins or {}
+        args.append(len(pins))
+        for batch, parts in pins.items():
+            args += (batch, _joined(parts))
+        args += (len(due), *due)
         args += _appends(keys, self.lane.shard, appends)
         args += _counts(counts or {})
         if seen and seen.digests:
@@ -265,16 +279,15 @@ class Turn:
         result = await self.lanes.run("settle", keys, args)
         if result[0] != b"ok":
             raise self._fenced()
-        for batch in unpins:
-            self.pins.pop(batch, None)
+        self.pins = {batch: parts for batch, parts in (self.pins | pins).items() if parts}
         return _claims(result[1]), int(result[2])
 
     async def pin(self, batch: str, items: Sequence[Item]) -> None:
         """Notes that a retry has to repeat just these items as one batch."""
         ids = [item.id for item in items]
-        if await self.lanes.run("pin", [self.lane.key], [self.token, batch, " ".join(ids)]) != 1:
+        if await self.lanes.run("pin", [self.lane.key], [self.token, batch, _joined([ids])]) != 1:
             raise self._fenced()
-        self.pins[batch] = ids
+        self.pins[batch] = [ids]
 
     async def give_up(self, delay: float = 0.0, untried: Iterable[str] = ()) -> Claim:
         """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay.

@@ -10,7 +10,7 @@ import msgspec
 from .attempts import Bug, Failure, Verdict, is_final
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry
-from .lane import Append, Park, Removal
+from .lane import Append, Park, Pins, Removal
 from .lanes import Turn
 from .records import DeadLetter, pack
 from .target import Target
@@ -32,18 +32,18 @@ class Settlement:
         self._removals: list[Removal] = []
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
-        self._unpins: list[str] = []
+        self._pins: Pins = {}
         self._held = False
         self.wait: float | None = None
         """After `apply`: seconds that every lane of the destination has to wait; None: go on."""
         self.crowded = False
         """After `apply`: whether the lane has as many parked keys as it may have."""
 
-    def add(self, verdict: Verdict, unpins: Iterable[str] = ()) -> None:
-        """Takes a verdict; `unpins` are the pinned batches that end with it."""
+    def add(self, verdict: Verdict, pins: Pins | None = None) -> None:
+        """Takes a verdict; `pins` tells what is left of pinned batches (see `Turn.settle`)."""
         self._verdicts.append(verdict)
         self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
-        self._unpins += unpins
+        self._pins |= pins or {}
 
     def bury(self, hand: InHand, class_: str, failure: Failure) -> None:
         """`hand` becomes a dead letter of this class."""
@@ -66,7 +66,7 @@ class Settlement:
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         counts = self._target.counts() if self._target.counts else {}
         claims, parked = await turn.settle(
-            self._removals, list(self._parks.values()), self._unpins, sorted(due), appends, counts
+            self._removals, list(self._parks.values()), self._pins, sorted(due), appends, counts
         )
         self.crowded = parked >= MAX_PARKED_KEYS
         if claims:

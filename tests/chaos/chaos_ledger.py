@@ -159,15 +159,14 @@ class Ledger:
     def _check_keys(self, destination: str) -> None:
         """A receiver that remembers each `webhook-id` takes no event twice.
 
-        Where a batch was refused, and split, its parts may be cut differently once it is repeated after a crash.
+        What was refused was not taken: a part of it has another id.
         """
         bodies: dict[str, set[str]] = defaultdict(set)
         ids: dict[str, set[str]] = defaultdict(set)
-        split = {one for arrival in self._of(destination) if arrival.refused for one in arrival.message_ids}
         for arrival in self._of(destination):
             bodies[arrival.webhook_id].add(arrival.body)
             for message_id in arrival.message_ids:
-                if message_id not in split:
+                if not arrival.refused:
                     ids[message_id].add(arrival.webhook_id)
                 if destination == "one":
                     expected = idempotency_key(SOURCE, message_id, destination)

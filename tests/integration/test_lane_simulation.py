@@ -99,7 +99,12 @@ MUTANTS = {
         "row",
     ),
     "tries are kept for ever": ("settle", "redis.call('HDEL', lane .. ':tries', id)", "local _ = id"),
-    "pins are kept for ever": ("settle", "redis.call('HDEL', lane .. ':pins', arg())", "arg()"),
+    "pins are kept for ever": ("settle", "redis.call('HDEL', lane .. ':pins', batch)", "local _ = batch"),
+    "what is left of a batch is not pinned": (
+        "settle",
+        "redis.call('HSET', lane .. ':pins', batch, ids)",
+        "redis.call('HDEL', lane .. ':pins', batch)",
+    ),
     "pins are not kept": ("pin", "redis.call('HSET', KEYS[1] .. ':pins', arg(), arg())", "local _ = arg()"),
     "routed events are not marked as seen": (
         "settle",

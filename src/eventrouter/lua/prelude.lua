@@ -5,7 +5,7 @@
 --   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
 --   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
 --   KEY:tries      hash: item id -> what is known of its attempts (JSON)
---   KEY:pins       hash: batch id -> item ids, for batches that a retry must repeat as they were
+--   KEY:pins       hash: batch id -> item ids, for batches that a retry must repeat as they were, with | between the parts that are left
 --   er:{S}:leases  sorted set: claimed lanes by the end of their lease (ms)
 --   er:{S}:due     sorted set: unclaimed lanes with parked keys, by the next try (ms)
 --   er:{S}:counts  hash: the counters of the audit

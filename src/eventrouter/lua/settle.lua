@@ -3,7 +3,7 @@
 -- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
 --   removals: id, k when it is parked else '', n, count field
 --   parks: k, delay (ms), items in order: id and tries (JSON or ''); those in the park stay where they are
---   unpins: batch ids
+--   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
 --   due: parked keys of which the turn has nothing in hand any more
 --   appends, counts
 --   seen: number, then window (ms), most ids, digests
@@ -55,7 +55,12 @@ for _ = 1, number() do
 end
 
 for _ = 1, number() do
-  redis.call('HDEL', lane .. ':pins', arg())
+  local batch, ids = arg(), arg()
+  if ids == '' then
+    redis.call('HDEL', lane .. ':pins', batch)
+  else
+    redis.call('HSET', lane .. ':pins', batch, ids)
+  end
 end
 for _ = 1, number() do
   redis.call('ZADD', parked, 'XX', now, arg())
