@@ -12,10 +12,10 @@ SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse enrichment acceptance lane logs
-        log_entry""",
+        log_entry digest""",
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
-        interpolation yaml_file config_model config_reader config_sections scrub config_sources config_destinations config_routes config
-        settings""",
+        interpolation yaml_file config_model config_reader config_sections config_destinations config_routes config
+        scrub config_sources settings""",
     "journey": """answer source receive inflate write_key decode validation accept collect lanes log enrichments enrich
         route_index route delivery attempts health target settlement hands deliver dead_letters counters metrics queue
         server_check connections ports serve""",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +11,10 @@ import msgspec
 
 from . import paths
 from .config import Config, DestinationConfig, RouteConfig
+from .digest import digest_with
 from .events import Event, StoredEvent, order_key
 from .expressions import MISSING, Condition, Expressions, Template, TemplateError, reason
 from .route_index import Group, RouteIndex
-from .values import text_of
 
 MAX_REASON = 500
 
@@ -213,7 +212,10 @@ def _builder(config: RouteConfig, expressions: Expressions) -> Callable[[Event, 
         fields = expressions.fields(config.set, "set")
     later: list[Callable[[Any], Any]] = []
     if config.hash is not None:
-        hashed, digest = paths.tree_of([paths.parse(path) for path in config.hash.fields]), _digest(config.hash.salt)
+        hashed, digest = (
+            paths.tree_of([paths.parse(path) for path in config.hash.fields]),
+            digest_with(config.hash.salt),
+        )
         later.append(lambda value: paths.change(value, hashed, digest))
     if config.keep is not None:
         kept = paths.tree_of([paths.parse(path) for path in config.keep])
@@ -247,20 +249,3 @@ def _mapped(template: Template) -> Callable[[Event, str], Any]:
 
 def _renaming(old: paths.Path, new: paths.Path) -> Callable[[Any], Any]:
     return lambda value: paths.rename(value, old, new)
-
-
-def _digest(salt: str) -> Callable[[Any], Any]:
-    """HMAC-SHA256 of a value's text as 64 hex digits; null stays null, an object or list counts as its JSON text."""
-    key = salt.encode()
-
-    def digest(value: Any) -> Any:
-        if value is None:
-            return None
-        text = value if type(value) is str else text_of(_sorted(value))
-        return hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
-
-    return digest
-
-
-def _sorted(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value, order="sorted")) if type(value) in (dict, list) else value
