@@ -668,6 +668,25 @@ async def test_the_parts_of_a_refused_batch_are_repeated_as_they_were_after_a_cr
     assert {} == await leftovers(redis)
 
 
+async def test_a_pinned_batch_is_repeated_until_its_youngest_is_too_old(make, redis):
+    post = make(fail_first(2, ConnectionResetError()), max_age=0.5, batch_size=2, pin=True)
+    await post.put("a", age=0.45)
+    await post.put("b")
+    claim = await post.turn()
+    await asyncio.sleep(0.1)
+    post.claims.append(claim)
+    await post.run()
+    assert [["a", "b"]] * 3 == post.sink.batches
+    post = make(fail_first(1, ConnectionResetError()), max_age=0.5, batch_size=2, pin=True)
+    await post.put("a", "b", age=0.45)
+    claim = await post.turn()
+    await asyncio.sleep(0.1)
+    post.claims.append(claim)
+    await post.run()
+    assert [["a", "b"]] == post.sink.batches
+    assert 2 == (await counts(redis))["dead:crm:max_age"]
+
+
 async def test_a_pinned_batch_of_parked_deliveries_is_repeated_as_it_was(make, redis):
     fates = [
         lambda messages: {message.id: Retry("later") for message in messages},  # all parked

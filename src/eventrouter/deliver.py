@@ -111,7 +111,8 @@ class DeliveryTurn:
         for pin, ids in self._turn.pins.items():
             items = await self._turn.fetch(list(chain(*ids)))
             hands = {item.id: self._target.decode(item, self._target.name) for item in items}
-            if hands.keys() >= set(chain(*ids)) and not any(self._too_old(hand, now_ms) for hand in hands.values()):
+            # It ends with its youngest: without the old ones, the others would come again under another id.
+            if hands.keys() >= set(chain(*ids)) and not all(self._too_old(hand, now_ms) for hand in hands.values()):
                 self._hands.pinned.append([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
