@@ -108,8 +108,8 @@ async def _until(app: EventRouter, **counts: int) -> dict[str, Any]:
         app._snapshot = None
         status = await app.status()
         row = status["destinations"]["crm"]
-        dead = {"dead": sum(row["dead"].values())}
-        if all((row | dead)[name] == number for name, number in counts.items()):
+        sums = {name: sum(value.values()) for name, value in row.items() if isinstance(value, dict)}
+        if all((row | sums)[name] == number for name, number in counts.items()):
             return status
         await asyncio.sleep(0.02)
     raise AssertionError(await app.status())
@@ -142,7 +142,8 @@ async def test_a_dead_letter_can_be_found_and_sent_again(app: EventRouter) -> No
     assert [(letter["message_id"], letter["reason"], letter["status"]) for letter in letters] == [("m", "no", 422)]
     Memory.refusing = False
     assert await app.replay(letters) == (1, [])
-    await _until(app, delivered=1, replayed=1)
+    status = await _until(app, delivered=1, replayed=1, died=1, dead=0)
+    assert status["destinations"]["crm"]["routed"] == status["events"]["routed"] == 1
     assert [payload["name"] for payload in Memory.taken] == ["Bad"]
 
 
@@ -160,8 +161,13 @@ async def test_metrics_tell_of_all_workers(app: EventRouter) -> None:
     await app.event_log.append([_event("Good")])
     await _until(app, delivered=1)
     app._snapshot = None
-    text = await app.metrics()
+    collector = app.collector()
+    collector.refused["too_large"] += 1
+    collector.mended["website", "not_a_number"] += 2
+    text = await app.metrics(collector)
     assert b"eventrouter_up 1.0" in text
+    assert b'eventrouter_collector_requests_refused_total{code="too_large"} 1.0' in text
+    assert b'eventrouter_collector_values_mended_total{reason="not_a_number",source="website"} 2.0' in text
     assert b"eventrouter_events_accepted_total 1.0" in text
     assert b'eventrouter_deliveries_delivered_total{destination="crm"} 1.0' in text
 

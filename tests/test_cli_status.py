@@ -25,14 +25,15 @@ def test_a_script_gets_json(place):
     status = json.loads(place.run("status", "--json").stdout)
     assert (status["events"]["accepted"], status["shards"]) == (1, 4)
     assert status["sources"]["website"]["rejected"] == {"no_user_anon_id": 1}
-    assert status["destinations"]["warehouse"]["state"] == "ok"
+    warehouse = status["destinations"]["warehouse"]
+    assert (warehouse["state"], warehouse["unit"]) == ("ok", "records")
 
 
 def test_a_person_gets_tables(place):
     result = place.run("status")
     assert "Events: accepted 1" in result.stdout
     assert "no_user_anon_id" in result.stdout
-    assert "warehouse" in result.stdout
+    assert "warehouse (records)" in result.stdout
     assert result.returncode == 0
 
 

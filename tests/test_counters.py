@@ -82,23 +82,44 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
             Removal(items[2], "dead:crm:max_age"),
         ],
         [Park(items[3].key, 60_000, [items[3]])],
-        counts={"filtered:crm:consent": 4, "replayed:crm": 1},
+        counts={"filtered:crm:consent": 4},
     )
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     oldest = row.pop("oldest_seconds")
     assert 0 <= oldest < 10
     assert {
+        "unit": "deliveries",
+        "routed": 9,
         "waiting": 2,
         "parked_keys": 1,
-        "routed": 5,
         "delivered": 1,
         "filtered": {"consent": 4},
         "dead": {"max_age": 1, "permanent": 1},
-        "replayed": 1,
+        "died": {"max_age": 1, "permanent": 1},
+        "replayed": {},
         "state": "ok",
         "reason": "",
         "next_try_seconds": None,
     } == row
+
+
+async def test_a_row_adds_up_whatever_became_of_dead_letters_that_were_sent_again(lanes):
+    counts = {"to:crm": 10, "delivered:crm": 4, "filtered:crm:consent": 3, "filtered:crm:sample": 2}
+    # Two letters were sent again: one was delivered, one died of another cause.
+    await lanes.append(0, [], counts | {"dead:crm:permanent": 3, "dead:crm:attempts": 3, "replayed:crm:permanent": 2})
+    row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
+    assert ({"permanent": 1, "attempts": 3}, {"permanent": 3, "attempts": 3}) == (row["dead"], row["died"])
+    assert 13 == row["routed"] == sum((row["delivered"], *row["filtered"].values(), *row["dead"].values()))
+
+
+async def test_a_class_of_which_all_were_sent_again_is_not_dead(lanes):
+    await lanes.append(0, [], {"to:crm": 2, "delivered:crm": 1, "dead:crm:permanent": 1, "replayed:crm:permanent": 1})
+    row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
+    assert ({}, {"permanent": 1}, 1) == (row["dead"], row["replayed"], row["routed"])
+
+
+async def test_the_warehouses_row_counts_records(lanes):
+    assert "records" == by_destination(await read_snapshot(lanes, 1, []), "warehouse")["unit"]
 
 
 @pytest.mark.parametrize(("refused", "state"), [(False, "backing off"), (True, "on hold")])

@@ -36,6 +36,7 @@ def letter(number: int, **fields: Any) -> dict[str, Any]:
         "message_id": f"m{number}",
         "destination": "crm",
         "route": "orders",
+        "class": "permanent",
         "payload": f'{{"old":{number}}}',
         "event_type": "track",
         "event_name": "Order Completed",
@@ -141,7 +142,7 @@ async def test_it_is_marked_and_counted_in_the_same_step(make, redis):
     assert isinstance(mark, DeadLetterReplayed)
     assert ("web", "m1", "crm") == (mark.source, mark.message_id, mark.destination)
     assert mark.replayed_at.endswith("Z")
-    expected = {"to:crm": 1, "replayed:crm": 1, "to:warehouse": 1}
+    expected = {"to:crm": 1, "replayed:crm:permanent": 1, "to:warehouse": 1}
     assert expected == await counts(redis, shard_of("anon1", SHARDS))
 
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventrouter.counters import LaneState, Snapshot
 from eventrouter.metrics import render
+from metrics_reference import PAGE, reference
 
 NOW = 1_700_000_000_000
 
@@ -24,7 +25,7 @@ def snapshot(**changes) -> Snapshot:
                 "delivered:crm": 4,
                 "filtered:crm:no consent: marketing": 5,
                 "dead:crm:permanent": 1,
-                "replayed:crm": 1,
+                "replayed:crm:permanent": 1,
                 "log_out": 9,
                 "enrichment_failed:geo": 2,
                 "warehouse:late_duplicates": 6,
@@ -59,7 +60,7 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
         ("eventrouter_deliveries_delivered_total", "crm"): 4,
         ("eventrouter_deliveries_filtered_total", "crm", "no consent: marketing"): 5,
         ("eventrouter_deliveries_dead_total", "permanent", "crm"): 1,
-        ("eventrouter_deliveries_replayed_total", "crm"): 1,
+        ("eventrouter_deliveries_replayed_total", "permanent", "crm"): 1,
         ("eventrouter_enrichments_failed_total", "geo"): 2,
         ("eventrouter_warehouse_total", "late_duplicates"): 6,
         ("eventrouter_waiting", "log"): 1,
@@ -74,8 +75,20 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
     assert expected == {name: found.get(name) for name in expected}
 
 
-def test_without_a_server_it_still_says_that_it_is_away():
+def test_without_a_server_it_still_says_that_it_is_away_and_what_was_refused():
     assert {("eventrouter_up",): 0} == samples(render(None))
+    refused = samples(render(None, {"unavailable": 2}))
+    assert {("eventrouter_up",): 0, ("eventrouter_collector_requests_refused_total", "unavailable"): 2} == refused
+
+
+def test_what_this_collector_refused_and_mended_is_shown():
+    found = samples(render(snapshot(), {"too_large": 3}, {("web", "not_a_number"): 4}))
+    assert 3 == found[("eventrouter_collector_requests_refused_total", "too_large")]
+    assert 4 == found[("eventrouter_collector_values_mended_total", "not_a_number", "web")]
+
+
+def test_every_metric_is_documented():
+    assert reference() == PAGE.read_text("utf-8")
 
 
 def test_the_process_itself_is_shown():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import time
@@ -124,7 +125,7 @@ class EventRouter:
             max_batch_bytes=settings.max_batch_bytes,
             max_batch_events=settings.max_batch_events,
         )
-        return Collector(
+        collector = Collector(
             sources={
                 key: Source(source.name, source.enabled)
                 for source in self.config.sources.values()
@@ -133,9 +134,10 @@ class EventRouter:
             accept=accept,
             append=self.event_log.append,
             ready=self.ready,
-            metrics=self.metrics,
+            metrics=lambda: self.metrics(collector),
             limits=limits,
         )
+        return collector
 
     async def serve_collector(self, host: str, port: int) -> None:
         """Listens until SIGTERM. Raises `StartError` when the port is in use."""
@@ -151,13 +153,13 @@ class EventRouter:
             return {"ready": False, "event_log": type(error).__name__}
         return {"ready": True, "event_log": "ok", "rules": self.config.version}
 
-    async def metrics(self) -> bytes:
-        """The text for `/metrics`."""
-        try:
+    async def metrics(self, collector: Collector | None = None) -> bytes:
+        """The text for `/metrics`, with what `collector` counted by itself."""
+        snapshot = None
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(5):
-                return render(await self.snapshot())
-        except (RedisError, OSError, TimeoutError):
-            return render(None)
+                snapshot = await self.snapshot()
+        return render(snapshot, collector.refused, collector.mended) if collector else render(snapshot)
 
     # The worker
 

@@ -73,17 +73,24 @@ async def _healths(lanes: Lanes, names: Iterable[str]) -> list[dict[str, str]]:
 
 
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
-    """One destination's row of `status`."""
+    """One destination's row of `status`. Once nothing moves,
+
+    `routed` = `delivered` + `waiting` + what was `filtered` + what is `dead`; a dead letter that was sent again counts
+    as what became of it then, so `dead` = `died` - `replayed` for each class.
+    """
     counts, lane, health = snapshot.counts, snapshot.lanes.get(name, LaneState()), snapshot.health.get(name, {})
     until = int(health.get("until", 0))
+    filtered, died, replayed = (reasons(counts, f"{what}:{name}:") for what in ("filtered", "dead", "replayed"))
     return {
+        "unit": "records" if name == "warehouse" else "deliveries",
+        "routed": counts[f"to:{name}"] - sum(replayed.values()) + sum(filtered.values()),
         "waiting": lane.waiting,
         "parked_keys": lane.parked_keys,
-        "routed": counts[f"to:{name}"],
         "delivered": counts[f"delivered:{name}"],
-        "filtered": reasons(counts, f"filtered:{name}:"),
-        "dead": reasons(counts, f"dead:{name}:"),
-        "replayed": counts[f"replayed:{name}"],
+        "filtered": filtered,
+        "dead": {class_: left for class_, number in died.items() if (left := number - replayed.get(class_, 0))},
+        "died": died,
+        "replayed": replayed,
         "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), "ok"),
         "reason": health.get("reason", ""),
         "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") else None,

@@ -155,7 +155,7 @@ class DeadLetters:
             key = lane_key(f"replay:{source}:{message_id}")
             lanes.setdefault(name, []).append((key, 1, encode(delivery)))
             marks.append(DeadLetterReplayed(source=source, message_id=message_id, destination=name, replayed_at=now))
-            counts[f"replayed:{name}"] += 1
+            counts[f"replayed:{name}:{row.get('class') or ''}"] += 1
         appends = [Append(name, items, f"to:{name}") for name, items in lanes.items()]
         appends.append(Append("warehouse", [("", len(marks), pack(marks))], "to:warehouse"))
         return appends, counts

@@ -1,8 +1,9 @@
-"""Prometheus metrics: what the shards count, and what this process knows of itself."""
+"""Prometheus metrics: what the shards count, what this collector counts, and what this process knows of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,81 +19,119 @@ GCCollector(registry=_process)
 STATES = {"": 0, "backoff": 1, "hold": 2}
 
 
-class _SnapshotCollector(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+class Family(NamedTuple):
+    """A metric: its name without `eventrouter_`, what it says, and the names of its labels."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+    field: str = ""
+    """The shards' counter that it shows; with labels, those that begin with it and a colon."""
+
+
+SHARED = (
+    Family("events_accepted", "Events kept in the event log.", (), "accepted"),
+    Family("events_routed", "Events routed.", (), "routed"),
+    Family("events_duplicates", "Events dropped as duplicates.", (), "duplicates"),
+    Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
+    Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
+    Family("enrichments_failed", "Batches that went on without it, or waited.", ("enrichment",), "enrichment_failed"),
+    Family("deliveries_routed", "Deliveries that entered a lane; of the warehouse: records.", ("destination",), "to"),
+    Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
+    Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),
+    Family("deliveries_dead", "Dead letters, by class.", ("destination", "class"), "dead"),
+    Family("deliveries_replayed", "Dead letters sent again, by class.", ("destination", "class"), "replayed"),
+    Family("warehouse", "What the warehouse met: late_duplicates, discarded, refused.", ("what",), "warehouse"),
+)
+"""Counters of all shards: the same whichever collector is asked, and kept over restarts."""
+
+STATE = (
+    Family("up", "Whether the event log is reachable."),
+    Family("waiting", "Units that wait: events in the log, deliveries, or the warehouse's records.", ("lane",)),
+    Family("oldest_seconds", "Age of the oldest waiting item.", ("lane",)),
+    Family("parked_keys", "Order keys that wait.", ("destination",)),
+    Family("destination_state", "0 well, 1 backing off, 2 on hold.", ("destination",)),
+    Family("dedup_window_seconds", "How far back ids are remembered."),
+)
+"""Gauges; all but `up` are left out while the event log is away."""
+
+OWN = (
+    Family("collector_requests_refused", "Requests this collector refused, by the code of its answer.", ("code",)),
+    Family("collector_values_mended", "Values that JSON can't hold, replaced by it.", ("source", "reason")),
+)
+"""Counters of the one collector that is asked, since it started: add up those of all collectors."""
+
+
+def render(
+    snapshot: Snapshot | None,
+    refused: Mapping[str, int] | None = None,
+    mended: Mapping[tuple[str, str], int] | None = None,
+) -> bytes:
+    """The text format of Prometheus. Without a snapshot (Redis is away) what the shards tell is left out.
+
+    `refused` requests (by code) and `mended` values (by source and reason) are those of the collector that is asked.
+    """
+    refusals, mends = OWN
+    own: dict[Family, Mapping[tuple[str, ...], int]] = {
+        refusals: {(code,): number for code, number in (refused or {}).items()},
+        mends: dict((mended or {}).items()),
+    }
+    registry = CollectorRegistry()
+    registry.register(_Metrics(snapshot, own))
+    return generate_latest(registry) + generate_latest(_process)
+
+
+class _Metrics(Collector):
+    def __init__(self, snapshot: Snapshot | None, own: dict[Family, Mapping[tuple[str, ...], int]]) -> None:
         self._snapshot = snapshot
+        self._own = own
 
     def collect(self) -> Iterator[Metric]:
-        snapshot = self._snapshot
-        counts = snapshot.counts
-        for field, name, text in (
-            ("accepted", "accepted", "Events kept in the event log."),
-            ("routed", "routed", "Events routed."),
-            ("duplicates", "duplicates", "Events dropped as duplicates."),
-        ):
-            yield CounterMetricFamily(f"eventrouter_events_{name}", text, value=counts[field])
-        text = "Conditions that met values of the wrong types."
-        yield CounterMetricFamily("eventrouter_condition_mismatches", text, value=counts["mismatches"])
-        families = {
-            "rejected": CounterMetricFamily(
-                "eventrouter_events_rejected", "Events refused, by reason.", labels=("source", "reason")
-            ),
-            "to": CounterMetricFamily(
-                "eventrouter_deliveries_routed", "Deliveries that entered a lane.", labels=("destination",)
-            ),
-            "delivered": CounterMetricFamily(
-                "eventrouter_deliveries_delivered", "Deliveries taken.", labels=("destination",)
-            ),
-            "filtered": CounterMetricFamily(
-                "eventrouter_deliveries_filtered", "Events not meant for it.", labels=("destination", "reason")
-            ),
-            "dead": CounterMetricFamily(
-                "eventrouter_deliveries_dead", "Dead letters, by class.", labels=("destination", "class")
-            ),
-            "replayed": CounterMetricFamily(
-                "eventrouter_deliveries_replayed", "Dead letters sent again.", labels=("destination",)
-            ),
-            "enrichment_failed": CounterMetricFamily(
-                "eventrouter_enrichments_failed", "Batches that went on without it, or waited.", labels=("enrichment",)
-            ),
-            "warehouse": CounterMetricFamily(
-                "eventrouter_warehouse",
-                "What the warehouse met: late_duplicates, discarded, refused.",
-                labels=("what",),
-            ),
-        }
-        for field, number in sorted(counts.items()):
-            kind, _, rest = field.partition(":")
-            if rest and kind in families:
-                families[kind].add_metric(rest.split(":", 1), number)
-        yield from families.values()
-        waiting = GaugeMetricFamily("eventrouter_waiting", "Units that wait in lanes.", labels=("lane",))
-        parked = GaugeMetricFamily("eventrouter_parked_keys", "Order keys that wait.", labels=("destination",))
-        oldest = GaugeMetricFamily("eventrouter_oldest_seconds", "Age of the oldest waiting item.", labels=("lane",))
-        state = GaugeMetricFamily(
-            "eventrouter_destination_state", "0 well, 1 backing off, 2 on hold.", labels=("destination",)
-        )
-        for name, lane in snapshot.lanes.items():
-            waiting.add_metric([name], lane.waiting)
-            oldest.add_metric([name], max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else 0)
-            if name != "log":
-                parked.add_metric([name], lane.parked_keys)
-                state.add_metric([name], STATES.get(snapshot.health[name].get("state", ""), 0))
-        yield from (waiting, parked, oldest, state)
-        window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0
-        yield GaugeMetricFamily("eventrouter_dedup_window_seconds", "How far back ids are remembered.", value=window)
+        gauges = _gauges(self._snapshot)
+        for family in STATE:
+            if family.name in gauges:
+                gauge = GaugeMetricFamily(f"eventrouter_{family.name}", family.text, labels=family.labels)
+                for labels, value in gauges[family.name].items():
+                    gauge.add_metric(labels, value)
+                yield gauge
+        for family, values in (_shared(self._snapshot) | self._own).items():
+            counter = CounterMetricFamily(f"eventrouter_{family.name}", family.text, labels=family.labels)
+            for labels, number in sorted(values.items()):
+                counter.add_metric(labels, number)
+            yield counter
 
 
-def render(snapshot: Snapshot | None) -> bytes:
-    """The text format of Prometheus; without a snapshot (Redis is away) only `eventrouter_up` and this process."""
-    registry = CollectorRegistry()
-    if snapshot is not None:
-        registry.register(_SnapshotCollector(snapshot))
-    up = GaugeMetricFamily("eventrouter_up", "Whether the event log is reachable.", value=int(snapshot is not None))
+def _shared(snapshot: Snapshot | None) -> dict[Family, Mapping[tuple[str, ...], int]]:
+    if snapshot is None:
+        return {}
+    values: dict[Family, dict[tuple[str, ...], int]] = {
+        family: {} if family.labels else {(): snapshot.counts[family.field]} for family in SHARED
+    }
+    families = {family.field: family for family in SHARED if family.labels}
+    for field, number in snapshot.counts.items():
+        kind, _, rest = field.partition(":")
+        if rest and kind in families:
+            family = families[kind]
+            values[family][tuple(rest.split(":", len(family.labels) - 1))] = number
+    return dict(values)
 
-    class _Up(Collector):
-        def collect(self) -> Iterator[Metric]:
-            yield up
 
-    registry.register(_Up())
-    return generate_latest(registry) + generate_latest(_process)
+def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]]:
+    """The values of the gauges, by name and labels."""
+    if snapshot is None:
+        return {"up": {(): 0}}
+    now, since = snapshot.now_ms, snapshot.dedup_since_ms
+    lanes = snapshot.lanes.items()
+    destinations = [(name, lane) for name, lane in lanes if name != "log"]
+    return {
+        "up": {(): 1},
+        "waiting": {(name,): lane.waiting for name, lane in lanes},
+        "oldest_seconds": {
+            (name,): max(now - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else 0 for name, lane in lanes
+        },
+        "parked_keys": {(name,): lane.parked_keys for name, lane in destinations},
+        "destination_state": {
+            (name,): STATES.get(snapshot.health[name].get("state", ""), 0) for name, _ in destinations
+        },
+        "dedup_window_seconds": {(): (now - since) / 1000 if since else 0},
+    }

@@ -194,11 +194,11 @@ class Ledger:
         self._same("accepted", events["in_log"] + events["duplicates"] + routed, events["accepted"])
         self._same("routed", len(self.events), routed)
         for destination in ("one", "many"):
-            to, waiting = self._row(destination, "routed"), self._row(destination, "waiting")
-            delivered, dead = self._row(destination, "delivered"), self._row(destination, "dead")
+            waiting, delivered = self._row(destination, "waiting"), self._row(destination, "delivered")
+            dead, filtered = self._row(destination, "dead"), self._row(destination, "filtered")
             reach, buried = self.expected(destination)
-            self._same(f"sum of {destination}", to, delivered + waiting + dead)
-            self._same(f"routed to {destination} or filtered", routed, to + self._row(destination, "filtered"))
+            self._same(f"routed for {destination}", routed, self._row(destination, "routed"))
+            self._same(f"sum of {destination}", routed, delivered + waiting + filtered + dead)
             self._same(f"delivered to {destination}", len(reach - buried), delivered)
         self._same("sum of the warehouse", self._row("warehouse", "routed"), self._row("warehouse", "delivered"))
 

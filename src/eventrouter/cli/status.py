@@ -16,7 +16,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def status(as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
-        """Show sources, the event log and destinations: what came, what waits, what failed and why."""
+        """Show sources, the event log and destinations: what came, what waits, what failed and why.
+
+        For each destination: events routed = delivered + waiting + filtered + dead (letters that were not sent again).
+        The warehouse counts records: events, and what is told of them, such as dead letters and merged persons.
+        """
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def ask() -> dict[str, Any]:
@@ -50,7 +54,7 @@ def show(found: dict[str, Any]) -> None:
         ["destination", "state", "waiting", "delivered", "filtered", "dead", "oldest", "reason"],
         [
             (
-                name,
+                f"{name} (records)" if row.get("unit") == "records" else name,
                 row.get("state"),
                 row.get("waiting"),
                 row.get("delivered"),

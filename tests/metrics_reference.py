@@ -1,0 +1,62 @@
+"""Writes docs/metrics.md from the metrics themselves: `python tests/metrics_reference.py`. A test checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eventrouter.metrics import OWN, SHARED, STATE, Family
+
+PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+HEAD = """# Metrics
+
+Written by `python tests/metrics_reference.py` from the metrics themselves. Names and labels are stable.
+
+Every collector answers `GET /metrics` in the text format of Prometheus.
+
+## Of all workers and collectors
+
+These counters are kept in the event log's server, in the very steps that they count. Any collector tells them all, so
+ask one alone, or take the highest answer; they survive restarts. For each destination, once nothing moves,
+`deliveries_routed = deliveries_delivered + waiting + deliveries_dead`. A dead letter that is sent again is routed
+again: `deliveries_dead - deliveries_replayed` are dead still, and
+`deliveries_routed - deliveries_replayed + deliveries_filtered` is the number of events that were routed.
+`eventrouter status` shows these differences.
+"""
+
+STATE_HEAD = """
+## Now
+
+What waits, and how destinations are. While the event log is away only `eventrouter_up` is there.
+"""
+
+OWN_HEAD = """
+## Of one collector
+
+Each collector counts these by itself from its start, and tells them also while the event log is away: add them up.
+"""
+
+TAIL = """
+## Of the process
+
+`process_…` and `python_…` are those of the collector that is asked: memory, CPU, open files, garbage collection.
+"""
+
+
+def table(families: Sequence[Family], suffix: str = "") -> str:
+    """A table of these metrics."""
+    rows = [
+        f"| `eventrouter_{one.name}{suffix}` | {', '.join(f'`{label}`' for label in one.labels)} | {one.text} |"
+        for one in families
+    ]
+    return "\n".join(["", "| metric | labels | what |", "|---|---|---|", *rows, ""])
+
+
+def reference() -> str:
+    """The whole page."""
+    return HEAD + table(SHARED, "_total") + STATE_HEAD + table(STATE) + OWN_HEAD + table(OWN, "_total") + TAIL
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")
