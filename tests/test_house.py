@@ -16,8 +16,8 @@ FLOORS = {
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
         interpolation yaml_file config_model config_reader config_sections config_destinations config_routes config
         scrub config_sources settings""",
-    "journey": """answer source receive inflate write_key decode validation accept collect lanes log enrichments enrich
-        route_index route delivery attempts health target settlement hands deliver dead_letters counters metrics queue
+    "journey": """answer source origins cookie proxies address receive inflate write_key decode validation accept collect
+        lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver dead_letters counters metrics queue
         server_check connections ports serve""",
     "wiring": """targets app child data_directory embedded supervise watchdog sender fake_server testing
         __init__ __main__ cli builtin""",
