@@ -98,7 +98,7 @@ class Post:
         self.lane = Lane(shard, "crm")
         self.claims: list[Claim] = []
         self.finished: list[dict[str, Any]] = []
-        self.dropped: list[dict[str, Any]] = []
+        self.dropped: list[DeadLetter] = []
         self.stopping = asyncio.Event()
         health = {"initial": 0.002, "max_interval": 0.01, "timeout": 5.0}
         health |= {name: options.pop(name) for name in list(options) if name in health}
@@ -113,7 +113,7 @@ class Post:
             in_hand,
             self.enqueue,
             finished=lambda **told: self.finished.append(told),
-            dropped=lambda **told: self.dropped.append(told),
+            dropped=self.dropped.append,
             throttle=Throttle(self.lanes, "crm", rate) if rate else None,
         )
 

@@ -17,7 +17,7 @@ from eventrouter.events import StoredEvent
 from eventrouter.lane import Append, Claim, Lane
 from eventrouter.lanes import Lanes
 from eventrouter.log_entry import encode_entry
-from eventrouter.records import EventRecord, unpack
+from eventrouter.records import DeadLetter, EventRecord, unpack
 
 LOG = Lane(0, "log")
 
@@ -58,7 +58,7 @@ class Router:
         self.lanes = lanes
         self.claims: list[Claim] = []
         self.ahead: list[Claim] = []
-        self.dropped: list[dict[str, Any]] = []
+        self.dropped: list[DeadLetter] = []
         self.stopping = asyncio.Event()
         self.enrichments: list[Enrichment] = []
         self.shards = 1
@@ -84,7 +84,7 @@ class Router:
             Enrichments(self.enrichments),
             enqueue,
             self.stopping,
-            lambda **told: self.dropped.append(told),
+            self.dropped.append,
         ).run()
 
     async def lane(self, name: str) -> list[Any]:

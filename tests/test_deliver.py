@@ -366,7 +366,9 @@ async def test_a_delivery_that_keeps_failing_while_others_succeed_is_dead_after_
         letter.reason,
     )
     assert 3 <= post.sink.got.count("bad")
-    assert [{"source": "web", "message_id": "bad", "destination": "crm", "reason": "HTTP 500"}] == post.dropped
+    assert [("web", "bad", "crm", "HTTP 500")] == [
+        (one.source, one.message_id, one.destination, one.reason) for one in post.dropped
+    ]
 
 
 async def test_a_refused_delivery_is_dead_at_once_and_its_neighbours_are_not(make, redis):

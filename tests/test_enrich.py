@@ -118,7 +118,9 @@ async def test_a_template_that_fails_makes_a_dead_letter_and_costs_no_event(make
     )
     found = await counts(redis)
     assert (1, 1, 3) == (found["to:crm"], found["dead:crm:template"], found["to:warehouse"])
-    assert [{"source": "web", "message_id": "m1", "destination": "crm", "reason": "x is no number"}] == router.dropped
+    assert [("web", "m1", "crm", "x is no number")] == [
+        (one.source, one.message_id, one.destination, one.reason) for one in router.dropped
+    ]
 
 
 async def test_beyond_its_backlog_a_destinations_deliveries_are_dead_letters_and_the_others_go_on(make, redis):

@@ -11,14 +11,14 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
-    "words": """errors events times values paths http destination records warehouse enrichment acceptance lane logs
+    "words": """errors events times values paths http destination records warehouse merge_patch options enrichment acceptance lane logs
         log_entry digest""",
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
-        interpolation yaml_file config_model config_reader config_sections config_destinations config_routes config
-        scrub config_sources settings""",
-    "journey": """answer source origins cookie proxies address receive inflate write_key decode validation accept collect
-        lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver dead_letters counters metrics queue
-        server_check connections ports serve""",
+        interpolation yaml_file config_model config_reader config_sections config_options config_destinations config_enrichments config_routes config
+        query_parameters scrub config_sources settings""",
+    "journey": """answer source origins cookie proxies address receive inflate write_key decode validation visitor accept collect
+        lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver
+        dead_letters dead_letter_log counters metrics queue server_check connections ports serve""",
     "wiring": """targets app child data_directory embedded supervise watchdog sender fake_server testing
         __init__ __main__ cli builtin""",
 }

@@ -352,7 +352,9 @@ async def test_what_the_destination_counted_is_added_once_to_the_counters(case, 
 async def test_dead_letters_are_told_to_the_hook(case):
     await case.begin("a")
     await case.settle("", {"a": Reject("bad", status=400)})
-    assert [{"source": "web", "message_id": "a", "destination": "crm", "reason": "bad"}] == case.post.dropped
+    assert [("web", "a", "crm", "bad")] == [
+        (one.source, one.message_id, one.destination, one.reason) for one in case.post.dropped
+    ]
 
 
 async def test_what_is_noted_of_the_tries_is_json(case, redis):

@@ -19,7 +19,7 @@ from eventrouter.errors import EventRouterError
 from eventrouter.lane import Claim, Item
 from eventrouter.lanes import Lanes
 from eventrouter.plugins import Plugins
-from eventrouter.records import EventRecord, Identity, pack
+from eventrouter.records import DeadLetter, EventRecord, Identity, pack
 from eventrouter.settings import Settings
 from eventrouter.targets import IDLE_SECONDS, Targets, Throttle, records_in_hand
 from eventrouter.warehouse import Warehouse
@@ -215,8 +215,20 @@ async def test_a_hook_that_fails_breaks_nothing(lanes: Lanes, tmp_path: Path) ->
     )
     targets = _targets(RULES, Plugins(hooks), lanes, tmp_path)
     assert targets.finished is None
-    assert targets.dropped is not None
-    targets.dropped(source="website", message_id="m", destination="crm", reason="r")
+    at = "2026-11-24T17:00:00.000Z"
+    letter = DeadLetter(
+        source="website",
+        message_id="m",
+        destination="crm",
+        route="",
+        class_="permanent",
+        reason="r",
+        attempts=1,
+        first_at=at,
+        last_at=at,
+    )
+    targets.dropped(letter)
+    await targets.close()
 
 
 async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:

@@ -99,7 +99,7 @@ class RouterTurn:
         enrichments: Enrichments,
         enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
         stopping: asyncio.Event,
-        dropped: Callable[..., None] | None = None,
+        dropped: Callable[[DeadLetter], None] | None = None,
     ) -> None:
         self._turn = turn
         self._lanes = lanes
@@ -195,12 +195,7 @@ class RouterTurn:
         await self._enrichments.settled(self._shard)
         if self._dropped is not None:
             for record in step.letters:
-                self._dropped(
-                    source=record.source,
-                    message_id=record.message_id,
-                    destination=record.destination,
-                    reason=record.reason,
-                )
+                self._dropped(record)
 
 
 class _Step:

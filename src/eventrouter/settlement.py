@@ -73,9 +73,7 @@ class Settlement:
             await self._target.enqueue(claims)
         if self._target.dropped is not None:
             for record in records:
-                self._target.dropped(
-                    source=record.source, message_id=record.message_id, destination=name, reason=record.reason
-                )
+                self._target.dropped(record)
         return set(self._parks)
 
     async def _judge_all(self) -> None:

@@ -9,6 +9,7 @@ from .attempts import Attempts, Failure
 from .delivery import InHand
 from .health import Health
 from .lane import Claim, Item
+from .records import DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class Target:
     """Hands claims to arq."""
     finished: Callable[..., None] | None = None
     """Told of each attempt, with the arguments of the hook `attempt_finished`."""
-    dropped: Callable[..., None] | None = None
-    """Told of each dead letter, with the arguments of the hook `event_dropped`."""
+    dropped: Callable[[DeadLetter], None] | None = None
+    """Told of each dead letter once it is kept."""
     throttle: Callable[[int, Callable[[], bool]], Awaitable[bool]] | None = None
     """Waits until so many messages may be sent (`rate_limit`): True; False when the second argument says to give up."""
     counts: Callable[[], Mapping[str, int]] | None = None

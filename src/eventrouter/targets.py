@@ -10,6 +10,7 @@ import structlog
 
 from .attempts import Attempts, secrets_of
 from .config import Config
+from .dead_letter_log import DeadLetterLog
 from .delivery import InHand, Tries, in_hand
 from .destination import Destination, Message, RateLimit
 from .errors import EventRouterError
@@ -56,7 +57,7 @@ class Targets:
         self.served = frozenset({WAREHOUSE, *(name for name, one in config.destinations.items() if one.enabled)})
         """Those that are switched on."""
         self.finished = _quiet(plugins.hook.attempt_finished)
-        self.dropped = _quiet(plugins.hook.event_dropped)
+        self.dropped = DeadLetterLog(_quiet(plugins.hook.event_dropped))
 
     async def get(self, name: str) -> Target | None:
         """The target, started; None when there is none of that name or it can't start for now (then it backs off)."""
@@ -116,6 +117,7 @@ class Targets:
 
     async def close(self) -> None:
         """Closes every destination that was started."""
+        self.dropped.close()
         targets, self._targets = self._targets, {}
         for target in targets.values():
             await _close(target.name, target.attempts.destination)
