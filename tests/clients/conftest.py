@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
-from pages import Pages
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from programs import OPTIONS, chromium
-from system import System
 
-RULES = """
-version: 1
-sources:
-  website: { write_key: key-website }
-  app: { write_key: key-app }
-  server: { write_key: key-server }
-  closed: { write_key: key-closed, enabled: false }
-"""
+pytest.register_assert_rewrite("arrivals", "programs")
+
+from arrivals import Source  # noqa: E402
+from front import Front  # noqa: E402
+from pages import Pages  # noqa: E402
+from programs import OPTIONS, chromium  # noqa: E402
+from system import System  # noqa: E402
+
+SOURCES = 200
+"""How many tests of one process can have a source of their own."""
+
+RULES = "version: 1\nsources:\n" + "".join(f"  s{n}: {{ write_key: key-s{n} }}\n" for n in range(SOURCES))
 """Rules without a destination: events go to the warehouse alone."""
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A running system that all tests of this process share: each uses ids or event names of its own."""
+    """A running system that all tests of this process share."""
     with System(tmp_path_factory.mktemp("clients"), RULES) as running:
         yield running
+
+
+@pytest.fixture
+def source(system: System) -> Source:
+    """A source of the system that no other test writes to."""
+    return Source(system, f"s{next(_numbers)}")
+
+
+@pytest.fixture
+def front(system: System) -> Iterator[Front]:
+    """A front before the system whose faults the test chooses."""
+    with Front(system) as one:
+        yield one
+
+
+@pytest.fixture
+def now() -> datetime:
+    """When the test began."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")

@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 
 import pytest
+from arrivals import Source
 from pages import Pages
 from playwright.sync_api import Page
 from programs import node
-from system import System
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "www.shop.test"])
-def test_a_page_posts_to_the_collector_of_another_origin(system: System, pages: Pages, page: Page, host: str) -> None:
+def test_a_page_posts_to_the_collector_of_another_origin(source: Source, pages: Pages, page: Page, host: str) -> None:
     pages.add("<title>Home</title><p>Grüße 😀", "/home")
     page.goto(pages.url("/home", host))
     assert page.inner_text("p") == "Grüße 😀"
     status = page.evaluate(
-        """async ([url, host]) => {
-            const body = JSON.stringify({event: "Page Test", anonymousId: host, writeKey: "key-website"})
+        """async ([url, writeKey]) => {
+            const body = JSON.stringify({event: "Page Test", anonymousId: "a", writeKey})
             return (await fetch(url + "/v1/t", {method: "POST", body})).status
         }""",
-        [system.url, host],
+        [source.system.url, source.key],
     )
     assert status == 200
-    rows = system.rows(1, "SELECT payload FROM events WHERE anonymous_id = ?", host)
-    assert [json.loads(row["payload"])["event"] for row in rows] == ["Page Test"]
+    assert [event["event"] for event in source.events(1)] == ["Page Test"]
 
 
 def test_a_page_finds_the_installed_packages_and_nothing_outside(pages: Pages, page: Page) -> None:
