@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,3 +54,13 @@ def test_a_source_that_is_not_there_is_told_with_those_that_are(place):
 def test_a_file_that_is_not_there_is_told(place):
     result = place.run("send", "none.jsonl")
     assert (result.returncode, "cannot read none.jsonl: No such file" in result.stderr) == (1, True)
+
+
+def test_a_collector_that_is_away_is_waited_for_as_long_as_told(place):
+    result = place.run("send", "events.jsonl", "--wait", "1", EVENTROUTER_PORT="1")
+    first, *rest = result.stderr.splitlines()
+    assert re.fullmatch(
+        r"Waiting for http://127\.0\.0\.1:1 until \d\d:\d\d:\d\d \(--wait 1\): .*Connection refused.*", first
+    )
+    assert (result.returncode, "the collector takes no events" in "".join(rest)) == (1, True)
+    assert "is `eventrouter up` running?" in result.stderr

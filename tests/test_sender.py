@@ -146,6 +146,14 @@ async def test_a_collector_that_stays_busy_is_given_up_with_where_it_broke_off(c
     assert "same command" in caught.value.hint
 
 
+async def test_that_it_waits_is_told_at_once_and_once(collector, send):
+    told: list[tuple[str, float]] = []
+    busy = {"code": "unavailable", "message": "full"}
+    collector.answers = [(503, busy, {}), (503, busy, {}), (200, {}, {}), (503, busy, {}), (200, {}, {})]
+    await send(lines(200), patience=30, waiting=lambda why, seconds: told.append((why, round(seconds))))
+    assert told == [("it answers 503: full", 30)]
+
+
 async def test_no_collector_is_told(send, unused_tcp_port):
     with pytest.raises(UnavailableError, match="Connection refused"):
         await Sender(f"http://127.0.0.1:{unused_tcp_port}", "key", patience=0).send(io.BytesIO(b"{}"))

@@ -23,6 +23,8 @@ BATCH_BYTES = 400_000
 """Below the collector's limit of 500 KB with room for what is around the events."""
 PATIENCE_SECONDS = 120.0
 """How long a collector that is away or busy is tried again before the rest is given up."""
+QUIET_SECONDS = 30.0
+"""How often it is told that one is waited for, at most: a collector may put off every batch for a moment."""
 REJECTED_BYTES = 2_000_000
 """How much of an answer is read: it names each refused event."""
 
@@ -75,11 +77,15 @@ class Sender:
         write_key: str,
         *,
         patience: float = PATIENCE_SECONDS,
+        waiting: Callable[[str, float], None] = lambda why, seconds: None,
         wait: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
+        """`patience` is in seconds; `waiting` is told why a batch has to wait, and for how many seconds at most."""
         self._url = url.rstrip("/") + "/v1/batch"
         self._key = base64.b64encode(f"{write_key}:".encode()).decode()
         self._patience = patience
+        self._waiting = waiting
+        self._told = -QUIET_SECONDS
         self._wait = wait
         self._http = HttpClient(timeout=30.0, allow_private=True)
 
@@ -150,8 +156,15 @@ class Sender:
                     " ones were not",
                     hint="is `eventrouter up` running? The same command goes on later: an event is not kept twice",
                 )
+            self._tell_waiting(why, deadline)
             tell(max(batch[0].end - len(batch[0].raw), 0), f"Waiting: {why}")
             await self._wait(seconds)
+
+    def _tell_waiting(self, why: str, deadline: float) -> None:
+        now = time.monotonic()
+        if now - self._told >= QUIET_SECONDS:
+            self._waiting(why, deadline - now)
+        self._told = now
 
 
 def _lines(stream: BinaryIO, seed: str, report: Report) -> Iterator[_Line]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -30,6 +31,9 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option("--url", help="The collector (that of EVENTROUTER_HOST and _PORT).", show_default=False),
         ] = None,
+        wait: Annotated[
+            float, typer.Option("--wait", min=0, help="Seconds to wait for a collector that is away or busy.")
+        ] = 120.0,
         write_key: Annotated[
             str | None, typer.Option("--write-key", help="Its write key (that of the source).", show_default=False)
         ] = None,
@@ -51,8 +55,15 @@ def register(app: typer.Typer) -> None:
         address = url or default_url(settings)
         key = write_key or first_key(settings, source)
         opened, size, name = open_input(file)
+        bar = Bar(size)
+
+        def tell(why: str, seconds: float) -> None:
+            until = datetime.now(UTC).astimezone() + timedelta(seconds=seconds)
+            bar.print(f"Waiting for {address} until {until:%H:%M:%S} (--wait {wait:g}): {why}")
+
+        sender = Sender(address, key, patience=wait, waiting=tell)
         with opened as stream:
-            report = asyncio.run(Sender(address, key).send(stream, name, progress=Bar(size)))
+            report = asyncio.run(sender.send(stream, name, progress=bar))
         if as_json:
             print_json({"sent": report.sent, "rejected": [vars(fault) for fault in report.faults]})
         else:
@@ -78,6 +89,10 @@ class Bar:
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("Sending", total=size or None)
+
+    def print(self, line: str) -> None:
+        """A line above the bar; in a terminal or not."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bar:
         self._progress.start()
