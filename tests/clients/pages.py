@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
-PACKAGES = Path(__file__).parent / "node_modules"
-"""The npm packages that `make test` installs here."""
+from programs import PACKAGES
 
 
 class Pages:

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PACKAGES = HERE / "node_modules"
+"""The npm packages that `make test` installs here."""
 
 CHROMIUMS = (
     "chromium",
@@ -72,7 +74,7 @@ def node(script: str, *arguments: str, environment: dict[str, str] | None = None
     `script` is source text; it sees `arguments` in `process.argv` from 2 on. An exit code that isn't 0 is an error.
     """
     done = subprocess.run(
-        ["node", "--input-type=module", "--unhandled-rejections=strict", "-", *arguments],
+        ["node", "--input-type=module", "-", *arguments],
         input=script,
         env={**os.environ, "PATH": path(), "NODE_NO_WARNINGS": "1", **(environment or {})},
         cwd=HERE,
