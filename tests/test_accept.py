@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventrouter.accept import accept
-from eventrouter.acceptance import Acceptance, AcceptedEvent, BodyError, Limits
+from eventrouter.acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits
 from eventrouter.decode import decode
 from eventrouter.events import EVENT_TYPES, StoredEvent
+from eventrouter.scrub import Scrub
 
 RECEIVED = datetime(2026, 11, 24, 17, 0, 0, 123_999, tzinfo=UTC)
 RECEIVED_AT = "2026-11-24T17:00:00.123Z"
@@ -306,6 +307,78 @@ def test_an_id_that_is_not_unicode_is_refused_and_its_neighbours_go_on() -> None
     assert acceptance.rejected[0].payload == '{"type":"page","userId":"\ufffd"}'
 
 
+# -- who sent it -------------------------------------------------------------------------------------------------------
+
+BROWSER = Client("203.0.113.7", "Mozilla/5.0 (X11)")
+
+
+def test_a_browsers_event_gets_the_address_and_the_user_agent_of_its_request() -> None:
+    event = event_of(take({"batch": [track()], "context": {"locale": "de"}}, client=BROWSER))
+    assert event["context"] == {"locale": "de", "ip": "203.0.113.7", "userAgent": "Mozilla/5.0 (X11)"}
+
+
+def test_an_address_of_the_batchs_context_stays() -> None:
+    event = event_of(take({"batch": [track()], "context": {"ip": "192.0.2.1"}}, client=BROWSER))
+    assert event["context"]["ip"] == "192.0.2.1"
+
+
+def test_a_servers_event_gets_neither() -> None:
+    body = track(context={"library": {"name": "analytics-python"}})
+    event = event_of(take(body, endpoint="track", client=Client("203.0.113.7", "analytics-python/2.3.3")))
+    assert event["context"] == {"library": {"name": "analytics-python"}}
+
+
+def test_the_address_is_no_part_of_what_a_client_may_send() -> None:
+    event = track()
+    limits = Limits(max_event_bytes=len(msgspec.json.encode(event)))
+    assert len(take({"batch": [event]}, client=BROWSER, limits=limits).events) == 1
+
+
+# -- scrubbing ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_scrubbed_before_it_is_stored() -> None:
+    scrub = Scrub(remove=["context.ip", "traits.phone"], hashed=["userId"], query=["token"], salt="pepper")
+    identify = {
+        "type": "identify",
+        "userId": 5,
+        "traits": {"phone": "1", "name": "Ada"},
+        "context": {"page": {"url": "https://x.org/?token=1"}},
+    }
+    [accepted] = take({"batch": [identify]}, scrub=scrub, client=BROWSER).events
+    event = stored.decode(accepted.data).event
+    hashed = scrub({"userId": "5"})["userId"]
+    assert (hashed, hashed, {"name": "Ada"}) == (accepted.order_key, event["userId"], event["traits"])
+    assert event["context"] == {"page": {"url": "https://x.org/"}, "userAgent": "Mozilla/5.0 (X11)"}
+
+
+def test_traits_that_are_taken_from_the_context_are_scrubbed() -> None:
+    body = {"type": "identify", "userId": "u", "context": {"traits": {"email": "a", "name": "b"}}}
+    event = event_of(take({"batch": [body]}, scrub=Scrub(remove=["traits.email"])))
+    assert (event["traits"], event["context"]) == ({"name": "b"}, {"traits": {"name": "b"}})
+
+
+def test_the_batchs_context_is_scrubbed() -> None:
+    event = event_of(take({"batch": [track()], "context": {"ip": "1.2.3.4"}}, scrub=Scrub(remove=["context.ip"])))
+    assert event["context"] == {}
+
+
+def test_a_refused_event_is_stored_scrubbed_or_not_at_all() -> None:
+    bad = {"type": "track", "userId": "u", "traits": {"email": "a", "n": 1}, "properties": "a"}
+    events = ["a@x.org", bad, track(properties={"deep": nested(99), "n": "a"}), track()]
+    acceptance = take({"batch": events}, scrub=Scrub(remove=["traits.email", "properties.a"], query=["token"]))
+    assert len(acceptance.events) == 1
+    payloads = [record.payload for record in acceptance.rejected]
+    assert payloads[:2] == ["", '{"type":"track","userId":"u","traits":{"n":1}}']
+
+
+def test_an_event_that_is_too_deep_to_be_scrubbed_is_refused_without_a_trace() -> None:
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    body = f'{{"batch":[{{"type":"track","userId":"u","event":"A","properties":{deep}}},{json.dumps(track())}]}}'
+    acceptance = take(body.encode(), scrub=Scrub(query=["token"]))
+    assert (1, ["event_too_deep"]) == (len(acceptance.events), [record.code for record in acceptance.rejected])
+
+
 # -- bad bodies --------------------------------------------------------------------------------------------------------
 
 
@@ -371,6 +444,54 @@ def test_every_event_of_any_batch_is_accepted_or_refused_and_no_good_one_is_lost
         assert record.code
         assert index < len(events)
     msgspec.json.encode(acceptance.rejected)
+
+
+odd_values = st.sampled_from(
+    [rb'"\ud800"', b'"\xff"', b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400", b"1" + b"0" * 5000]
+)
+exact_values = st.integers(2**63, 2**90) | st.integers(-(2**90), -(2**63))
+places = st.sampled_from(
+    [
+        b'"properties":{"a":%b}',
+        b'"context":{"a":[%b]}',
+        b'"event":%b',
+        b'"userId":%b',
+        b'"timestamp":%b',
+        rb'"\ud800":%b',
+    ]
+)
+
+
+@given(st.lists(st.tuples(odd_values, places), min_size=1, max_size=4), exact_values)
+def test_what_json_has_no_word_for_costs_at_most_its_own_event(odd: list[tuple[bytes, bytes]], exact: int) -> None:
+    events = [b'{"type":"page","userId":"u",' + place.replace(b"%b", value) + b"}" for value, place in odd]
+    good = track(properties={"exact": exact})
+    acceptance = take(b'{"batch":[' + b",".join([*events, json.dumps(good).encode()]) + b"]}")
+    assert len(acceptance.events) + len(acceptance.rejections) == len(odd) + 1
+    assert stored.decode(acceptance.events[-1].data).event["properties"] == {"exact": exact}
+    faulty = {rejection.index for rejection in acceptance.rejections}
+    mended = sum(1 for index, (value, _) in enumerate(odd) if index not in faulty or b'"' not in value)
+    assert sum(acceptance.mended.values()) >= mended > 0 or faulty == set(range(len(odd)))
+
+
+secrets = st.sampled_from(["ada@x.org", "https://x.org/?token=ada@x.org&a=1", {"x": "ada@x.org"}, ["ada@x.org"]])
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["type", "userId", "event", "messageId"]), st.sampled_from(["track", "u", 5]))
+        | st.builds(lambda secret: {"type": "identify", "userId": "u", "traits": {"a": secret}}, secrets)
+        | st.builds(lambda secret: {"type": "identify", "traits": secret}, secrets)
+        | st.builds(lambda secret: {"type": "page", "userId": "u", "context": {"traits": secret}}, secrets)
+        | st.builds(lambda secret: {"type": "page", "userId": "u", "properties": {"b": [secret]}}, secrets)
+        | st.builds(lambda secret: {"type": "page", "userId": 5, "properties": secret}, secrets)
+        | st.sampled_from(["ada@x.org", ["ada@x.org"]])
+    )
+)
+def test_nothing_that_is_to_be_scrubbed_is_in_anything_that_is_stored(events: list[Any]) -> None:
+    acceptance = take({"batch": [*events, track()]}, scrub=Scrub(remove=["traits.*", "properties.*"]))
+    assert b"ada@" not in b"".join(event.data for event in acceptance.events)
+    assert "ada@" not in "".join(record.payload + record.message for record in acceptance.rejected)
 
 
 @given(st.binary(), st.sampled_from(["batch", "import", *EVENT_TYPES]))

@@ -9,12 +9,15 @@ from uuid import uuid4
 
 import msgspec
 
-from .acceptance import Acceptance, AcceptedEvent, BodyError, Limits, Rejection
+from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Rejection
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
 from .events import EVENT_TYPES, Event, StoredEvent
 from .records import RejectedEvent
+from .scrub import Scrub
 from .times import read_time, utc, write_time
 from .validation import EventFault, message_id_of, normalize
+from .values import MISSING
+from .visitor import Visitor
 
 MAX_PAYLOAD = 32 * 1024
 """Where the JSON of a refused event is cut, in bytes."""
@@ -32,9 +35,19 @@ _DEFAULT_LIMITS = Limits()
 
 
 def accept(
-    body: bytes | Decoded, *, endpoint: str, source: str, received_at: datetime, limits: Limits = _DEFAULT_LIMITS
+    body: bytes | Decoded,
+    *,
+    endpoint: str,
+    source: str,
+    received_at: datetime,
+    limits: Limits = _DEFAULT_LIMITS,
+    client: Client | None = None,
+    scrub: Scrub | None = None,
 ) -> Acceptance:
     """Accepts or refuses each event of `body`, which a client of `source` posted; does no I/O.
+
+    Events of a visitor's own device get address and user agent of `client` where they lack them. Nothing that `scrub`
+    takes out is in what is returned, refused events included.
 
     `endpoint` is `batch`, `import` (a batch of historical events: the client's clock is not corrected) or one of
     `events.EVENT_TYPES`. Raises `BodyError` when the body is wrong as a whole; a bad event never costs its neighbours.
@@ -42,8 +55,9 @@ def accept(
     value, mended = decode(body) if isinstance(body, bytes) else body
     if not isinstance(value, dict):
         raise BodyError("body_not_object", "the body has to be a JSON object")
+    intake = _Intake(source, received_at, limits, mended, client, scrub, historical=endpoint == "import")
     if endpoint in EVENT_TYPES:
-        return _Intake(source, received_at, limits, mended).take([value], {}, type_=endpoint)
+        return intake.take([value], {}, type_=endpoint)
     events = value.get("batch")
     if not isinstance(events, list):
         raise BodyError("batch_not_array", "the body needs `batch`, an array of events")
@@ -52,20 +66,30 @@ def accept(
     if len(events) > limits.max_batch_events:
         reason = f"`batch` holds {len(events)} events; at most {limits.max_batch_events} are taken at once"
         raise BodyError("too_many_events", reason, status=413)
-    return _Intake(source, received_at, limits, mended, historical=endpoint == "import").take(events, value)
+    return intake.take(events, value)
 
 
 class _Intake:
     """The events of one body on their way through `accept`."""
 
     def __init__(
-        self, source: str, received_at: datetime, limits: Limits, mended: Any, *, historical: bool = False
+        self,
+        source: str,
+        received_at: datetime,
+        limits: Limits,
+        mended: Any,
+        client: Client | None,
+        scrub: Scrub | None,
+        *,
+        historical: bool,
     ) -> None:
         self._source = source
         self._received_at = write_time(utc(received_at))
         self._received = datetime.fromisoformat(self._received_at[:-1])
         self._limits = limits
         self._mended = Counter(mended)
+        self._visitor = None if client is None else Visitor(client)
+        self._scrub = scrub
         self._historical = historical
         self._sent_at: Any = None
         self._sent: tuple[Any, str, timedelta | None] = (None, "", None)
@@ -114,7 +138,11 @@ class _Intake:
         normalize(event, self._limits.max_properties)
         if shared:
             _inherit(event, shared)
+        if self._visitor is not None:
+            self._visitor.fill(event)
         self._set_times(event)
+        if self._scrub is not None:
+            event = self._scrubbed(event, self._scrub)
         data = self._encode(event)
         limit = self._limits.max_event_bytes
         if len(data) > limit and len(_encode_mended(raw)[0]) > limit:
@@ -166,6 +194,12 @@ class _Intake:
         sent = read_time(sent_at)
         return (_as_text(sent_at), None) if sent is None else (write_time(sent), self._received - sent)
 
+    def _scrubbed(self, event: Event, scrub: Scrub) -> Event:
+        try:
+            return scrub(event)
+        except RecursionError:
+            raise EventFault("event_too_deep", _TOO_DEEP) from None
+
     def _encode(self, event: Event) -> bytes:
         try:
             return _encode(StoredEvent(self._source, event))
@@ -182,7 +216,7 @@ class _Intake:
             code=fault.code,
             message=str(fault),
             message_id=message_id_of(raw),
-            payload=_payload(raw),
+            payload=_payload(raw if self._scrub is None else self._scrub.refused(raw)),
         )
 
 
@@ -217,6 +251,8 @@ def _as_text(value: Any) -> str:
 
 
 def _payload(raw: Any) -> str:
+    if raw is MISSING:
+        return ""
     if isinstance(raw, dict) and "writeKey" in raw:
         raw = {name: part for name, part in raw.items() if name != "writeKey"}
     try:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from . import paths
+from .digest import digest_with
+from .events import Event
+from .query_parameters import QueryParameters
+from .values import MISSING
 
 NEEDED = (
     "type", "event", "messageId", "timestamp", "originalTimestamp", "sentAt", "receivedAt",
@@ -10,6 +18,9 @@ NEEDED = (
 """What no event is understood without."""
 IDS = ("userId", "anonymousId", "previousId", "groupId")
 OBJECTS = ("context", "properties", "traits", "integrations")
+
+Tree = dict[str, Any]
+"""Paths as nested dicts; None is the end of a path, `*` any key."""
 
 
 def check_path(text: str, what: str) -> paths.Path:
@@ -28,3 +39,145 @@ def check_path(text: str, what: str) -> paths.Path:
         if path[0] in OBJECTS:
             raise ValueError(f"is a whole: write `{path[0]}.*` for all that is in it")
     return path
+
+
+class Scrub:
+    """One source's `scrub:`, compiled. Events are never mutated: what changes is copied.
+
+    Fields are removed first, then query parameters (in each text of the event, but for its ids and name), then fields
+    are hashed. A path goes into each item of a list. A path into `traits` means `context.traits` as well and the other
+    way round, because clients send them in either. Whoever hashes `userId` or `anonymousId` hashes `previousId` where
+    it is one of these.
+    """
+
+    def __init__(
+        self, *, remove: Iterable[str] = (), hashed: Iterable[str] = (), query: Iterable[str] = (), salt: str = ""
+    ) -> None:
+        """Paths whose values are removed and hashed, and names of query parameters."""
+        self._remove = _tree(remove)
+        self._hash = _tree(hashed)
+        parameters = list(query)
+        self._query = QueryParameters(parameters) if parameters else None
+        self._digest = _digest(salt)
+
+    def __call__(self, event: Event) -> Event:
+        """The event as it may be stored. Raises `RecursionError` for one that is nested too deeply."""
+        user = "userId" in self._hash
+        anonymous = "anonymousId" in self._hash
+        same = event.get("previousId") == event.get("anonymousId")
+        return self._scrubbed(event, strict=False, previous=anonymous if same else user)
+
+    def refused(self, raw: Any) -> Any:
+        """A refused event, which may have any shape, as it may be stored; MISSING when nothing of it may be.
+
+        A value that stands where an object was to be scrubbed is taken out.
+        """
+        if type(raw) is not dict:
+            return MISSING
+        try:
+            return self._scrubbed(raw, strict=True, previous="userId" in self._hash or "anonymousId" in self._hash)
+        except RecursionError:
+            return MISSING
+
+    def _scrubbed(self, event: Event, *, strict: bool, previous: bool) -> Event:
+        if self._remove:
+            event = _change(event, self._remove, _gone, strict)
+        if self._query is not None:
+            event = _without_parameters(event, self._query.clean, skip=(*NEEDED, *IDS))
+        if self._hash:
+            event = _change(event, self._hash, self._digest, strict)
+            if previous and "previousId" in event and "previousId" not in self._hash:
+                event = {**event, "previousId": self._digest(event["previousId"])}
+        return event
+
+
+def _tree(texts: Iterable[str]) -> Tree:
+    root: Tree = {}
+    for text in texts:
+        path = paths.parse(text)
+        _plant(root, path)
+        if path[0] == "traits":
+            _plant(root, ("context", *path))
+        elif path[:2] == ("context", "traits"):
+            _plant(root, path[1:])
+    return root
+
+
+def _plant(root: Tree, path: paths.Path) -> None:
+    """Adds a path to the tree, unless the whole that it is a part of is there."""
+    node = root
+    for key in path[:-1]:
+        inner = node.setdefault(key, {})
+        if inner is None:
+            return
+        node = inner
+    node[path[-1]] = None
+
+
+def _change(value: Any, tree: Tree, how: Callable[[Any], Any], strict: bool) -> Any:
+    """The value with `how(part)` at the ends of the tree's paths; MISSING takes out.
+
+    What is neither an object nor a list where the tree goes on is taken out if `strict`, or when all keys were to go.
+    """
+    if type(value) is dict:
+        changed = value
+        for key, inner in tree.items():
+            for name in _names(changed, key, tree):
+                part = changed[name]
+                new = how(part) if inner is None else _change(part, inner, how, strict)
+                if new is part:
+                    continue
+                if changed is value:
+                    changed = value.copy()
+                if new is MISSING:
+                    del changed[name]
+                else:
+                    changed[name] = new
+        return changed
+    if type(value) is list:
+        return [part for item in value if (part := _change(item, tree, how, strict)) is not MISSING]
+    return MISSING if value is not None and (strict or ("*" in tree and tree["*"] is None)) else value
+
+
+def _names(value: dict[str, Any], key: str, tree: Tree) -> Iterable[str]:
+    """The keys that `key` of the tree stands for: `*` for all but those that the tree names as a whole."""
+    if key == "*":
+        return [name for name in value if tree.get(name, tree) is not None]
+    return (key,) if key in value else ()
+
+
+def _gone(value: Any) -> Any:
+    return MISSING
+
+
+def _digest(salt: str) -> Callable[[Any], Any]:
+    digest = digest_with(salt)
+
+    def digest_anything(value: Any) -> Any:
+        try:
+            return digest(value)
+        except UnicodeEncodeError:  # half of a surrogate pair in an object or list, which is to be mended yet
+            return digest(json.dumps(value, sort_keys=True))
+
+    return digest_anything
+
+
+def _without_parameters(value: Any, clean: Callable[[str], str], skip: tuple[str, ...] = ()) -> Any:
+    """The value with each text in it cleaned, but for those under the keys of `skip`."""
+    if type(value) is str:
+        return clean(value)
+    if type(value) is dict:
+        changed = value
+        for key, part in value.items():
+            if key in skip:
+                continue
+            new = _without_parameters(part, clean)
+            if new is not part:
+                if changed is value:
+                    changed = value.copy()
+                changed[key] = new
+        return changed
+    if type(value) is list:
+        items = [_without_parameters(item, clean) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
