@@ -48,33 +48,3 @@ def test_dedup_is_read():
 )
 def test_what_is_wrong_with_dedup_is_told(text, message):
     assert messages(HEAD + f"dedup: {text}") == [(3, text.index(":") + 10, message)]
-
-
-DESTINATION = HEAD + "destinations: { crm: { plugin: acme, options: { api_key: abcd } } }\nroutes: [{ to: crm }]\n"
-
-
-def test_tests_are_kept():
-    tests = load(
-        DESTINATION + "tests:\n  - { name: one, given: { type: page }, expect: { crm: { a: 1 } } }\n"
-        "  - { given: [{ type: page }, { type: track }], expect: {} }\n"
-    ).tests
-    assert [(test.name, test.given, test.expect, test.line) for test in tests] == [
-        ("one", ({"type": "page"},), {"crm": {"a": 1}}, 6),
-        ("line 7", ({"type": "page"}, {"type": "track"}), {}, 7),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("tests: {}", ["`tests` must be a list"]),
-        ("tests: [x]", ["a test must be an object (`key: value`)"]),
-        ("tests: [{ given: {} }]", ["the test has no `expect`"]),
-        ("tests: [{ expect: {} }]", ["the test has no `given`"]),
-        ("tests: [{ given: x, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
-        ("tests: [{ given: {}, expect: { crn: {} } }]", ["there is no destination `crn`"]),
-        ("tests: [{ given: {}, expect: {}, extra: 1 }]", ["a test has no key `extra`"]),
-    ],
-)
-def test_the_shape_of_tests_is_checked(text, expected):
-    assert [each[2] for each in messages(DESTINATION + text)] == expected

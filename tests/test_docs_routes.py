@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cli_kit import Place
 from eventrouter.compiler import ROOTS
 from eventrouter.config import loads
 from eventrouter.config_destinations import KEYS as DESTINATION_KEYS
 from eventrouter.config_routes import KEYS as ROUTE_KEYS
+from eventrouter.config_tests import KEYS as TEST_KEYS
 from eventrouter.errors import ConfigError
 from eventrouter.events import StoredEvent
 from eventrouter.expressions import Expressions
@@ -52,7 +54,7 @@ def plugins():
 
 def test_each_complete_file_is_valid(plugins):
     files = [body for label, language, body in BLOCKS if language == "yaml" and label != "broken"]
-    assert len(files) == 2
+    assert len(files) == 3
     for file in files:
         assert loads(file, plugins, ENVIRON).warnings == ()
 
@@ -90,16 +92,23 @@ def test_the_tables_are_found():
     assert (len(rows("condition")), len(rows("template"))) == (29, 16)
 
 
+def test_the_tests_of_the_page_end_as_it_says(tmp_path):
+    text = next(body for label, _, body in BLOCKS if label == "tested")
+    shown, _ = (body for _, language, body in BLOCKS if language == "text")
+    done = Place(tmp_path, text).run("test")
+    assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
+
+
 def test_each_problem_is_told_as_the_page_says(plugins):
     broken = next(body for label, _, body in BLOCKS if label == "broken")
-    shown = next(body for _, language, body in BLOCKS if language == "text")
+    _, shown = (body for _, language, body in BLOCKS if language == "text")
     with pytest.raises(ConfigError) as caught:
         loads(broken, plugins, {})
     assert "".join(f"{problem}\n" for problem in caught.value.problems) == shown
 
 
 def test_no_key_name_filter_or_test_is_left_out():
-    for key in (*DESTINATION_KEYS, *ROUTE_KEYS):
+    for key in (*DESTINATION_KEYS, *ROUTE_KEYS, *TEST_KEYS):
         assert f"| `{key}` |" in TEXT
     for name in ROOTS:
         assert f"`{name}`" in TEXT

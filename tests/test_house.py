@@ -12,14 +12,14 @@ SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment acceptance lane logs
-        log_entry digest""",
+        log_entry digest differences""",
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
-        interpolation yaml_file config_model config_reader config_sections config_options config_destinations config_enrichments config_routes config
+        interpolation yaml_file config_model config_tests config_reader config_sections config_options config_destinations config_enrichments config_routes config
         query_parameters scrub config_sources settings""",
     "journey": """answer source origins cookie proxies address receive inflate write_key decode validation visitor accept collect
         lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver
         dead_letters dead_letter_log counters metrics queue server_check connections ports serve""",
-    "wiring": """targets app child data_directory embedded supervise watchdog sender fake_server testing
+    "wiring": """targets rule_tests pytest_plugin app child data_directory embedded supervise watchdog sender fake_server testing
         __init__ __main__ cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}

@@ -26,8 +26,9 @@ from .config_model import (
 )
 from .config_reader import Reader
 from .config_routes import RoutesReader
-from .config_sections import read_dedup, read_tests, read_url
+from .config_sections import read_dedup, read_url
 from .config_sources import read_collect, read_sources
+from .config_tests import read_tests
 from .errors import ConfigError, Problem
 from .plugins import Plugins
 from .yaml_file import MAX_BYTES, MapNode, Node, Scalar, parse
@@ -105,7 +106,7 @@ def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str 
     routes = RoutesReader(reader, list(sources), list(destinations))
     read = routes.read(settings.get("routes"))
     _check_fed(reader, settings.get("destinations"), destinations, routes.fed)
-    tests = read_tests(reader, settings.get("tests"), list(destinations))
+    tests = read_tests(reader, settings.get("tests"), list(sources), list(destinations))
     problems = reader.problems()
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)

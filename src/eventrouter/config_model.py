@@ -182,6 +182,11 @@ class TestConfig:
     name: str
     given: tuple[dict[str, Any], ...]
     expect: dict[str, Any]
+    """By destination: its payload (of several events a list of payloads), or a text that says why it gets nothing."""
+    source: str = ""
+    exact: bool = False
+    """Whether payloads have to be equal, rather than to contain what is expected."""
+    path: str = ""
     line: int = 0
 
 

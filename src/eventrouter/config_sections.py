@@ -1,13 +1,11 @@
-"""Reads databases, dedup and tests of routes.yaml."""
+"""Reads databases and dedup of routes.yaml."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from . import quantities
-from .config_model import DedupConfig, TestConfig
+from .config_model import DedupConfig
 from .config_reader import Reader, did_you_mean
-from .yaml_file import ListNode, MapNode, Node, Scalar, data
+from .yaml_file import Node, Scalar
 
 
 def read_url(reader: Reader, node: Node | None, what: str, schemes: list[str] | None) -> str:
@@ -38,36 +36,3 @@ def read_dedup(reader: Reader, node: Node | None) -> DedupConfig:
         reader.quantity(settings.get("window"), "`dedup.window`", default.window, quantities.duration, 1),
         reader.quantity(settings.get("max_bytes"), "`dedup.max_bytes`", default.max_bytes, quantities.size, 65_536),
     )
-
-
-def read_tests(reader: Reader, node: Node | None, destinations: list[str]) -> list[TestConfig]:
-    """`tests:`, whose shape is checked."""
-    if node is None:
-        return []
-    if not isinstance(node, ListNode):
-        reader.problem(node, "`tests` must be a list")
-        return []
-    tests = []
-    for item in node.items:
-        settings = reader.mapping(item, "a test", ("name", "given", "expect"))
-        if isinstance(item, MapNode):
-            for key in ("given", "expect"):
-                if key not in settings:
-                    reader.problem(item, f"the test has no `{key}`")
-        given: list[dict[str, Any]] = []
-        for event in reader.items(settings.get("given")):
-            if isinstance(event, MapNode):
-                given.append(data(event))
-            else:
-                reader.problem(event, "`given` must be an event (an object), or a list of events")
-        expect = reader.mapping(settings.get("expect"), "`expect`")
-        for name in expect:
-            if name not in destinations:
-                place = settings["expect"].keys[name] if isinstance(settings["expect"], MapNode) else None
-                hint = did_you_mean(name, destinations, "the destinations are")
-                reader.problem(place, f"there is no destination `{name}`", hint)
-        name_node = settings.get("name")
-        name = (reader.text(name_node, "`name`") if name_node else None) or f"line {item.line}"
-        expected = {key: data(value) for key, value in expect.items()}
-        tests.append(TestConfig(name, tuple(given), expected, item.line))
-    return tests

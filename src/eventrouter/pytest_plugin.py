@@ -1,0 +1,78 @@
+"""A pytest plugin: collects the tests of rules files, so that they run with all other tests of a project.
+
+It takes files called `routes.yaml`, with the `routes_test.yaml` beside each; the ini option `eventrouter_files` names
+others (as shell patterns). Nothing is sent, and no server is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config_model import Config, TestConfig
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the ini option."""
+    text = "rules files of eventrouter whose tests are run (shell patterns)"
+    parser.addini("eventrouter_files", text, type="args", default=["routes.yaml"])
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> RulesFile | None:
+    """Takes rules files, and files of tests when they are named themselves (`pytest routes_test.yaml`)."""
+    rules = file_path.with_name(f"{file_path.stem.removesuffix('_test')}{file_path.suffix}")
+    if not any(rules.match(pattern) for pattern in parent.config.getini("eventrouter_files")) or not rules.is_file():
+        return None
+    made: RulesFile = RulesFile.from_parent(parent, path=file_path)
+    made.rules = rules
+    return made
+
+
+class RulesFile(pytest.File):
+    """A rules file, or the file of tests beside it."""
+
+    rules: Path
+
+    def collect(self) -> Iterator[RuleTest]:
+        """The tests that stand in this very file."""
+        from .config import load
+        from .config_tests import load_companion
+        from .plugins import Plugins
+
+        plugins = Plugins.load()
+        try:
+            config = load(self.rules, plugins, os.environ)
+            tests = config.tests if self.path == self.rules else load_companion(config, os.environ)
+        except ConfigError as error:
+            raise self.CollectError(str(error)) from None
+        for test in tests:
+            made: RuleTest = RuleTest.from_parent(self, name=test.name)
+            made.rules, made.test, made.filters = config, test, plugins.template_filters
+            yield made
+
+
+class RuleTest(pytest.Item):
+    """One test of the rules."""
+
+    rules: Config
+    test: TestConfig
+    filters: dict[str, Any]
+
+    def runtest(self) -> None:
+        """Fails with what isn't as expected."""
+        from .rule_tests import run_tests
+
+        for result in run_tests(self.rules, [self.test], self.filters):
+            if result.mistakes:
+                pytest.fail("\n".join(str(mistake) for mistake in result.mistakes), pytrace=False)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the test stands."""
+        return self.path, max(self.test.line - 1, 0), self.name

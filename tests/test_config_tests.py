@@ -1,0 +1,99 @@
+import pytest
+
+from eventrouter.config_tests import companion, load_companion
+from eventrouter.errors import ConfigError
+from routes_kit import HEAD, PLUGINS, load
+
+RULES = HEAD + "  - { to: crm }\n  - { to: alerts }\ntests:\n"
+
+
+def messages(text):
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+    return [problem.message for problem in caught.value.problems]
+
+
+def test_a_test_has_a_name_events_and_what_is_expected_by_destination():
+    one, two = load(
+        RULES
+        + """\
+  - { name: one, source: app, given: { type: page }, expect: { crm: { a: 1 } }, exact: true }
+  - { given: [{ type: page }, { type: track }], expect: { alerts: consent } }
+"""
+    ).tests
+    assert (one.name, one.source, one.given, one.expect, one.exact) == (
+        "one",
+        "app",
+        ({"type": "page"},),
+        {"crm": {"a": 1}},
+        True,
+    )
+    assert (two.name, two.source, two.exact) == (f"line {one.line + 1}", "website", False)
+    assert two.given == ({"type": "page"}, {"type": "track"})
+
+
+@pytest.mark.parametrize("nothing", ["tests:", "tests: []"])
+def test_there_may_be_none(nothing):
+    assert load(RULES.replace("tests:", nothing)).tests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("tests: {}", ["`tests` must be a list"]),
+        ("tests: [x]", ["a test must be an object (`key: value`)"]),
+        ("tests: [{ given: {} }]", ["the test has no `expect`"]),
+        ("tests: [{ expect: {} }]", ["the test has no `given`"]),
+        ("tests: [{ given: x, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
+        ("tests: [{ given: {}, expect: { crn: {} } }]", ["there is no destination `crn`"]),
+        ("tests: [{ given: {}, expect: {}, source: web }]", ["there is no source `web`"]),
+        ("tests: [{ given: {}, expect: {}, exact: maybe }]", ["`exact` must be true or false"]),
+        ("tests: [{ given: {}, expect: {}, extra: 1 }]", ["a test has no key `extra`"]),
+    ],
+)
+def test_the_shape_of_tests_is_checked(text, expected):
+    assert messages(RULES.replace("tests:\n", text)) == expected
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """Writes routes.yaml and the tests beside it, and reads the latter."""
+
+    def read(text):
+        path = tmp_path / "routes.yaml"
+        path.write_text(RULES)
+        if text is not None:
+            companion(path).write_text(text)
+        from eventrouter.config import load as load_file
+
+        return load_companion(load_file(path, PLUGINS, {}), {"NAME": "from outside"})
+
+    return read
+
+
+def test_tests_may_stand_in_a_file_beside_the_rules(beside):
+    (one,) = beside('tests:\n  - { name: "${NAME}", given: { type: page }, expect: { crm: {} } }\n')
+    assert (one.name, one.line, one.source) == ("from outside", 2, "website")
+    assert one.path.endswith("routes_test.yaml")
+
+
+def test_without_such_a_file_there_are_none(beside):
+    assert beside(None) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "the file is empty"),
+        ("routes: []\n", "the file has no key `routes`"),
+        ("test: []\n", "did you mean `tests`?"),
+        ("tests: [\n", "not valid YAML"),
+        ("tests: [{ given: { type: page }, expect: { crn: {} } }]\n", "did you mean `crm`?"),
+        ("tests: [{ name: '${NOBODY}', given: { type: page }, expect: {} }]\n", "NOBODY"),
+    ],
+)
+def test_its_problems_are_told_with_their_places(beside, text, expected):
+    with pytest.raises(ConfigError) as caught:
+        beside(text)
+    assert expected in str(caught.value)
+    assert "routes_test.yaml" in str(caught.value)
