@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -161,7 +162,117 @@ async def test_events_go_on_unchanged_by_one_that(harm, monkeypatch):
     after = Step(note("after"))
     events, records, counts = await run(Step(HARM[harm]), after, events=before, patience=0.1)
     assert [event(1, after=True), event(2, after=True)] == events
-    assert ([], {"enrichment_failed:step": 1}) == (records, dict(counts))
+    assert ([], {"enrichment_failed:step": 2}) == (records, dict(counts))
+
+
+# patches
+
+
+class Patch(Enrichment):
+    """Answers each event as a test says."""
+
+    name = "patch"
+
+    def __init__(self, answer: Callable[[Any], Any], *, required: bool = False) -> None:
+        super().__init__(self.Options())
+        self.answer = answer
+        self.required = required  # type: ignore[misc]
+
+    def patch(self, event):
+        return self.answer(event)
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_patch_is_merged_into_its_event_and_seen_by_the_next(required):
+    first = Patch(lambda one: {"context": {"id": one["messageId"]}, "properties": {"total": None}}, required=required)
+    second = Patch(lambda one: {"context": {"again": one["context"]["id"]}})
+    third = Step(lambda events: [one.event["context"].update(third=True) for one in events] and [RECORD])
+    events, records, counts = await run(first, second, third)
+    assert ([RECORD], Counter()) == (records, counts)
+    assert [
+        event(number, properties={}, context={"id": f"m{number}", "again": f"m{number}", "third": True})
+        for number in (1, 2)
+    ] == events
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+async def test_an_event_without_a_patch_stays_as_it_is(nothing):
+    assert ([event(1)], [], Counter()) == await run(Patch(lambda one: nothing), events=[event(1)])
+
+
+async def test_one_patch_may_be_used_for_many_events():
+    same = {"context": {"os": {"name": "Linux"}}}
+    steps = Patch(lambda one: same), Patch(lambda one: {"context": {"os": {one["messageId"]: True}}})
+    events, _, _ = await run(*steps)
+    assert [{"name": "Linux", "m1": True}, {"name": "Linux", "m2": True}] == [
+        one.event["context"]["os"] for one in events
+    ]
+
+
+def break_for_the_first(event):
+    if event["messageId"] == "m1":
+        raise ZeroDivisionError("half way")
+    return {"good": True}
+
+
+BAD_PATCHES: dict[str, Any] = {
+    "no object": [1],
+    "no JSON": {"context": {"ok": 1, "half": object()}},
+    "a text that is none": {"half": "\ud800"},
+    "another id": {"messageId": "m9"},
+    "no id": {"messageId": None},
+    "another type": {"type": "page"},
+    "another order key": {"anonymousId": "b"},
+    "another person": {"person_id": "p"},
+    "no time": {"timestamp": None},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PATCHES)
+async def test_a_bad_patch_costs_its_one_event_that_enrichment_and_no_more(bad):
+    step = Patch(lambda one: BAD_PATCHES[bad] if one["messageId"] == "m1" else {"good": True})
+    events, _, counts = await run(step, Patch(lambda one: {"after": True}))
+    assert [event(1, after=True), event(2, good=True, after=True)] == events
+    assert {"enrichment_failed:patch": 1} == counts
+
+
+async def test_an_error_for_one_event_costs_no_other():
+    events, _, counts = await run(Patch(break_for_the_first))
+    assert ([event(1), event(2, good=True)], {"enrichment_failed:patch": 1}) == (events, counts)
+
+
+@pytest.mark.parametrize("bad", [break_for_the_first, lambda one: {"userId": "u"}])
+async def test_when_a_required_one_fails_for_an_event_routing_has_to_wait(bad):
+    with pytest.raises(Retry, match=r"^patch: "):
+        await run(Patch(bad, required=True))
+
+
+async def test_patches_that_take_long_let_others_in_and_end_in_time():
+    ticks = 0
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    def slow(one):
+        time.sleep(0.001)
+        return {"good": True}
+
+    other = asyncio.create_task(tick())
+    events, _, counts = await run(Patch(slow), events=[event(n) for n in range(1000)], patience=0.3)
+    other.cancel()
+    patched = sum("good" in one.event for one in events)
+    assert (1000 - patched, True) == (counts["enrichment_failed:patch"], 0 < patched < 1000)
+    assert ticks > 3
+
+
+async def test_a_required_one_that_takes_too_long_makes_routing_wait():
+    with pytest.raises(Retry, match="TimeoutError"):
+        await run(
+            Patch(lambda one: time.sleep(0.001), required=True), events=[event(n) for n in range(400)], patience=0.1
+        )
 
 
 async def test_what_one_changes_after_it_failed_changes_nothing():

@@ -88,6 +88,20 @@ class BadName(Acme):
     name = "Has Space"
 
 
+class NoStep(Enrichment):
+    name = "lazy"
+
+
+class TwoSteps(Enrichment):
+    name = "eager"
+
+    def patch(self, event):
+        return None
+
+    async def enrich(self, shard, events):
+        return []
+
+
 class BadOptions(Acme):
     name = "bad"
     Options = dict
@@ -104,6 +118,8 @@ class BadOptions(Acme):
         ({"register_destinations": [BadOptions]}, "not a pydantic model"),
         ({"register_destinations": None}, "failed in register_destinations(): TypeError"),
         ({"register_enrichments": [Acme]}, "not a subclass of Enrichment"),
+        ({"register_enrichments": [NoStep]}, "does not define patch() or enrich()"),
+        ({"register_enrichments": [TwoSteps]}, "defines both patch() and enrich()"),
         ({"register_warehouses": [type("NoScheme", (Lake,), {"schemes": ()})]}, "has no `schemes`"),
         ({"register_template_filters": {"upper": shout}}, "has the name of a built-in"),
         ({"register_template_filters": {"not a name": shout}}, "is not a function with a name"),

@@ -18,6 +18,7 @@ from .accept import accept
 from .acceptance import Limits
 from .collect import Collector
 from .config import Config
+from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
 from .counters import Snapshot, by_destination, read_snapshot, reasons
 from .dead_letters import DeadLetters, Replayed
@@ -168,7 +169,7 @@ class EventRouter:
         await self.connect()
         assert self._queue is not None
         self._make_data_directory()
-        self._enrichments = Enrichments([self._enrichment(cls) for cls in self.plugins.enrichments])
+        self._enrichments = Enrichments(self._make_enrichments())
         await self._enrichments.start()
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
         self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
@@ -188,12 +189,12 @@ class EventRouter:
                 hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
             ) from None
 
-    def _enrichment(self, cls: type[Enrichment]) -> Enrichment:
-        options: dict[str, Any] = {}
-        if "url" in cls.Options.model_fields:
-            path = self.settings.data_dir.resolve() / "state.sqlite3"
-            options["url"] = self.config.state.url or f"sqlite:///{path}"
-        return cls(cls.Options(**options))
+    def _make_enrichments(self) -> list[Enrichment]:
+        """Identity, whose options come from `state:`, and those that routes.yaml doesn't switch off."""
+        path = self.settings.data_dir.resolve() / "state.sqlite3"
+        state = {"url": self.config.state.url or f"sqlite:///{path}"}
+        always = [cls(cls.Options(**state)) for cls in self.plugins.enrichments if cls.name == IDENTITY]
+        return always + [one.cls(one.options) for one in self.config.enrichments.values()]
 
     async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
         if turn.lane.name == "log":

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .config_destinations import read_destinations
+from .config_enrichments import read_enrichments
 from .config_model import (
     CollectConfig,
     Config,
     CookieConfig,
     DedupConfig,
     DestinationConfig,
+    EnrichmentConfig,
     HashConfig,
     RetryConfig,
     RouteConfig,
@@ -39,6 +41,7 @@ __all__ = [
     "CookieConfig",
     "DedupConfig",
     "DestinationConfig",
+    "EnrichmentConfig",
     "HashConfig",
     "RetryConfig",
     "RouteConfig",
@@ -53,7 +56,9 @@ __all__ = [
     "loads",
 ]
 
-KEYS = ("version", "sources", "collect", "warehouse", "state", "dedup", "destinations", "routes", "tests")
+KEYS = (
+    "version", "sources", "collect", "warehouse", "state", "dedup", "enrichments", "destinations", "routes", "tests",
+)  # fmt: skip
 
 
 def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Config:
@@ -102,6 +107,7 @@ def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str 
     warehouse = WarehouseConfig(read_url(reader, settings.get("warehouse"), "warehouse", schemes))
     state = StateConfig(read_url(reader, settings.get("state"), "state", None))
     dedup = read_dedup(reader, settings.get("dedup"))
+    enrichments = read_enrichments(reader, settings.get("enrichments"))
     destinations = read_destinations(reader, settings.get("destinations"))
     routes = RoutesReader(reader, list(sources), list(destinations))
     read = routes.read(settings.get("routes"))
@@ -112,7 +118,20 @@ def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str 
         raise ConfigError(problems)
     version = hashlib.sha256(text.encode()).hexdigest()[:12]
     usable = {name: destination for name, destination in destinations.items() if destination is not None}
-    return Config(path, version, sources, collect, warehouse, state, dedup, usable, read, tests, tuple(problems))
+    return Config(
+        path,
+        version,
+        sources,
+        collect=collect,
+        warehouse=warehouse,
+        state=state,
+        dedup=dedup,
+        enrichments=enrichments,
+        destinations=usable,
+        routes=read,
+        tests=tests,
+        warnings=tuple(problems),
+    )
 
 
 def _check_version(reader: Reader, root: Node, node: Node | None) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
-
-from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from . import quantities
 from .config_model import DEFAULT_BACKLOG, DestinationConfig, RetryConfig
+from .config_options import OptionsReader
 from .config_reader import Reader, did_you_mean
 from .destination import Destination, RateLimit
-from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
+from .yaml_file import MapNode, Node, Scalar
 
 RESERVED = ("warehouse", "log")
 KEYS = (
@@ -39,7 +37,7 @@ def read_destinations(reader: Reader, node: Node | None) -> dict[str, Destinatio
 def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node) -> DestinationConfig | None:
     settings = reader.mapping(node, f"the destination `{name}`", KEYS)
     cls = _plugin(reader, name, key, settings)
-    options = _options(reader, name, key, cls, settings.get("options")) if cls else None
+    options = _options(reader, name, cls).read(settings.get("options"), key) if cls else None
     default = cls or Destination
     batch = reader.mapping(settings.get("batch"), "`batch`", ("size", "wait"))
     usual = default.default_batch_size or default.batch_size
@@ -77,85 +75,9 @@ def _plugin(reader: Reader, name: str, key: Scalar | None, settings: dict[str, N
     return cls
 
 
-def _options(
-    reader: Reader, name: str, key: Scalar | None, cls: type[Destination], node: Node | None
-) -> BaseModel | None:
-    """The plugin's options, by its own model; what the model refuses becomes problems at the places in the file."""
-    if isinstance(node, Scalar) and node.value is None:
-        node = None
-    if node is not None and not isinstance(node, MapNode):
-        reader.mapping(node, "`options`")
-        return None
-    if node is not None:
-        _note_secrets(reader, cls.Options, node)
-    broken = [scalar for scalar in scalars(node) if scalar.broken] if node else []
-    try:
-        return cls.Options.model_validate(data(node) if node else {})
-    except ValidationError as error:
-        for each in error.errors(include_url=False, include_context=False, include_input=False):
-            _option_problem(reader, name, key, cls, node, each, broken)
-    except Exception as error:
-        reader.problem(node or key, f"the plugin `{cls.name}` failed on its options with {type(error).__name__}")
-    return None
-
-
-def _option_problem(
-    reader: Reader,
-    name: str,
-    key: Scalar | None,
-    cls: type[Destination],
-    node: MapNode | None,
-    error: Any,
-    broken: list[Scalar],
-) -> None:
-    place: Node | None = node or key
-    path: list[str] = []
-    for step in error["loc"]:
-        if isinstance(place, MapNode) and str(step) in place.values:
-            last = place.keys[str(step)]
-            place = last if error["type"] == "extra_forbidden" and step == error["loc"][-1] else place.values[str(step)]
-        elif isinstance(place, ListNode) and isinstance(step, int) and step < len(place.items):
-            place = place.items[step]
-        elif error["type"] != "missing":
-            continue
-        path.append(str(step))
-    if place in broken or (
-        broken and (not path or (isinstance(place, (MapNode, ListNode)) and error["type"] != "missing"))
-    ):
-        return  # the missing variable has been told
-    option = ".".join(path)
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    fields = {field.alias or field_name: field for field_name, field in cls.Options.model_fields.items()}
-    if error["type"] == "extra_forbidden":
-        known = list(fields) if len(path) == 1 else []
-        reader.problem(place, f"the plugin `{cls.name}` has no option `{option}`", did_you_mean(path[-1], known))
-    elif error["type"] == "missing":
-        described = fields[path[0]].description if len(path) == 1 and path[0] in fields else None
-        where = key if node is None else place
-        reader.problem(where, f"the destination `{name}` needs the option `{option}`", described or "")
-    else:
-        text = isinstance(place, Scalar) and error["type"] == "string_type" and place.value is not None
-        what = f"the option `{option}` is not valid: " if option else "the options are not valid: "
-        reader.problem(place, what + message[:1].lower() + message[1:], "put quotes around it" if text else "")
-
-
-def _note_secrets(reader: Reader, model: type[BaseModel], node: MapNode) -> None:
-    for name, field in model.model_fields.items():
-        inner = node.values.get(field.alias or name)
-        if inner is None:
-            continue
-        kinds = _kinds(field.annotation)
-        if kinds & {SecretStr, SecretBytes}:
-            reader.secret(inner)
-        for kind in kinds:
-            if isinstance(inner, MapNode) and isinstance(kind, type) and issubclass(kind, BaseModel):
-                _note_secrets(reader, kind, inner)
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """All types that an annotation names: of `dict[str, SecretStr] | None` dict, str, SecretStr and None."""
-    args = get_args(annotation)
-    return {annotation} if not args else set().union(*(_kinds(arg) for arg in args))
+def _options(reader: Reader, name: str, cls: type[Destination]) -> OptionsReader:
+    plugin, user = f"the plugin `{cls.name}`", f"the destination `{name}`"
+    return OptionsReader(reader, cls.Options, plugin=plugin, user=user, what="`options`")
 
 
 def _retry(reader: Reader, node: Node | None) -> RetryConfig:

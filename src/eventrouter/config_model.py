@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .destination import Destination, RateLimit
+from .enrichment import Enrichment
 from .errors import Problem
 
 DEFAULT_BACKLOG = 200_000
@@ -142,6 +143,15 @@ class DestinationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrichmentConfig:
+    """An enrichment that runs; identity is not among them, since it always does."""
+
+    name: str
+    options: BaseModel
+    cls: type[Enrichment]
+
+
+@dataclass(frozen=True, slots=True)
 class HashConfig:
     """Paths whose values are replaced by their digests, and the secret that goes into them."""
 
@@ -202,6 +212,8 @@ class Config:
     warehouse: WarehouseConfig = WarehouseConfig()
     state: StateConfig = StateConfig()
     dedup: DedupConfig = DedupConfig()
+    enrichments: dict[str, EnrichmentConfig] = field(default_factory=dict)
+    """Those that run beside identity, in their order."""
     destinations: dict[str, DestinationConfig] = field(default_factory=dict)
     routes: list[RouteConfig] = field(default_factory=list)
     tests: list[TestConfig] = field(default_factory=list)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 import structlog
 
-from .enrichment import Enrichment
+from .enrichment import PROTECTED, Enrichment
 from .errors import Retry
 from .events import StoredEvent, order_key
+from .merge_patch import merged
 from .records import AnyRecord, pack, unpack
 
 log = structlog.get_logger("eventrouter.enrichments")
 
 PATIENCE_SECONDS = 60.0
 """How long one enrichment may take for a batch."""
+SLICE = 50
+"""After so many patches others get a turn, when `SLICE_SECONDS` have passed."""
+SLICE_SECONDS = 0.02
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[StoredEvent])
@@ -55,35 +60,79 @@ class Enrichments:
     async def run(
         self, shard: int, events: list[StoredEvent]
     ) -> tuple[list[StoredEvent], list[AnyRecord], Counter[str]]:
-        """The enriched events, records for the warehouse, and counters of what failed.
+        """The enriched events, records for the warehouse, and by enrichment how many events went on without it.
 
         Raises `Retry` when a required enrichment fails: routing has to wait. Without another, the events go on as they
-        were before it.
+        were before it. `events` may be changed.
         """
         records: list[AnyRecord] = []
         counts: Counter[str] = Counter()
         for enrichment in self._all:
+            failed = 0
             try:
-                async with asyncio.timeout(self._patience):
-                    if enrichment.required:
+                if makes_patches(type(enrichment)):
+                    failed = await self._patch(enrichment, events)
+                elif enrichment.required:
+                    async with asyncio.timeout(self._patience):
                         records += await enrichment.enrich(shard, events)
-                        continue
-                    # On a copy, taken over only when it is whole and can be stored.
-                    copies = _decoder.decode(_encoder.encode(events))
-                    found = unpack(pack(list(await enrichment.enrich(shard, copies))))
-                    copies = _decoder.decode(_encoder.encode(copies))
-                    _check_same(events, copies)
-                    events = copies
+                else:
+                    events, found = await self._on_a_copy(enrichment, shard, events)
                     records += found
             except Exception as error:
-                counts[f"enrichment_failed:{enrichment.name}"] += 1
                 if enrichment.required:
                     if isinstance(error, Retry):
                         raise
                     log.exception("an enrichment failed; routing waits", enrichment=enrichment.name)
                     raise Retry(f"{enrichment.name}: {_told(error)}", after=5.0) from error
-                log.warning("events go on without an enrichment", enrichment=enrichment.name, error=_told(error))
+                failed = len(events)
+                _tell(enrichment, failed, error)
+            if failed:
+                counts[f"enrichment_failed:{enrichment.name}"] += failed
         return events, records, counts
+
+    async def _patch(self, enrichment: Enrichment, events: Sequence[StoredEvent]) -> int:
+        """Patches each event; how many went on without it. Raises what a required enrichment raises."""
+        failed, done = 0, 0
+        first: Exception | None = None
+        began = time.monotonic()
+        patch = enrichment.patch
+        try:
+            async with asyncio.timeout(self._patience):
+                for done, one in enumerate(events):
+                    if done % SLICE == 0 and time.monotonic() - began > SLICE_SECONDS:
+                        await asyncio.sleep(0)
+                        began = time.monotonic()
+                    try:
+                        change = patch(one.event)
+                        if not change:
+                            continue
+                        if not PROTECTED.isdisjoint(change):
+                            raise ValueError(f"it may not change {', '.join(sorted(PROTECTED & set(change)))}")
+                        one.event = merged(one.event, change)
+                    except Exception as error:
+                        if enrichment.required:
+                            raise
+                        failed += 1
+                        first = first or error
+        except TimeoutError as error:
+            if enrichment.required:
+                raise
+            failed += len(events) - done
+            first = first or error
+        if first is not None:
+            _tell(enrichment, failed, first)
+        return failed
+
+    async def _on_a_copy(
+        self, enrichment: Enrichment, shard: int, events: list[StoredEvent]
+    ) -> tuple[list[StoredEvent], list[AnyRecord]]:
+        """The events and records that it made, once they are whole and can be stored."""
+        async with asyncio.timeout(self._patience):
+            copies = _decoder.decode(_encoder.encode(events))
+            found = unpack(pack(list(await enrichment.enrich(shard, copies))))
+            copies = _decoder.decode(_encoder.encode(copies))
+            _check_same(events, copies)
+            return copies, found
 
     async def settled(self, shard: int) -> None:
         """The events of the last `run` of this shard are on their way, and the records are kept."""
@@ -94,6 +143,11 @@ class Enrichments:
                 log.warning("an enrichment failed to settle", enrichment=enrichment.name, error=_told(error))
 
 
+def makes_patches(cls: type[Enrichment]) -> bool:
+    """Whether it is `patch` that an enrichment defines, rather than `enrich`."""
+    return cls.patch is not Enrichment.patch
+
+
 def _check_same(before: Sequence[StoredEvent], after: Sequence[StoredEvent]) -> None:
     """Raises `ValueError` when `after` aren't the same events any more, or can't be routed."""
     for one, other in zip(before, after, strict=True):
@@ -102,6 +156,10 @@ def _check_same(before: Sequence[StoredEvent], after: Sequence[StoredEvent]) -> 
             raise ValueError(f"it changed which event {old['messageId']} is")
         if not all(isinstance(new.get(name), str) for name in ("timestamp", "receivedAt")) or not order_key(new):
             raise ValueError(f"it took what every event has from event {old['messageId']}")
+
+
+def _tell(enrichment: Enrichment, failed: int, error: Exception) -> None:
+    log.warning("events go on without an enrichment", enrichment=enrichment.name, events=failed, error=_told(error))
 
 
 def _told(error: Exception) -> str:

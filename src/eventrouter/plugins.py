@@ -132,7 +132,7 @@ class Plugins:
             self.warehouses[scheme] = cls
 
     def _add_enrichment(self, origin: _Origin, cls: Any) -> None:
-        _check_class(origin, cls, Enrichment, "enrichment", "enrich")
+        _check_class(origin, cls, Enrichment, "enrichment", "patch", "enrich")
         self._claim(origin, "enrichment", cls.name)
         self.enrichments.append(cls)
 
@@ -185,7 +185,8 @@ def _registered(
             yield origin, thing
 
 
-def _check_class(origin: _Origin, cls: Any, base: type, kind: str, method: str) -> None:
+def _check_class(origin: _Origin, cls: Any, base: type, kind: str, *methods: str) -> None:
+    """Checks what the class says of itself, and that it defines one of the methods."""
     if not inspect.isclass(cls) or not issubclass(cls, base):
         message = f"{origin} registers {cls!r} as a {kind}, which is not a subclass of {base.__name__}"
         raise PluginError(message, hint=f"derive it from eventrouter's {base.__name__}; {origin.hint}")
@@ -193,8 +194,14 @@ def _check_class(origin: _Origin, cls: Any, base: type, kind: str, method: str) 
     if not isinstance(name, str) or not _NAME.match(name):
         message = f"{origin}: the {kind} {cls.__name__} has the name {name!r}"
         raise PluginError(message, hint="`name` is 1 to 64 of a-z, 0-9, _ and -")
-    if getattr(cls, method) is getattr(base, method):
-        raise PluginError(f"{origin}: the {kind} {cls.__name__} does not define {method}()", hint=origin.hint)
+    defined = [method for method in methods if getattr(cls, method) is not getattr(base, method)]
+    names = [f"{method}()" for method in methods]
+    if not defined:
+        message = f"{origin}: the {kind} {cls.__name__} does not define {' or '.join(names)}"
+        raise PluginError(message, hint=origin.hint)
+    if len(defined) > 1:
+        message = f"{origin}: the {kind} {cls.__name__} defines both {' and '.join(names)}"
+        raise PluginError(message, hint=f"one of them is enough; {origin.hint}")
     options = getattr(cls, "Options", None)
     if not inspect.isclass(options) or not issubclass(options, BaseModel):
         raise PluginError(f"{origin}: `Options` of the {kind} {cls.__name__} is not a pydantic model", hint=origin.hint)
