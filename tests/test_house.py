@@ -11,10 +11,11 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
-    "words": """errors events times values paths http destination records warehouse merge_patch options enrichment acceptance lane logs
-        log_entry digest differences""",
+    "words": """errors events times values paths http destination records warehouse merge_patch options
+        enrichment acceptance lane logs log_entry digest differences""",
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
-        interpolation yaml_file config_model config_tests config_reader config_sections config_options config_destinations config_enrichments config_routes config
+        interpolation yaml_file config_model config_tests config_reader config_sections config_options
+        config_destinations config_enrichments config_routes config
         query_parameters scrub config_sources settings""",
     "journey": """answer source origins cookie proxies address receive inflate write_key decode validation visitor accept collect
         lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver
