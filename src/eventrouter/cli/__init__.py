@@ -56,12 +56,10 @@ class Root(TyperGroup):
 
 def fail(error: EventRouterError) -> int:
     """Tells a person (or `up`, when it started this process) what is wrong; returns the exit code."""
-    code = EXIT_CONFIG if isinstance(error, ConfigError) else int(getattr(error, "exit_code", 1))
-    message, hint = str(error), error.hint
-    if "eventrouter.logs" in sys.modules:
-        from ..logs import mask
+    from ..logs import mask
 
-        message, hint = mask(message), mask(hint)
+    code = EXIT_CONFIG if isinstance(error, ConfigError) else int(getattr(error, "exit_code", 1))
+    message, hint = mask(str(error)), mask(error.hint)
     if not child.report(error={"message": message, "hint": hint}):
         text = message if code == EXIT_CONFIG else f"eventrouter: {message}"
         typer.echo(f"{text}\n  = hint: {hint}" if hint else text, err=True)
