@@ -85,6 +85,10 @@ class Place:
         assert process.poll() is None, self.err
         return process
 
+    def files(self) -> list[str]:
+        """What lies in the directory."""
+        return sorted(file.name for file in self.path.iterdir())
+
     @property
     def out(self) -> str:
         """What the last started command wrote on stdout."""

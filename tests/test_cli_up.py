@@ -120,6 +120,13 @@ def test_a_second_one_is_told_who_runs(place):
     assert process.poll() is None
 
 
+def test_who_uses_the_data_directory_is_told_rather_than_who_uses_the_port(place):
+    process = place.up()
+    for _ in range(2):
+        second = place.run("up")
+        assert f"in use by `eventrouter up` (process {process.pid})" in second.stderr
+
+
 def test_a_bad_configuration_is_told_once_with_all_problems(place):
     (place.path / "routes.yaml").write_text(
         "version: 1\nsources: {web: {write_key: k}}\ndestinations: {a: {plugin: nope}, b: {plugin: neither}}\n"
@@ -136,6 +143,22 @@ def test_a_port_in_use_is_told(place):
     assert (result.returncode, f"port {place.port} of 127.0.0.1 is in use" in result.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("rules", ["version: 1\nsources: 3\n", None])
+def test_a_first_start_that_fails_leaves_nothing_behind(place, rules):
+    file = place.path / "routes.yaml"
+    if rules:
+        file.write_text(rules)
+        result = place.run("up", "--data-dir", "data")
+        assert (result.returncode, "routes.yaml:2:10: " in result.stderr) == (78, True)
+        assert (result.stdout, place.files()) == ("", ["routes.yaml"])
+        return
+    file.unlink()
+    with socket.create_server(("127.0.0.1", place.port)):
+        result = place.run("up")
+    assert (result.returncode, f"port {place.port} of" in result.stderr) == (1, True)
+    assert (result.stdout, place.files()) == ("", [])
+
+
 def test_another_number_of_shards_is_refused(place):
     place.stop(place.up())
     result = place.run("up", EVENTROUTER_SHARDS="8")
@@ -146,6 +169,7 @@ def test_an_unreachable_redis_is_told_without_its_password(place):
     result = place.run("up", EVENTROUTER_REDIS_URL="redis://me:hunter2hunter2@127.0.0.1:1/0")
     assert (result.returncode, "is not reachable" in result.stderr) == (1, True)
     assert "hunter2" not in result.stdout + result.stderr
+    assert place.files() == ["routes.yaml"]
 
 
 def test_a_server_of_ones_own_is_used_and_its_weaknesses_are_told(place, valkey):

@@ -34,6 +34,35 @@ def test_a_second_run_is_told_who_uses_it(directory):
         DataDirectory(directory.path).open()
 
 
+def test_who_is_refused_leaves_the_name_of_who_uses_it(directory):
+    directory.open()
+    other = DataDirectory(directory.path)
+    for _ in range(2):
+        with pytest.raises(StartError, match=str(os.getpid())):
+            other.open()
+        assert not other.is_open
+        other.close()
+    assert directory.is_open
+
+
+def test_a_new_one_is_discarded_with_its_locks(directory):
+    directory.open()
+    directory.discard()
+    directory.close()
+    assert not directory.path.exists()
+
+
+def test_one_with_something_in_it_or_that_was_there_is_never_discarded(directory):
+    directory.open()
+    (directory.path / "warehouse.sqlite3").touch()
+    directory.discard()
+    directory.close()
+    (directory.path / "warehouse.sqlite3").unlink()
+    directory.open()
+    directory.discard()
+    assert directory.path.is_dir()
+
+
 def test_it_is_free_again_after_close(directory):
     directory.open()
     directory.close()

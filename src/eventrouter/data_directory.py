@@ -87,10 +87,17 @@ class DataDirectory:
         self._run = LockFile(path / "up.lock")
         self.children = LockFile(path / "children.lock")
         """What the collector and the workers inherit: while one of them lives, no other run starts its own."""
+        self._made = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process holds it."""
+        return self._run.descriptor >= 0
 
     def open(self) -> None:
         """Makes and locks it; waits for what a killed run left behind. Raises `StartError`."""
         try:
+            self._made = not self.path.exists()
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(
@@ -103,6 +110,7 @@ class DataDirectory:
                 hint="change its owner, or give another one with --data-dir or EVENTROUTER_DATA_DIR",
             )
         if not self._run.take():
+            self._run.release()
             raise StartError(
                 f"the data directory {self.path} is in use by `eventrouter up`{_named(self._run.holders())}",
                 hint="stop that one first, or give another directory with --data-dir",
@@ -117,6 +125,16 @@ class DataDirectory:
                     f"processes of an earlier run still use the data directory {self.path}{holders}",
                     hint="end those processes, then start again",
                 )
+
+    def discard(self) -> None:
+        """Takes it away if `open` made it and nothing is in it: for a start that failed, before `close`."""
+        locks = (self._run.path, self.children.path)
+        with contextlib.suppress(OSError):
+            if self._made and set(self.path.iterdir()) <= set(locks):
+                # While they are locked, so that nobody else takes one that is about to go.
+                for lock in locks:
+                    lock.unlink(missing_ok=True)
+                self.path.rmdir()
 
     def close(self) -> None:
         """Gives the directory free."""

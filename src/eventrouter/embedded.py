@@ -57,6 +57,11 @@ class EmbeddedServer:
         """What a Redis client connects to."""
         return f"unix://{self.socket}"
 
+    @staticmethod
+    def check() -> None:
+        """Raises `StartError` where there is no server for this machine; makes nothing."""
+        _binary()
+
     def start(self) -> None:
         """Starts the server, or attaches to the one that runs, and waits until it has loaded its data.
 

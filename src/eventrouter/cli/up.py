@@ -43,14 +43,11 @@ def register(app: typer.Typer) -> None:
         Ctrl-C or SIGTERM ends it within 30 seconds, with nothing lost; so does `kill -9`, after which the same command
         goes on.
         """
-        settings = read_settings(config=config, data_dir=data_dir, host=host, port=port, workers=workers)
-        if "config" not in settings.model_fields_set:
-            write_default(settings.config)
-        run(settings)
+        run(read_settings(config=config, data_dir=data_dir, host=host, port=port, workers=workers))
 
 
 def run(settings: Settings) -> None:
-    """Runs until a signal. Raises `StartError` and `ChildError`."""
+    """Runs until a signal. Raises `StartError` and `ChildError`; a first start that fails leaves no files behind."""
     import asyncio
     import time
 
@@ -61,11 +58,21 @@ def run(settings: Settings) -> None:
 
     started = time.monotonic()
     directory = DataDirectory(settings.data_dir)
-    directory.open()
-    listener = None
+    listener, ready = None, False
+    begins = "config" not in settings.model_fields_set and not settings.config.exists()
     try:
+        if directory.path.exists():
+            directory.open()  # who uses it says more than that the port is in use
+        elif not begins:
+            check_rules(settings)
         listener = bind(settings.host, settings.port)
         server = EmbeddedServer(settings.data_dir, maxmemory=settings.maxmemory) if settings.embedded else None
+        if server is not None:
+            server.check()
+        if not directory.is_open:
+            directory.open()
+        if begins:
+            write_default(settings.config)
         environment = child_environment(settings)
         children = [
             Child("collector", (*COMMAND, "collect"), environment, listener=listener),
@@ -79,23 +86,34 @@ def run(settings: Settings) -> None:
             return await is_answering(reachable(settings.host), settings.port)
 
         def tell(facts: Mapping[str, Any]) -> None:
+            nonlocal ready
+            ready = True
             show(settings, facts, time.monotonic() - started)
 
         asyncio.run(Supervisor(directory, server, children).run(is_ready, tell))
     finally:
         if listener is not None:
             listener.close()
+        if not ready:
+            directory.discard()
         directory.close()
 
 
+def check_rules(settings: Settings) -> None:
+    """Ends with what `eventrouter check` says where the rules can't be used. This process stays small."""
+    import subprocess
+
+    checked = subprocess.run([*COMMAND, "check", str(settings.config)], stdout=subprocess.DEVNULL, check=False)
+    if checked.returncode:
+        raise typer.Exit(checked.returncode)
+
+
 def write_default(path: Path) -> None:
-    """Writes the annotated default rules where none were named and there are none, and says so."""
+    """Writes the annotated default rules, and says so. Raises `StartError`."""
     from importlib.resources import files
 
     from ..errors import StartError
 
-    if path.exists():
-        return
     try:
         path.write_bytes((files("eventrouter") / "routes.yaml").read_bytes())
     except OSError as error:
