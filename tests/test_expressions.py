@@ -603,3 +603,17 @@ def test_what_is_accepted_can_also_be_compiled_and_run(text):
     assert Expressions().condition(text).test is not None
     Expressions().condition(text)({"type": "track", "properties": {}}, "")
     Expressions().template({"a": ["{{ " + text + " }}"]})({"type": "track", "properties": {}}, "")
+
+
+def test_other_roots_are_other_names():
+    expressions = Expressions(roots=("body", "headers"))
+    value = {"body": {"type": "paid", "n": 3}, "headers": {"x-id": "7"}}
+    assert expressions.condition('body.type == "paid" and headers["x-id"] == "7"')(value, "") is True
+    assert expressions.template({"n": "{{ body.n + 1 }}", "none": "{{ headers.no }}"})(value, "") == {"n": 4}
+    with pytest.raises(ExpressionError) as caught:
+        expressions.condition("type == 'paid' or bod.type == 'paid' or source == 'a'")
+    assert [(fault.message, fault.hint) for fault in caught.value.faults] == [
+        ("uses the unknown name `type`", "write `body.type`; a text needs quotes"),
+        ("uses the unknown name `bod`", "did you mean `body`?"),
+        ("uses the unknown name `source`", "write `body.source`; a text needs quotes"),
+    ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -57,10 +57,13 @@ class Fault:
 class Compiler(Code):
     """Makes Python expressions from the nodes of one text; what is wrong is collected in `faults`."""
 
-    def __init__(self, operators: Operators, filters: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, operators: Operators, filters: Mapping[str, Callable[..., Any]], roots: Sequence[str] = ROOTS
+    ) -> None:
         super().__init__(operators)
         self.faults: list[Fault] = []
         self.filters = filters
+        self._roots = roots
         self._depth = 0
         self._fold = Operators(strict=True)
 
@@ -97,18 +100,16 @@ class Compiler(Code):
         return ast.Constant(node.data)
 
     def _name(self, node: Any) -> ast.expr:
-        if node.name == "source":
-            return load("source")
-        if node.name in ROOTS:
-            return get_from(load("event"), node.name)
+        roots = self._roots
+        if node.name in roots:
+            return load("source") if node.name == "source" else get_from(load("event"), node.name)
         if node.name in ("null", "nil", "undefined"):
             return self.fault(node, f"uses the unknown name `{node.name}`", "write `none`, or `is not defined`")
-        near = get_close_matches(node.name, ROOTS, 1, 0.6)
-        hint = (
-            f"did you mean `{near[0]}`?" if near else f"a text needs quotes; an event's fields are {', '.join(ROOTS)}"
-        )
+        near = get_close_matches(node.name, roots, 1, 0.6)
+        hint = f"did you mean `{near[0]}`?" if near else f"a text needs quotes; the names are {', '.join(roots)}"
         if not near and node.name.isidentifier():
-            hint = f"write `properties.{node.name}` or `traits.{node.name}`; a text needs quotes"
+            within = [f"`{root}.{node.name}`" for root in ("properties", "traits", "body") if root in roots]
+            hint = f"write {' or '.join(within)}; a text needs quotes"
         return self.fault(node, f"uses the unknown name `{node.name}`", hint)
 
     def _getattr(self, node: Any) -> ast.expr:

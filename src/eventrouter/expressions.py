@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,11 +18,11 @@ from jinja2.parser import Parser
 
 from .builder import Builder
 from .codegen import locate
-from .compiler import Compiler, Fault
+from .compiler import ROOTS, Compiler, Fault
 from .errors import EventRouterError
 from .events import Event
 from .operators import Operators
-from .requirements import Required, required
+from .requirements import Path, Required, paths_read, required
 from .values import MISSING, TemplateError
 
 __all__ = ["MISSING", "Condition", "ExpressionError", "Expressions", "Fault", "Template", "TemplateError"]
@@ -98,14 +98,15 @@ class Template:
 
 
 class Expressions:
-    """Compiles conditions and templates. `filters` are the plugins', by name.
+    """Compiles conditions and templates. `filters` are the plugins', by name; `roots` the names that they begin with.
 
     `mismatches` counts the comparisons and operations of conditions (and comparisons in templates) that met values of
     the wrong types.
     """
 
-    def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None, roots: Sequence[str] = ROOTS) -> None:
         self._filters = dict(filters or {})
+        self._roots = roots
         self._lenient = Operators(strict=False)
         self._strict = Operators(strict=True)
 
@@ -116,7 +117,7 @@ class Expressions:
 
     def condition(self, text: str) -> Condition:
         """Compiles a condition. Raises `ExpressionError`."""
-        compiler = Compiler(self._lenient, self._filters)
+        compiler = Compiler(self._lenient, self._filters, self._roots)
         node = _parse_condition(text)
         code = compiler.expression(node)
         if compiler.faults:
@@ -132,7 +133,7 @@ class Expressions:
 
     def check_template(self, text: str) -> None:
         """Raises `ExpressionError` where `text` is no valid template."""
-        compiler = Compiler(self._strict, self._filters)
+        compiler = Compiler(self._strict, self._filters, self._roots)
         _template_code(compiler, text)
         if compiler.faults:
             raise ExpressionError(compiler.faults)
@@ -143,7 +144,7 @@ class Expressions:
         A key of an object or an item of a list whose template has a missing part is left out; a text that is missing
         itself makes MISSING. `label` names the whole in errors (`map`), with the path of the field at fault.
         """
-        compiler = Compiler(self._strict, self._filters)
+        compiler = Compiler(self._strict, self._filters, self._roots)
         builder = Builder(compiler, _template_code)
         result = builder.value(structure, label)
         return self._filled(compiler, builder, result)
@@ -153,7 +154,7 @@ class Expressions:
 
         `label` and the key name the field at fault in errors (`set properties.total`).
         """
-        compiler = Compiler(self._strict, self._filters)
+        compiler = Compiler(self._strict, self._filters, self._roots)
         builder = Builder(compiler, _template_code)
         values = [builder.value(value, f"{label} {key}".strip()) for key, value in templates.items()]
         names = [builder.stored(value) for value in values]
@@ -166,6 +167,20 @@ class Expressions:
             raise ExpressionError([Fault(0, f"has more than {MAX_TEMPLATES:,} texts", "make it smaller")])
         builder.add(ast.Return(value=result))
         return Template(_compiled(compiler, builder.body), builder.labels)
+
+
+def words(text: str) -> list[tuple[int, str]]:
+    """The words of a condition with their offsets: names, numbers, texts with their quotes, operators, brackets.
+
+    Raises `ExpressionError` where it is no valid condition.
+    """
+    _parse_condition(text)
+    return [(offset, word) for offset, _, word in _tokens(text, "variable") if not word.isspace()]
+
+
+def reads(text: str) -> list[Path]:
+    """The paths that a condition reads, each once. Raises `ExpressionError` where it is no valid condition."""
+    return list(dict.fromkeys(paths_read(_parse_condition(text))))
 
 
 def reason(error: Exception) -> str:
