@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from eventrouter.answer import SUCCESS, Answer, cors_headers, failure, preflight, success
+from eventrouter.answer import SUCCESS, Answer, busy, cors_headers, failure, not_allowed, preflight, success
 
 
 async def sent(answer: Answer, *more: tuple[bytes, bytes]) -> list[dict[str, Any]]:
@@ -37,6 +37,27 @@ def test_a_failure_has_a_code_and_a_message() -> None:
     assert json.loads(answer.body) == {"success": False, "code": "unavailable", "message": "later"}
 
 
+@pytest.mark.parametrize(("seconds", "after"), [(None, b"1"), (0.2, b"1"), (2.5, b"3")])
+def test_who_is_too_early_is_told_when_to_come_again_and_scripts_may_read_it(
+    seconds: float | None, after: bytes
+) -> None:
+    answer = busy(429, "rate_limited", "too many events", seconds)
+    assert dict(answer.headers)[b"retry-after"] == after
+    assert dict(answer.headers)[b"access-control-expose-headers"] == b"retry-after"
+    assert (answer.status, json.loads(answer.body)["code"]) == (429, "rate_limited")
+
+
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    answer = not_allowed("send events by POST", b"POST, OPTIONS")
+    assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"POST, OPTIONS")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_an_answer_without_a_body_has_no_length(status: int) -> None:
+    [start, _] = await sent(Answer(status, b"", ()))
+    assert start["headers"] == []
+
+
 async def test_a_closing_answer_ends_the_connection() -> None:
     [start, _] = await sent(SUCCESS.closing(), (b"vary", b"origin"))
     assert start["headers"][1:] == [(b"connection", b"close"), (b"content-length", b"17"), (b"vary", b"origin")]
@@ -50,8 +71,8 @@ def test_a_page_of_any_origin_may_read_the_answer() -> None:
     }
 
 
-@pytest.mark.parametrize("origin", [None, b"", b"a\r\nset-cookie: x", b"\xff", b"x" * 301])
-def test_what_is_no_origin_is_not_repeated(origin: bytes | None) -> None:
+@pytest.mark.parametrize("origin", [b"", b"a\r\nset-cookie: x", b"\xff", b"x" * 301])
+def test_what_is_no_origin_is_not_repeated(origin: bytes) -> None:
     assert cors_headers(origin) == ()
 
 

@@ -17,11 +17,12 @@ FLOORS = {
         interpolation yaml_file config_model config_tests config_reader config_sections config_options
         config_destinations config_enrichments config_routes config
         query_parameters scrub config_sources settings""",
-    "journey": """answer source origins cookie proxies address receive inflate limiter write_key decode validation visitor accept collect
-        lanes log enrichments enrich route_index route delivery attempts health target settlement hands deliver
-        dead_letters dead_letter_log counters metrics queue server_check connections ports serve""",
-    "wiring": """targets rule_tests pytest_plugin app child data_directory embedded supervise watchdog sender fake_server testing
-        __init__ __main__ cli builtin""",
+    "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
+        write_key decode validation pixel visitor accept collect lanes log enrichments enrich
+        route_index route delivery attempts health target settlement hands deliver dead_letters dead_letter_log
+        counters metrics queue server_check connections ports serve""",
+    "wiring": """targets collecting rule_tests pytest_plugin app child data_directory embedded supervise watchdog sender
+        fake_server testing __init__ __main__ cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}
 

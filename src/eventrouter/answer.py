@@ -1,7 +1,8 @@
-"""What a collector says to a client: always JSON, and for browsers of any origin."""
+"""What a collector says to a client: JSON, save where a browser wants a picture or a script."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
 
 _ORIGIN = re.compile(rb"[!-~]{1,300}")
 
@@ -23,14 +25,20 @@ class Answer:
     status: int
     body: bytes
     headers: Headers = (_JSON,)
+    shared: bool = True
+    """Whether pages of the origin that asks may read it; False for what operators read."""
+
+    def plus(self, *headers: Header) -> Answer:
+        """The same answer with more headers."""
+        return replace(self, headers=(*self.headers, *headers))
 
     def closing(self) -> Answer:
         """The same answer, after which the connection ends."""
-        return replace(self, headers=(*self.headers, (b"connection", b"close")))
+        return self.plus((b"connection", b"close"))
 
     async def send(self, send: Any, more: Headers = ()) -> None:
         """Sends it through an ASGI `send`, with `more` headers."""
-        length = ((b"content-length", b"%d" % len(self.body)),) if self.status != 204 else ()
+        length = ((b"content-length", b"%d" % len(self.body)),) if self.status not in (204, 304) else ()
         headers = [*self.headers, *length, *more]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
@@ -45,15 +53,26 @@ def success(rejected: Iterable[dict[str, Any]]) -> Answer:
     return Answer(200, msgspec.json.encode({"success": True, "rejected": list(rejected)}))
 
 
-def failure(status: int, code: str, message: str, *headers: tuple[bytes, bytes]) -> Answer:
+def failure(status: int, code: str, message: str, *headers: Header) -> Answer:
     """An error. Clients that find no `code` and `message` send again for ever."""
     body = msgspec.json.encode({"success": False, "code": code, "message": message})
     return Answer(status, body, (_JSON, *headers))
 
 
-def cors_headers(origin: bytes | None) -> Headers:
+def busy(status: int, code: str, message: str, seconds: float | None) -> Answer:
+    """An error that will be over in about `seconds`: Retry-After says so, to the scripts of other origins too."""
+    after = b"%d" % max(1, math.ceil(seconds or 1))
+    return failure(status, code, message, (b"retry-after", after), (b"access-control-expose-headers", b"retry-after"))
+
+
+def not_allowed(message: str, methods: bytes) -> Answer:
+    """The error for a method that a path does not have; `methods` are those that it has."""
+    return failure(405, "method_not_allowed", message, (b"allow", methods))
+
+
+def cors_headers(origin: bytes) -> Headers:
     """Lets a page of `origin` read the answer. Beacons carry credentials, for which `*` is not allowed."""
-    if origin is None or not _ORIGIN.fullmatch(origin):
+    if not _ORIGIN.fullmatch(origin):
         return ()
     return (
         (b"access-control-allow-origin", origin),
@@ -66,7 +85,8 @@ def preflight(requested: bytes) -> Answer:
     """The answer to a CORS preflight that asks to send the headers `requested` (comma-separated).
 
     `*` would not cover Authorization, so each is named; any is allowed, because tracing tools add theirs to every
-    request of a page, and a refused header would lose the page's events.
+    request of a page, and a refused header would lose the page's events. A preflight carries no write key, so pages
+    of any origin get it: those that may not send read so in the answer to their request, and do not try again.
     """
     names = {b"authorization", b"content-type", b"content-encoding", b"anonymousid", b"sentat"}
     names |= {name for part in requested.lower().split(b",") if _is_token(name := part.strip())}

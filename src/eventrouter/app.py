@@ -17,6 +17,7 @@ from . import config as configuration
 from .accept import accept
 from .acceptance import Limits
 from .collect import Collector
+from .collecting import make_sources
 from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
@@ -34,9 +35,9 @@ from .metrics import render
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
 from .route import Router
+from .script import Script
 from .serve import serve
 from .settings import Settings
-from .source import Source
 from .target import Target
 from .targets import WAREHOUSE, Targets
 from .warehouse import Warehouse
@@ -127,16 +128,14 @@ class EventRouter:
             max_batch_events=settings.max_batch_events,
         )
         collector = Collector(
-            sources={
-                key: Source(source.name, source.enabled)
-                for source in self.config.sources.values()
-                for key in source.write_keys
-            },
+            sources=make_sources(self.config),
             accept=accept,
             append=self.event_log.append,
             ready=self.ready,
             metrics=lambda: self.metrics(collector),
             limits=limits,
+            options=self.config.collect,
+            script=Script.packaged(),
         )
         return collector
 
