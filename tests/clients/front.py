@@ -30,6 +30,8 @@ class Front:
         self.faults: deque[Fault] = deque()
         self.posts = 0
         """How many POSTs came."""
+        self.gets = 0
+        """How many GETs came."""
         self.taken = 0
         """How many POSTs the collector answered by 200."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, system))
@@ -61,6 +63,7 @@ def _handler(front: Front, system: System) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
+            front.gets += self.command == "GET"
             self._lead(None)
 
         def do_POST(self) -> None:
