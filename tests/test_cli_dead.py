@@ -15,6 +15,7 @@ version: 1
 sources: {{ website: {{ write_key: k }} }}
 destinations:
   hook: {{ plugin: webhook, options: {{ url: "{url}", allow_private: true }} }}
+  quiet: {{ plugin: stdout, enabled: false }}
 routes:
   - {{ name: all, to: hook, when: type == "track" }}
 """
@@ -70,10 +71,39 @@ def test_they_are_listed_with_the_reason(place):
 def test_they_are_filtered_and_limited(place):
     assert [row["message_id"] for row in listed(place, "--event", "b")] == ["b"]
     assert len(listed(place, "--limit", "2")) == 2
-    assert listed(place, "--destination", "other") == listed(place, "--until", "1h") == []
+    assert listed(place, "--destination", "quiet") == listed(place, "--until", "1h") == []
     assert len(listed(place, "--since", "1h", "--class", "permanent", "--destination", "hook")) == 3
     assert place.run("dead", "list", "--event", "none").stdout == "There are no such dead letters.\n"
     assert "These" not in place.run("dead", "list", "--limit", "3").stderr
+
+
+@pytest.mark.parametrize("command", ["list", "replay"])
+@pytest.mark.parametrize(
+    ("option", "name", "told"),
+    [
+        ("--destination", "hok", "there is no destination hok; did you mean `hook`?"),
+        ("--destination", "nobody", "there is no destination nobody; there are hook, quiet"),
+        ("--class", "permanet", "there is no class permanet; did you mean `permanent`?"),
+        ("--class", "all", "there is no class all; there are permanent, attempts,"),
+    ],
+)
+def test_a_name_that_nobody_knows_is_told_with_those_that_are(place, command, option, name, told):
+    result = place.run("dead", command, option, name)
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert (result.returncode, result.stdout, told in shown) == (2, "", True), shown
+
+
+def test_dead_letters_of_a_destination_that_is_gone_are_found(place):
+    rules = (place.path / "routes.yaml").read_text()
+    (place.path / "other.yaml").write_text(rules.replace(" hook", " renamed"))
+    assert len(listed(place, "--config", "other.yaml", "--destination", "hook")) == 3
+
+
+def test_a_data_directory_that_is_not_there_is_told_and_not_made(place):
+    for command in (["dead", "list"], ["status"]):
+        result = place.run(*command, "--data-dir", "nodir")
+        assert (result.returncode, "there is no data directory nodir" in result.stderr) == (1, True)
+    assert "nodir" not in place.files()
 
 
 def test_a_wrong_time_is_told(place):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from eventrouter.config import load as load_file
@@ -139,11 +141,30 @@ def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ConfigError, match="there is no such file") as caught:
         load_file(tmp_path / "gone.yaml", Plugins(), {})
     assert "EVENTROUTER_CONFIG" in caught.value.problems[0].hint
+    (tmp_path / "routes.yml").touch()
+    with pytest.raises(ConfigError, match=f"did you mean {tmp_path}/routes.yml") as caught:
+        load_file(tmp_path / "routes.yaml", Plugins(), {})
 
 
 def test_a_directory_is_told(tmp_path):
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match=f"is a directory\n  = hint: give a file, such as {tmp_path}/routes.yaml"):
         load_file(tmp_path, Plugins(), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(), "this user may not read the file\n.*chmod"),
+        (OSError(5, "Input/output error"), "can't be read"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_told(tmp_path, monkeypatch, error, message):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(ConfigError, match=message):
+        load_file(tmp_path / "routes.yaml", Plugins(), {})
 
 
 @pytest.mark.parametrize(

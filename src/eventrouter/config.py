@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from .config_destinations import read_destinations
@@ -60,6 +61,8 @@ KEYS = (
     "version", "sources", "collect", "warehouse", "state", "dedup", "enrichments", "destinations", "routes", "tests",
 )  # fmt: skip
 
+BEGIN = "name your file with --config or EVENTROUTER_CONFIG; `eventrouter up` writes a routes.yaml where there is none"
+
 
 def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Config:
     """Reads and checks the file at `path`. Raises `ConfigError` with all problems, in the order of the file."""
@@ -68,10 +71,16 @@ def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Conf
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        hint = "name the file with --config or EVENTROUTER_CONFIG, or begin with the default one"
+        near = get_close_matches(Path(path).name, [one.name for one in Path(path).parent.glob("*.y*ml")], 1)
+        hint = f"did you mean {Path(path).with_name(near[0])}?" if near else BEGIN
         raise ConfigError([Problem(name, 0, 0, "there is no such file", hint)]) from None
+    except IsADirectoryError:
+        raise ConfigError([Problem(name, 0, 0, "is a directory", f"give a file, such as {name}/routes.yaml")]) from None
+    except PermissionError:
+        hint = "change its owner or its permissions (chmod)"
+        raise ConfigError([Problem(name, 0, 0, "this user may not read the file", hint)]) from None
     except OSError as error:
-        raise ConfigError([Problem(name, 0, 0, f"can't be read: {error.strerror}", "check its permissions")]) from None
+        raise ConfigError([Problem(name, 0, 0, f"can't be read: {error.strerror}", "give another file")]) from None
     if len(content) > MAX_BYTES:
         raise ConfigError([Problem(name, 0, 0, f"is larger than {MAX_BYTES:,} bytes", "make it smaller")])
     try:

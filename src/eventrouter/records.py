@@ -10,6 +10,9 @@ import msgspec
 FORMAT = 1
 """The version of the stored form; a reader accepts its own and its neighbours'."""
 
+DEAD_LETTER_CLASSES = ("permanent", "attempts", "max_age", "template", "plugin_bug", "backlog_full")
+"""Why deliveries are not tried again by themselves."""
+
 
 class Record(msgspec.Struct, tag_field="record", kw_only=True):
     """The base of all records: each lands in a table of the warehouse, idempotently, in any order."""
@@ -50,7 +53,7 @@ class DeadLetter(Record, tag="dead_letter"):
     destination: str
     route: str
     class_: str = msgspec.field(name="class")
-    """permanent, attempts, max_age, template, plugin_bug or backlog_full."""
+    """One of `DEAD_LETTER_CLASSES`."""
     reason: str
     attempts: int
     first_at: str

@@ -90,12 +90,24 @@ def hide_passwords(urls: Iterable[str]) -> None:
             logs.hide(password, unquote(password))
 
 
+def check_data_dir(settings: Settings, *, needed: bool) -> None:
+    """Raises `StartError` when the data directory is `needed` and not there: nothing has run on it yet."""
+    from ..errors import StartError
+
+    if needed and not settings.data_dir.is_dir():
+        raise StartError(
+            f"there is no data directory {settings.data_dir}",
+            hint="name that of your `eventrouter up` with --data-dir or EVENTROUTER_DATA_DIR, or start one",
+        )
+
+
 @asynccontextmanager
 async def opened(settings: Settings, *, connect: bool = True) -> AsyncIterator[EventRouter]:
     """The app, connected to its server unless `connect` is False: its warehouse can be read without one."""
     from ..errors import DeliveryError, UnavailableError
 
     app = load_app(settings)
+    check_data_dir(settings, needed=settings.embedded if connect else not app.config.warehouse.url)
     try:
         if connect:
             await app.connect(CONNECT_SECONDS)

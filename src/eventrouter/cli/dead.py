@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..records import DEAD_LETTER_CLASSES
 from .common import (
     ConfigOption,
     DataDirOption,
@@ -28,7 +30,7 @@ PAGE = 500
 DestinationOption = Annotated[str | None, typer.Option("--destination", help="Only for this destination.")]
 ClassOption = Annotated[
     str | None,
-    typer.Option("--class", help="Only of this class, such as permanent, attempts, max_age or template."),
+    typer.Option("--class", help=f"Only of this class: {', '.join(DEAD_LETTER_CLASSES)}."),
 ]
 SinceOption = Annotated[
     str | None, typer.Option("--since", help="Last tried at or after: 2h (ago), 2026-11-24, 2026-11-24T17:00 (UTC).")
@@ -114,9 +116,10 @@ def register(app: typer.Typer) -> None:
 
 
 async def find(router: EventRouter, filters: dict[str, Any], limit: int | None) -> list[dict[str, Any]]:
-    """The dead letters that fit, up to `limit` (None: all), read page by page."""
+    """The dead letters that fit, up to `limit` (None: all), read page by page. Raises `typer.BadParameter`."""
     rows: list[dict[str, Any]] = []
     after = None
+    await _check_destination(router, filters["destination"])
     while limit is None or len(rows) < limit:
         size = PAGE if limit is None else min(PAGE, limit - len(rows))
         page = await router.dead_letters(**filters, limit=size, after=after)
@@ -144,9 +147,28 @@ async def send(router: EventRouter, rows: list[dict[str, Any]], *, as_was: bool)
     return sent, skipped
 
 
+async def _check_destination(router: EventRouter, name: str | None) -> None:
+    """A name that neither the rules nor a dead letter know is a mistake: nothing found would be taken for good news."""
+    if name is None or name in router.config.destinations:
+        return
+    if await router.dead_letters(destination=name, replayed=True, limit=1):
+        return
+    stored = {str(row["destination"]) for row in await router.dead_letters(replayed=True, limit=PAGE)}
+    raise _unknown("destination", name, sorted({*router.config.destinations, *stored}))
+
+
+def _unknown(what: str, name: str, known: Sequence[str]) -> typer.BadParameter:
+    from ..config_reader import did_you_mean
+
+    hint = did_you_mean(name, known, "there are") or f"there are no {what}s"
+    return typer.BadParameter(f"there is no {what} {name}; {hint}", param_hint=f"--{what}")
+
+
 def _filters(
     destination: str | None, class_: str | None, since: str | None, until: str | None, event: str | None
 ) -> dict[str, Any]:
+    if class_ is not None and class_ not in DEAD_LETTER_CLASSES:
+        raise _unknown("class", class_, DEAD_LETTER_CLASSES)
     return {
         "destination": destination,
         "class_": class_,
