@@ -16,9 +16,9 @@ FLOORS = {
     "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
         interpolation yaml_file config_model config_tests config_reader config_sections config_options
         config_destinations config_enrichments config_routes config
-        query_parameters scrub config_sources settings""",
+        query_parameters signatures config_webhooks scrub config_sources settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
-        write_key decode validation pixel visitor accept collect lanes log enrichments enrich
+        write_key decode validation pixel webhook_source visitor accept collect lanes log enrichments enrich
         route_index route delivery attempts health target settlement hands deliver dead_letters dead_letter_log
         counters metrics queue server_check connections ports serve""",
     "wiring": """targets collecting rule_tests pytest_plugin app child data_directory embedded supervise watchdog sender
@@ -36,7 +36,7 @@ LIBRARIES = {
     "prometheus_client": {"metrics"},
     "pydantic_settings": {"settings"},
     "ruamel": {"yaml_file"},
-    "standardwebhooks": {"builtin.webhook"},
+    "standardwebhooks": {"builtin.webhook", "signatures"},
     "uvicorn": {"serve"},
 }
 

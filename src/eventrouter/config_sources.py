@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 from . import quantities
 from .config_model import CollectConfig, CookieConfig, ScrubConfig, SourceConfig
 from .config_reader import Reader
+from .config_webhooks import read_webhook
 from .scrub import check_path
 from .yaml_file import ListNode, MapNode, Node, Scalar
 
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-KEYS = ("write_key", "write_keys", "enabled", "origins", "rate_limit", "scrub", "cookie")
+KEYS = ("write_key", "write_keys", "enabled", "origins", "rate_limit", "scrub", "cookie", "webhook")
 
 MAX_COOKIE_AGE = 400 * 86_400.0
 """Browsers keep no cookie for longer."""
@@ -44,6 +45,7 @@ def read_sources(reader: Reader, node: Node | None) -> dict[str, SourceConfig]:
             _rate_limit(reader, settings.get("rate_limit")),
             _scrub(reader, settings.get("scrub")),
             _cookie(reader, settings.get("cookie")),
+            read_webhook(reader, settings["webhook"]) if "webhook" in settings else None,
         )
     return sources
 
@@ -52,7 +54,7 @@ def _write_keys(
     reader: Reader, name: str, key: Scalar | None, settings: dict[str, Node], owners: dict[str, str]
 ) -> tuple[str, ...]:
     nodes = [*reader.items(settings.get("write_key")), *reader.items(settings.get("write_keys"))]
-    if not nodes:
+    if not nodes and "webhook" not in settings:
         reader.problem(key, f"the source `{name}` has no write key", "add `write_key: …`")
     keys: list[str] = []
     for item in nodes:
