@@ -325,9 +325,10 @@ async def test_one_that_cannot_start_is_left_out_unless_it_is_required():
     left_out, required = Step(breaks=("start",)), Step(breaks=("start",), required=True)
     enrichments = Enrichments([left_out, required, last := Step()])
     await enrichments.start()
-    await enrichments.run(0, [event()])
+    _, _, counts = await enrichments.run(0, [event(1), event(2)])
     await enrichments.settled(0)
     await enrichments.close()
+    assert {"enrichment_failed:step": 2} == counts
     assert ["start"] == left_out.told
     assert ["start", "enrich", "settled", "close"] == required.told == last.told
 
@@ -339,7 +340,7 @@ async def test_one_that_hangs_at_its_start_holds_nothing_up():
 
     enrichments = Enrichments([slow := Slow()], patience=0.05)
     await enrichments.start()
-    assert ([event()], [], Counter()) == await enrichments.run(0, [event()])
+    assert ([event()], [], {"enrichment_failed:step": 1}) == await enrichments.run(0, [event()])
     assert [] == slow.told
 
 

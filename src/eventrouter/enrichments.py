@@ -33,10 +33,14 @@ class Enrichments:
 
     def __init__(self, enrichments: Sequence[Enrichment], *, patience: float = PATIENCE_SECONDS) -> None:
         self._all = enrichments
+        self._left_out: list[Enrichment] = []
         self._patience = patience
 
     async def start(self) -> None:
-        """Starts each. A required one that can't start is tried all the same, batch by batch; another is left out."""
+        """Starts each. A required one that can't start is tried all the same, batch by batch; another is left out.
+
+        What is left out counts as failed, event by event.
+        """
         started: list[Enrichment] = []
         for enrichment in self._all:
             try:
@@ -45,6 +49,7 @@ class Enrichments:
             except Exception as error:
                 log.error("an enrichment can't start", enrichment=enrichment.name, error=_told(error))
                 if not enrichment.required:
+                    self._left_out.append(enrichment)
                     continue
             started.append(enrichment)
         self._all = started
@@ -66,7 +71,7 @@ class Enrichments:
         were before it. `events` may be changed.
         """
         records: list[AnyRecord] = []
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter({_failed(enrichment): len(events) for enrichment in self._left_out})
         for enrichment in self._all:
             failed = 0
             try:
@@ -87,7 +92,7 @@ class Enrichments:
                 failed = len(events)
                 _tell(enrichment, failed, error)
             if failed:
-                counts[f"enrichment_failed:{enrichment.name}"] += failed
+                counts[_failed(enrichment)] += failed
         return events, records, counts
 
     async def _patch(self, enrichment: Enrichment, events: Sequence[StoredEvent]) -> int:
@@ -156,6 +161,10 @@ def _check_same(before: Sequence[StoredEvent], after: Sequence[StoredEvent]) -> 
             raise ValueError(f"it changed which event {old['messageId']} is")
         if not all(isinstance(new.get(name), str) for name in ("timestamp", "receivedAt")) or not order_key(new):
             raise ValueError(f"it took what every event has from event {old['messageId']}")
+
+
+def _failed(enrichment: Enrichment) -> str:
+    return f"enrichment_failed:{enrichment.name}"
 
 
 def _tell(enrichment: Enrichment, failed: int, error: Exception) -> None:

@@ -35,7 +35,7 @@ SHARED = (
     Family("events_duplicates", "Events dropped as duplicates.", (), "duplicates"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
-    Family("enrichments_failed", "Batches that went on without it, or waited.", ("enrichment",), "enrichment_failed"),
+    Family("enrichments_failed", "Events that went on without it, since it failed.", ("enrichment",), "enrichment_failed"),
     Family("deliveries_routed", "Deliveries that entered a lane; of the warehouse: records.", ("destination",), "to"),
     Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
     Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),
