@@ -31,12 +31,15 @@ STEPS = ("collect", "accept", "log", "enrich", "route", "deliver", "dead_letters
 LIBRARIES = {
     "aiohttp": {"http"},
     "arq": {"queue"},
+    "crawleruseragents": {"builtin.bots"},
     "jinja2": {"expressions"},
+    "maxminddb": {"builtin.geo"},
     "pluggy": {"hookspecs", "plugins"},
     "prometheus_client": {"metrics"},
     "pydantic_settings": {"settings"},
     "ruamel": {"yaml_file"},
     "standardwebhooks": {"builtin.webhook", "signatures"},
+    "ua_parser": {"builtin.user_agent"},
     "uvicorn": {"serve"},
 }
 
