@@ -94,14 +94,21 @@ def test_the_tables_are_found():
 
 def test_the_tests_of_the_page_end_as_it_says(tmp_path):
     text = next(body for label, _, body in BLOCKS if label == "tested")
-    shown, _ = (body for _, language, body in BLOCKS if language == "text")
+    shown = next(body for _, language, body in BLOCKS if language == "text")
     done = Place(tmp_path, text).run("test")
     assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
 
 
+def test_the_event_of_the_page_is_explained_as_it_says(tmp_path):
+    blocks = {label: body for label, _, body in BLOCKS}
+    done = Place(tmp_path, blocks["tested"]).run("explain", "-", stdin=blocks["event"])
+    told = done.stdout.split("\n\n", 1)[1]
+    assert (done.returncode, told[: len(blocks["explained"])]) == (0, blocks["explained"])
+
+
 def test_each_problem_is_told_as_the_page_says(plugins):
     broken = next(body for label, _, body in BLOCKS if label == "broken")
-    _, shown = (body for _, language, body in BLOCKS if language == "text")
+    shown = [body for _, language, body in BLOCKS if language == "text"][-1]
     with pytest.raises(ConfigError) as caught:
         loads(broken, plugins, {})
     assert "".join(f"{problem}\n" for problem in caught.value.problems) == shown

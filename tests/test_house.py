@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "eventrouter"
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options
         enrichment acceptance lane logs log_entry digest differences""",
-    "reading": """hookspecs operators filters codegen compiler builder requirements expressions plugins quantities
+    "reading": """hookspecs operators filters codegen compiler builder requirements expressions condition_parts plugins quantities
         interpolation yaml_file config_model config_tests config_reader config_sections config_options
         config_destinations config_enrichments config_routes config
         query_parameters signatures config_webhooks scrub config_sources settings""",
@@ -21,7 +21,7 @@ FLOORS = {
         write_key decode validation pixel webhook_source visitor accept collect lanes log enrichments enrich
         route_index route delivery attempts health target settlement hands deliver dead_letters dead_letter_log
         counters metrics queue server_check connections ports serve""",
-    "wiring": """targets collecting rule_tests pytest_plugin app child data_directory embedded supervise watchdog sender
+    "wiring": """targets collecting outcome rule_tests pytest_plugin explain app child data_directory embedded supervise watchdog sender
         fake_server testing __init__ __main__ cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}

@@ -2,7 +2,7 @@ import pytest
 from jinja2 import Environment
 from jinja2.parser import Parser
 
-from eventrouter.requirements import path_of, required
+from eventrouter.requirements import path_of, paths_read, required
 
 
 def parsed(text):
@@ -23,6 +23,12 @@ def parsed(text):
 )
 def test_paths(text, path):
     assert path_of(parsed(text)) == path
+
+
+def test_the_paths_that_are_read():
+    text = "properties.a.b == event and (properties[event] | default(name) or not type) and type"
+    read = [("properties", "a", "b"), ("event",), ("properties",), ("event",), ("name",), ("type",), ("type",)]
+    assert list(paths_read(parsed(text))) == read
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 Path = tuple[str, ...]
@@ -21,6 +22,16 @@ def path_of(node: Any) -> Path | None:
     else:
         return None
     return (*inner, key) if inner else None
+
+
+def paths_read(node: Any) -> Iterator[Path]:
+    """Every path that is read in `node`, in order; of `properties.plan` not `properties` too."""
+    path = path_of(node)
+    if path is not None:
+        yield path
+        return
+    for child in node.iter_child_nodes():
+        yield from paths_read(child)
 
 
 def required(node: Any, depth: int = 0) -> Required:

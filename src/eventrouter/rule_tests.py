@@ -14,6 +14,7 @@ from .acceptance import Limits
 from .config_model import Config, TestConfig
 from .differences import Difference, differences, shown
 from .events import StoredEvent
+from .outcome import Outcome, outcome_of
 from .route import Router
 from .values import MISSING
 
@@ -24,16 +25,6 @@ GIVEN = {"anonymousId": "anonymous-1", "person_id": "person-1"}
 
 _decode = msgspec.json.Decoder(StoredEvent).decode
 _LIMITS = Limits(max_event_bytes=1 << 20, max_batch_bytes=1 << 20)
-
-
-class Outcome(NamedTuple):
-    """What became of one event at one destination."""
-
-    payload: Any
-    """MISSING when it gets nothing."""
-    reason: str = ""
-    """Why it gets nothing: no_route, consent, sample, …, a route's own reason, or why its template failed."""
-    route: str = ""
 
 
 class Mistake(NamedTuple):
@@ -74,7 +65,7 @@ def run_tests(
     router = Router(config, filters)
     for test in tests:
         events, mistakes = _given(test)
-        outcomes = {name: [_outcome(router, event, name) for event in events] for name in config.destinations}
+        outcomes = {name: [outcome_of(router, event, name) for event in events] for name in config.destinations}
         if not mistakes:
             for name, found in outcomes.items():
                 mistakes += _compare(test, name, found)
@@ -100,15 +91,6 @@ def _given(test: TestConfig) -> tuple[list[StoredEvent], list[Mistake]]:
             event.event["person_id"] = given.get("person_id", GIVEN["person_id"])
             events.append(event)
     return events, mistakes
-
-
-def _outcome(router: Router, event: StoredEvent, destination: str) -> Outcome:
-    routed = router.route([event], [destination])
-    for delivery in routed.deliveries:
-        return Outcome(delivery.payload, route=delivery.route)
-    for _, _, route, why in routed.failed:
-        return Outcome(MISSING, why, route)
-    return Outcome(MISSING, next(why for _, why in routed.filtered))
 
 
 def _compare(test: TestConfig, name: str, found: list[Outcome]) -> Iterator[Mistake]:

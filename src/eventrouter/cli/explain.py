@@ -1,0 +1,209 @@
+"""`eventrouter explain`: what becomes of one event, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import EventRouterError
+from .common import ConfigOption, DataDirOption, JsonOption, load_app, opened, print_json, read_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..app import EventRouter
+    from ..events import StoredEvent
+    from ..explain import Explanation
+
+SHOWN = 100
+"""How many characters of a value are shown."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+
+    @app.command()
+    def explain(
+        event: Annotated[
+            str, typer.Argument(help="A file with an event as JSON, - for stdin, or the messageId of a stored event.")
+        ],
+        source: Annotated[
+            str | None,
+            typer.Option("--source", help="Whose event it is (of a file's: the first source).", show_default=False),
+        ] = None,
+        destination: Annotated[
+            str | None, typer.Option("--destination", help="Only this destination.", show_default=False)
+        ] = None,
+        as_json: JsonOption = False,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
+        """Explain what the rules make of an event: routes looked at, parts of conditions, payloads, requests.
+
+        Nothing is sent. A stored event is read from the warehouse; no server is needed.
+        """
+        from ..explain import Explainer
+        from ..expressions import Expressions
+
+        settings = read_settings(config=config, data_dir=data_dir)
+        if event == "-" or Path(event).is_file():
+            router = load_app(settings)
+            stored = _read_file(event, _known(source, router))
+        elif "/" in event or event.endswith(".json"):
+            raise typer.BadParameter(f"there is no file {event}")
+        else:
+            router, stored = asyncio.run(_find(event, source, settings))
+        if destination is not None and destination not in router.config.destinations:
+            names = ", ".join(router.config.destinations)
+            raise typer.BadParameter(f"there is no destination {destination!r}; there are: {names}")
+        explainer = Explainer(router.config, router.router, Expressions(router.plugins.template_filters))
+        found = [one for one in explainer.explain(stored) if destination in (None, one.destination)]
+        if as_json:
+            print_json(_report(stored, router.config.version, found))
+        else:
+            _print(stored, router.config.version, found)
+
+
+def _known(source: str | None, router: EventRouter) -> str:
+    sources = router.config.sources
+    if source is not None and source not in sources:
+        raise typer.BadParameter(f"there is no source {source!r}; there are: {', '.join(sources)}")
+    return source or next(iter(sources))
+
+
+def _read_file(path: str, source: str) -> StoredEvent:
+    """The event of a file, accepted as the collector would. Raises `EventRouterError` that says why it wouldn't."""
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    from ..accept import accept
+    from ..acceptance import BodyError
+    from ..decode import decode
+    from ..events import StoredEvent
+
+    name = "stdin" if path == "-" else path
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        value = decode(data).value
+        body = msgspec.json.encode({"batch": [value]})
+        found = accept(body, endpoint="batch", source=source, received_at=datetime.now(UTC))
+    except BodyError as error:
+        raise EventRouterError(f"{name} is no event: {error}", hint="one JSON object, as a client sends it") from None
+    for rejection in found.rejections:
+        record = rejection.record
+        raise EventRouterError(f"the collector would refuse this event: {record.message} ({record.code})")
+    return msgspec.json.decode(found.events[0].data, type=StoredEvent)
+
+
+async def _find(message_id: str, source: str | None, settings: Any) -> tuple[EventRouter, StoredEvent]:
+    """The stored event with this messageId. Raises `EventRouterError` when there is none."""
+    async with opened(settings, connect=False) as router:
+        sources = [_known(source, router)] if source else list(router.config.sources)
+        events = await (await router.warehouse()).find_events([(one, message_id) for one in sources])
+        if not events:
+            hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
+            raise EventRouterError(f"there is no file and no event {message_id!r}", hint=hint)
+        return router, events[0]
+
+
+def _report(event: StoredEvent, rules: str, found: list[Explanation]) -> dict[str, Any]:
+    from ..values import MISSING
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items() if part is not MISSING}
+        if isinstance(value, tuple) and hasattr(value, "_asdict"):
+            return plain(value._asdict())
+        return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+    destinations = []
+    for one in found:
+        report = plain(one._replace(requests=()))
+        report["requests"] = [
+            {name: getattr(request, name) for name in request.__struct_fields__} for request in one.requests
+        ]
+        destinations.append(report)
+    return {"source": event.source, "event": event.event, "rules": rules, "destinations": destinations}
+
+
+def _print(event: StoredEvent, rules: str, found: list[Explanation]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..events import event_name
+
+    console = Console(soft_wrap=True, highlight=False)
+    name = event_name(event.event)
+    what = f"{event.event['type']} “{name}”" if name else str(event.event["type"])
+    console.print(Text.assemble((what, "bold"), f" {event.message_id} from {event.source}, by the rules {rules}"))
+    for one in found:
+        console.print()
+        console.print(Text.assemble((one.destination, "bold"), f" ({one.plugin})"))
+        _print_why(console, one)
+        _print_outcome(console, event, one)
+
+
+def _print_why(console: Console, one: Explanation) -> None:
+    from rich.text import Text
+
+    for look in one.looks:
+        mark = ("  ✓ ", "green") if look.matches else ("  ✗ ", "red")
+        why = f"  {look.why}" if look.why else ""
+        console.print(Text.assemble(mark, look.route, (f"  line {look.line}", "dim"), why))
+        width = max((len(part.text) + 2 * part.depth for part in look.parts if not part.joined), default=0)
+        for part in look.parts:
+            text = "  " * part.depth + (part.joined if part.joined else part.text)
+            value = str(part.value).lower() if isinstance(part.value, bool) else part.value
+            style = {"true": "green", "false": "red"}.get(value, "bold red")
+            read = ", ".join(f"{path} = {_cut(value)}" for path, value in part.reads.items())
+            line = Text.assemble(f"      {text:<{min(width, 60)}}  ", (f"{value:<5}", style), (f"  {read}", "dim"))
+            line.rstrip()
+            console.print(line)
+    for check in one.checks:
+        console.print(Text.assemble(("  ✓ ", "green") if check.passed else ("  ✗ ", "red"), check.what))
+
+
+def _print_outcome(console: Console, event: StoredEvent, one: Explanation) -> None:
+    from rich.text import Text
+
+    from ..differences import differences, shown
+    from ..values import MISSING
+
+    outcome = one.outcome
+    if outcome.payload is MISSING:
+        what = "a dead letter of the class template" if outcome.failed else "filtered"
+        console.print(Text.assemble("  → ", (what, "bold"), f": {outcome.reason}"))
+        return
+    console.print(Text.assemble("  → ", ("delivered", "bold"), f" by “{outcome.route}”"))
+    unlike = list(differences(event.event, outcome.payload, exact=True))
+    if not unlike:
+        console.print("      the event as it is")
+    elif (len(unlike) == 1 and not unlike[0].path) or len(unlike) > len(event.event):
+        console.print(Text(f"      {json.dumps(outcome.payload, ensure_ascii=False)}", "green"))
+    else:
+        console.print("      the event, but for")
+        for difference in unlike:
+            for sign, text, style in shown(difference):
+                console.print(Text(f"      {sign} {text}", style))
+    for request in one.requests:
+        console.print(Text(f"      {request.method} {request.url}", "bold"))
+        for name, value in request.headers.items():
+            console.print(Text(f"      {name}: {value}", "dim"))
+        console.print(Text(f"      {request.body}"))
+    if not one.requests:
+        console.print(Text(f"      the plugin {one.plugin} doesn't tell what it would send", "dim"))
+
+
+def _cut(value: Any) -> str:
+    from ..values import MISSING
+
+    if value is MISSING:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

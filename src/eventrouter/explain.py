@@ -1,0 +1,169 @@
+"""Explains what the rules make of an event: which routes were looked at, and why a destination gets what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from . import paths
+from .attempts import secrets_of
+from .condition_parts import Part, divide
+from .config_model import Config, DestinationConfig
+from .destination import Message, Request
+from .events import StoredEvent, idempotency_key, lane_key, order_key
+from .expressions import Expressions, TemplateError, reads
+from .outcome import Outcome, outcome_of
+from .route import CompiledRoute, Router
+from .values import MISSING
+
+MASK = "**********"
+
+
+class PartValue(NamedTuple):
+    """A part of a route's `when` for this event."""
+
+    text: str
+    depth: int
+    """How deep it lies in the condition, from 0."""
+    joined: str
+    """`and`, `or` or `not` when other parts follow that it is made of."""
+    value: bool | str
+    """True, false, or why it failed."""
+    reads: Mapping[str, Any]
+    """The values that a part without parts reads, by path; MISSING where there is none."""
+
+
+class RouteLook(NamedTuple):
+    """A route that was looked at for a destination."""
+
+    route: str
+    line: int
+    matches: bool
+    why: str
+    """Why it doesn't match when that isn't for its `when`: it is for other sources."""
+    parts: tuple[PartValue, ...]
+
+
+class Check(NamedTuple):
+    """Something that an event passes, or doesn't, between a matching route and the destination."""
+
+    what: str
+    """`integrations`, `consent marketing`, `sample 10%`."""
+    passed: bool
+
+
+class Explanation(NamedTuple):
+    """What becomes of an event at one destination, and why."""
+
+    destination: str
+    plugin: str
+    looks: tuple[RouteLook, ...]
+    checks: tuple[Check, ...]
+    outcome: Outcome
+    requests: tuple[Request, ...]
+    """What the plugin would send, secrets masked; empty when it doesn't say."""
+
+
+class Explainer:
+    """Explains events by the rules of `config`, as compiled in `router`. Nothing is sent."""
+
+    def __init__(self, config: Config, router: Router, expressions: Expressions) -> None:
+        """`expressions` know the same plugins' filters as the router's."""
+        self._config = config
+        self._router = router
+        self._expressions = expressions
+
+    def explain(self, event: StoredEvent) -> Iterator[Explanation]:
+        """An explanation for each destination, in the order of the file."""
+        for name, destination in self._config.destinations.items():
+            looks: list[RouteLook] = []
+            checks: tuple[Check, ...] = ()
+            for route in self._router.routes:
+                if name in route.config.to and destination.enabled:
+                    look = self._look(route, event)
+                    looks.append(look)
+                    if look.matches:
+                        checks = tuple(_checks(route, destination, event))
+                        break
+                    if any(isinstance(part.value, str) for part in look.parts):
+                        break  # which route is the first match can't be known
+            outcome = outcome_of(self._router, event, name)
+            requests = tuple(_requests(destination, event, outcome)) if outcome.payload is not MISSING else ()
+            yield Explanation(name, destination.plugin, tuple(looks), checks, outcome, requests)
+
+    def _look(self, route: CompiledRoute, event: StoredEvent) -> RouteLook:
+        config = route.config
+        if config.from_ is not None and event.source not in config.from_:
+            return RouteLook(route.name, config.line, False, f"it is for {', '.join(config.from_)}", ())
+        if config.when is None:
+            return RouteLook(route.name, config.line, True, "", ())
+        parts = tuple(self._values(divide(config.when), event, 0))
+        return RouteLook(route.name, config.line, parts[0].value is True, "", parts)
+
+    def _values(self, part: Part, event: StoredEvent, depth: int) -> Iterator[PartValue]:
+        try:
+            value: bool | str = self._expressions.condition(part.text)(event.event, event.source)
+        except TemplateError as error:
+            value = str(error).removeprefix("`when` ")
+        read = {} if part.parts else _read(part.text, event)
+        yield PartValue(part.text, depth, part.joined, value, read)
+        for inner in part.parts:
+            yield from self._values(inner, event, depth + 1)
+
+
+def _read(text: str, event: StoredEvent) -> dict[str, Any]:
+    found = {}
+    for path in reads(text):
+        value = event.source if path == ("source",) else paths.find(event.event, path)
+        found[".".join(path)] = value
+    return found
+
+
+def _checks(route: CompiledRoute, destination: DestinationConfig, event: StoredEvent) -> Iterator[Check]:
+    """What comes after a match, in its order, up to what isn't passed."""
+    if route.skip is not None:
+        return
+    for check in _all_checks(route, destination, event):
+        yield check
+        if not check.passed:
+            return
+
+
+def _all_checks(route: CompiledRoute, destination: DestinationConfig, event: StoredEvent) -> Iterator[Check]:
+    integrations = event.event.get("integrations")
+    if type(integrations) is dict and integrations:
+        names = (destination.name, destination.plugin, "All")
+        choice = next((integrations[name] for name in names if integrations.get(name) is not None), True)
+        yield Check("integrations", choice is not False)
+    preferences = paths.find(event.event, ("context", "consent", "categoryPreferences"))
+    for category in route.consent[destination.name]:
+        yield Check(f"consent {category}", type(preferences) is dict and preferences.get(category) is True)
+    if route.sample is not None:
+        yield Check(f"sample {route.sample * 100:g}%", route.takes(order_key(event.event)))
+
+
+def _requests(destination: DestinationConfig, event: StoredEvent, outcome: Outcome) -> Iterator[Request]:
+    body = event.event
+    options: Any = destination.options
+    message = Message(
+        id=idempotency_key(event.source, event.message_id, destination.name),
+        payload=outcome.payload,
+        message_id=event.message_id,
+        source=event.source,
+        type=str(body.get("type") or ""),
+        order_key=lane_key(order_key(body)),
+        timestamp=str(body.get("timestamp") or ""),
+    )
+    plugin = destination.cls(options, destination=destination.name, batch_size=destination.batch_size)
+    secrets = secrets_of(options)
+
+    def masked(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    for one in plugin.requests([message]):
+        headers = {name: masked(value) for name, value in one.headers.items()}
+        yield msgspec.structs.replace(one, url=masked(one.url), headers=headers, body=masked(one.body))

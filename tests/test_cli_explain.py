@@ -1,0 +1,136 @@
+"""`eventrouter explain`: what becomes of the event of a file, or of one in the warehouse."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli_kit import Place, wait_until
+
+RULES = """
+version: 1
+sources:
+  website: { write_key: test-key }
+  app: { write_key: app-key }
+destinations:
+  crm:
+    plugin: webhook
+    options: { url: "https://crm.example.com/in", headers: { authorization: "Bearer s3cr3t-key" } }
+    consent: marketing
+  lines: { plugin: stdout }
+routes:
+  - name: big orders
+    to: crm
+    when: event == "Order Completed" and properties.total > 1000
+    set: { properties.cents: "{{ properties.total * 100 }}" }
+    drop: [properties.total]
+  - name: pages of the app
+    to: lines
+    from: app
+    when: type == "page"
+    map: { page: "{{ name }}" }
+"""
+ORDER = {
+    "type": "track",
+    "event": "Order Completed",
+    "messageId": "order-1",
+    "userId": "u",
+    "timestamp": "2026-11-24T12:00:00.000Z",
+    "properties": {"total": 1500},
+    "context": {"consent": {"categoryPreferences": {"marketing": True}}},
+}
+PAGE = {"type": "page", "name": "Home", "messageId": "page-1", "anonymousId": "a"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = Place(tmp_path_factory.mktemp("explain"), RULES)
+    (place.path / "order.json").write_text(json.dumps(ORDER))
+    (place.path / "page.json").write_text(json.dumps(PAGE))
+    yield place
+    place.close()
+
+
+def explained(place, *arguments, stdin=None):
+    done = place.run("explain", *arguments, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_file_s_event_is_explained_for_each_destination(place):
+    told = explained(place, "order.json")
+    first, *lines = told.splitlines()
+    assert first.startswith("track “Order Completed” order-1 from website, by the rules ")
+    shown = "\n".join(line for line in lines if "webhook-timestamp" not in line)
+    assert shown.startswith("""
+crm (webhook)
+  ✓ big orders  line 13
+      and                           true
+        event == "Order Completed"  true   event = "Order Completed"
+        properties.total > 1000     true   properties.total = 1500
+  ✓ consent marketing
+  → delivered by “big orders”
+      the event, but for
+      - properties.total: 1500
+      + properties.cents: 150000
+      POST https://crm.example.com/in
+      content-type: application/json
+      user-agent: eventrouter/""")
+    assert "      authorization: **********\n" in shown
+    assert shown.endswith("""
+lines (stdout)
+  ✗ pages of the app  line 18  it is for app
+  → filtered: no_route""")
+    assert "s3cr3t" not in told
+
+
+def test_a_payload_that_is_no_event_is_shown_whole(place):
+    told = explained(place, "page.json", "--source", "app", "--destination", "lines")
+    assert (
+        told.split("\n", 1)[1]
+        == """
+lines (stdout)
+  ✓ pages of the app  line 18
+      type == "page"  true   type = "page"
+  → delivered by “pages of the app”
+      {"page": "Home"}
+      the plugin stdout doesn't tell what it would send
+"""
+    )
+
+
+def test_stdin_is_read_too_and_json_is_for_scripts(place):
+    report = json.loads(explained(place, "-", "--json", stdin=json.dumps(ORDER | {"context": {}})))
+    assert (report["source"], report["event"]["messageId"]) == ("website", "order-1")
+    crm, lines = report["destinations"]
+    assert crm["checks"] == [{"what": "consent marketing", "passed": False}]
+    assert crm["outcome"] == {"reason": "consent", "route": "", "failed": False}
+    assert [part["value"] for part in crm["looks"][0]["parts"]] == [True, True, True]
+    assert lines["outcome"]["reason"] == "no_route"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "told"),
+    [
+        (["-"], "{", 1, "stdin is no event: the body is not JSON"),
+        (["-"], "[]", 1, "the collector would refuse this event: the event has to be a JSON object"),
+        (["-"], '{"type": "track", "userId": "u"}', 1, "(event_not_defined)"),
+        (["order.json", "--source", "web"], None, 2, "there is no source 'web'; there are: website, app"),
+        (["order.json", "--destination", "crn"], None, 2, "there is no destination 'crn'; there are: crm, lines"),
+        (["ordr.json"], None, 2, "there is no file ordr.json"),
+    ],
+)
+def test_what_cannot_be_explained_is_told(place, arguments, stdin, code, told):
+    done = place.run("explain", *arguments, stdin=stdin)
+    assert (done.returncode, told in " ".join(done.stderr.replace("│", " ").split())) == (code, True), done.stderr
+
+
+def test_a_stored_event_is_explained_by_its_message_id(place):
+    place.up()
+    (place.path / "events.jsonl").write_text(json.dumps(ORDER) + "\n")
+    assert place.run("send", "events.jsonl").returncode == 0
+    wait_until(lambda: place.run("explain", "order-1").returncode == 0)
+    assert "→ delivered by “big orders”" in explained(place, "order-1")
+    done = place.run("explain", "nobody")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "eventrouter: there is no file and no event 'nobody'")

@@ -1,0 +1,131 @@
+"""What is told of an event: the routes, the parts of their conditions, what it passes, and what would be sent."""
+
+import pytest
+
+from eventrouter.config import loads
+from eventrouter.events import StoredEvent
+from eventrouter.explain import Explainer
+from eventrouter.expressions import Expressions
+from eventrouter.hookspecs import hookimpl
+from eventrouter.outcome import Outcome
+from eventrouter.plugins import Plugins
+from eventrouter.route import Router
+from eventrouter.values import MISSING
+from routes_kit import HEAD, Kit
+
+RULES = """\
+version: 1
+sources:
+  website: { write_key: a }
+  app: { write_key: b }
+destinations:
+  crm:
+    plugin: webhook
+    options: { url: "https://crm.example.com/s3cr3t-path", headers: { x-key: "s3cr3t-key" }, secret: s3cr3t-of-crm }
+    consent: marketing
+  lines: { plugin: stdout }
+  off: { plugin: stdout, enabled: false }
+routes:
+  - { name: of the app, to: crm, from: app, map: "{{ name }}" }
+  - name: orders
+    to: crm
+    when: event == "Order Completed" and properties.total > 10
+    consent: [email]
+    sample: 100%
+    map: { total: "{{ properties.total }}", key: s3cr3t-key }
+  - { name: none of it, to: lines, when: properties.total > 100, skip: too large }
+  - { name: lines, to: [lines, off], when: properties.total * 2 > 5 }
+"""
+CONSENT = {"consent": {"categoryPreferences": {"marketing": True, "email": True}}}
+
+
+@pytest.fixture(scope="module")
+def explained():
+    """The explanations of an event of `website`, by destination."""
+    config = loads(RULES, Plugins.load(), {})
+    explainer = Explainer(config, Router(config), Expressions())
+
+    def explain(total=50, source="website", **more):
+        event = {"type": "track", "event": "Order Completed", "messageId": "m", "userId": "u", "properties": {}}
+        if total is not None:
+            event["properties"]["total"] = total
+        return {one.destination: one for one in explainer.explain(StoredEvent(source, event | more))}
+
+    return explain
+
+
+def test_there_is_an_explanation_for_each_destination(explained):
+    assert [(one.destination, one.plugin) for one in explained().values()] == [
+        ("crm", "webhook"),
+        ("lines", "stdout"),
+        ("off", "stdout"),
+    ]
+
+
+def test_routes_are_told_up_to_the_first_that_matches(explained):
+    looks = explained()["crm"].looks
+    assert [(look.route, look.line, look.matches, look.why) for look in looks] == [
+        ("of the app", 13, False, "it is for app"),
+        ("orders", 14, True, ""),
+    ]
+    assert [look.route for look in explained(source="app")["crm"].looks] == ["of the app"]
+
+
+def test_each_part_of_a_condition_has_its_value_and_what_it_reads(explained):
+    (_, look) = explained(total=5)["crm"].looks
+    assert [(part.text, part.depth, part.joined, part.value, dict(part.reads)) for part in look.parts] == [
+        ('event == "Order Completed" and properties.total > 10', 0, "and", False, {}),
+        ('event == "Order Completed"', 1, "", True, {"event": "Order Completed"}),
+        ("properties.total > 10", 1, "", False, {"properties.total": 5}),
+    ]
+    (part,) = explained(total=None)["lines"].looks[0].parts
+    assert (part.value, part.reads) == (False, {"properties.total": MISSING})
+
+
+def test_what_an_event_passes_is_told_up_to_what_stops_it(explained):
+    checks = explained(context=CONSENT)["crm"].checks
+    assert checks == (("consent marketing", True), ("consent email", True), ("sample 100%", True))
+    assert explained()["crm"].checks == (("consent marketing", False),)
+    integrations = {"All": False, "crm": True}
+    assert explained(integrations=integrations, context=CONSENT)["crm"].checks[0] == ("integrations", True)
+    assert explained(integrations=integrations)["lines"].checks == (("integrations", False),)
+
+
+def test_the_outcome_is_what_the_router_says(explained):
+    found = explained()
+    assert found["crm"].outcome == Outcome(MISSING, "consent")
+    assert found["lines"].outcome.route == "lines"
+    assert found["off"].outcome == Outcome(MISSING, "disabled")
+    assert explained(total=200)["lines"].outcome == Outcome(MISSING, "too large")
+
+
+def test_a_part_that_fails_says_why_and_ends_the_look():
+    class Broken:
+        @hookimpl
+        def register_template_filters(self):
+            return {"broken": lambda value: value[99]}
+
+    plugins = Plugins(Kit(), Broken())
+    routes = "  - { name: broken, to: crm, when: event and name | broken }\n  - { name: rest, to: crm }\n"
+    config = loads(HEAD + routes, plugins, {})
+    filters = plugins.template_filters
+    explainer = Explainer(config, Router(config, filters), Expressions(filters))
+    event = {"type": "track", "event": "E", "name": "x", "messageId": "m", "userId": "u"}
+    (look,) = next(explainer.explain(StoredEvent("website", event))).looks
+    whole, first, second = look.parts
+    assert (look.matches, first.value) == (False, True)
+    assert whole.value == second.value
+    assert "IndexError" in second.value
+
+
+def test_the_request_is_shown_with_secrets_masked_and_nothing_is_sent(explained):
+    (request,) = explained(context=CONSENT)["crm"].requests
+    assert (request.method, request.url) == ("POST", "https://crm.example.com/s3cr3t-path")
+    assert request.headers["x-key"] == "**********"
+    assert request.body == '{"total":50,"key":"**********"}'
+    assert "s3cr3t-of-crm" not in str(request)
+
+
+def test_a_plugin_that_does_not_say_what_it_sends_shows_no_request(explained):
+    assert explained()["lines"].requests == ()
+    assert explained()["crm"].requests == ()
