@@ -15,13 +15,36 @@ from structlog.testing import capture_logs
 from eventrouter.accept import accept
 from eventrouter.acceptance import AcceptedEvent, Limits
 from eventrouter.collect import Collector
+from eventrouter.config_model import CollectConfig, CookieConfig, SourceConfig, VerifyConfig, WebhookSourceConfig
+from eventrouter.cookie import Cookie
 from eventrouter.errors import UnavailableError
 from eventrouter.events import EVENT_TYPES, StoredEvent
+from eventrouter.limiter import Limiter
+from eventrouter.origins import Origins
+from eventrouter.pixel import PIXEL
 from eventrouter.records import RejectedEvent
+from eventrouter.script import Script
 from eventrouter.source import Source
+from eventrouter.webhook_source import WebhookSource
 
 AUTH = (b"authorization", b"Basic " + b64encode(b"key-1:"))
+SHOP = b"https://shop.example"
 TRACK = {"type": "track", "messageId": "m1", "userId": "u1", "event": "Signed Up"}
+HOOK = SourceConfig(
+    "hook",
+    (),
+    webhook=WebhookSourceConfig(
+        VerifyConfig("token", ("secret",), header="x-token"),
+        {"type": "track", "event": "{{ body.kind }}", "userId": "{{ body.user }}"},
+        'body.kind != "ping"',
+    ),
+)
+SOURCES = {
+    "key-1": Source("website"),
+    "key-2": Source("old", enabled=False),
+    "key-3": Source("app"),
+    "key-shop": Source("shop", origins=Origins(["https://shop.example"]), cookie=Cookie(CookieConfig())),
+}
 stored = msgspec.json.Decoder(StoredEvent)
 
 
@@ -38,18 +61,21 @@ class Response(NamedTuple):
 class Fixture:
     """A collector whose event log is a list; `fault` is what its next append raises."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, options: CollectConfig | None = None, **limits: Any) -> None:
         self.events: list[AcceptedEvent] = []
         self.rejected: list[RejectedEvent] = []
         self.fault: Exception | None = None
         self.state: dict[str, Any] = {"ready": True}
         self.collector = Collector(
-            sources={"key-1": Source("website"), "key-2": Source("old", enabled=False), "key-3": Source("app")},
+            sources=SOURCES | {"key-slow": Source("slow", limiter=Limiter(2, now=lambda: 0.0))},
+            webhooks={"hook": Source("hook", webhook=WebhookSource(HOOK))},
             accept=accept,
             append=self.append,
             ready=self.ready,
             metrics=self.metrics,
             limits=Limits(**limits),
+            options=options,
+            script=Script(b"window.eventrouter = {}"),
             now=lambda: datetime(2026, 11, 24, 17, tzinfo=UTC),
         )
 
@@ -88,7 +114,15 @@ class Fixture:
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": list(headers)}
+        scope = {
+            "type": "http",
+            "scheme": "http",
+            "client": ("203.0.113.9", 4711),
+            "method": method,
+            "path": path,
+            "query_string": query,
+            "headers": list(headers),
+        }
         await self.collector(scope, receive, send)
         if not sent:
             return Response(0, {}, b"")
@@ -187,7 +221,7 @@ async def test_a_wrong_write_key_is_refused(fixture: Fixture, key: bytes, status
 
 
 async def test_sources_can_be_replaced(fixture: Fixture) -> None:
-    fixture.collector.sources = {"key-1": Source("renamed")}
+    fixture.collector.reception.sources = {"key-1": Source("renamed")}
     await fixture.post("/v1/track", TRACK)
     assert [event.source for event in fixture.stored()] == ["renamed"]
 
@@ -391,6 +425,267 @@ async def test_the_servers_own_start_and_stop_are_confirmed(fixture: Fixture) ->
         await fixture.collector({"type": "websocket"}, receive, send)
 
 
+# -- pixels ------------------------------------------------------------------------------------------------------------
+
+
+async def pixel(fixture: Fixture, query: bytes, method: str = "GET", path: str = "/v1/pixel/track", **more: Any) -> Any:
+    response = await fixture.request(method, path, query=query, **{"headers": ()} | more)
+    assert (response.status, response.body) == (200, PIXEL.body)
+    return response
+
+
+@pytest.mark.parametrize("path", ["/v1/pixel/track", "/v1/pixel/t", "/v1/pixel/track/"])
+async def test_a_pixel_is_an_event(fixture: Fixture, path: str) -> None:
+    response = await pixel(fixture, b"writeKey=key-1&userId=u&event=Opened&properties.mail=7", path=path)
+    assert response.headers[b"content-type"] == b"image/gif"
+    [event] = fixture.stored()
+    assert (event.source, event.event["type"], event.event["event"]) == ("website", "track", "Opened")
+    assert event.event["properties"] == {"mail": "7"}
+    assert "writeKey" not in event.event
+
+
+@pytest.mark.parametrize("key", [b"&writeKey=key-1", b""])
+async def test_a_pixels_data_may_hold_all_of_it(fixture: Fixture, key: bytes) -> None:
+    event = TRACK if key else TRACK | {"writeKey": "key-1"}
+    await pixel(fixture, b"data=" + b64encode(json.dumps(event).encode()) + key)
+    assert [event.message_id for event in fixture.stored()] == ["m1"]
+
+
+async def test_a_pixel_may_be_posted_as_a_form(fixture: Fixture) -> None:
+    response = await fixture.post("/v1/pixel/page", b"userId=u&name=A", headers=(), query=b"writeKey=key-1")
+    assert (response.body, [event.event["name"] for event in fixture.stored()]) == (PIXEL.body, ["A"])
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [(b"event=A", "no_user_anon_id"), (b"userId=u", "event_not_defined"), (b"data=!", "invalid_pixel")],
+)
+async def test_a_bad_pixel_is_a_refused_event(fixture: Fixture, query: bytes, code: str) -> None:
+    await pixel(fixture, b"writeKey=key-1&" + query)
+    assert ([record.code for record in fixture.rejected], fixture.events) == ([code], [])
+    assert "key-1" not in fixture.rejected[0].payload
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (b"userId=u&event=A", "missing_write_key"),
+        (b"userId=u&event=A&writeKey=key-9", "unknown_write_key"),
+        (b"data=!&writeKey=key-9", "unknown_write_key"),
+        (b"userId=u&event=A&writeKey=key-2", "source_disabled"),
+        (b"writeKey=key-1&" + b"a=1&" * 1001, "too_many_fields"),
+    ],
+)
+async def test_a_pixel_that_is_nobodys_is_counted(fixture: Fixture, query: bytes, code: str) -> None:
+    await pixel(fixture, query)
+    assert (fixture.collector.refused, fixture.events, fixture.rejected) == ({code: 1}, [], [])
+
+
+async def test_a_pixel_is_shown_without_the_log_too_and_its_loss_is_counted(fixture: Fixture) -> None:
+    fixture.fault = UnavailableError("the event log is full")
+    await pixel(fixture, b"writeKey=key-1&userId=u&event=A")
+    assert fixture.collector.refused == {"unavailable": 1}
+
+
+async def test_who_only_asks_for_a_pixels_head_is_no_event(fixture: Fixture) -> None:
+    await pixel(fixture, b"writeKey=key-1&userId=u&event=A", method="HEAD")
+    assert fixture.events == []
+
+
+async def test_a_pixel_of_no_known_type_is_counted(fixture: Fixture) -> None:
+    await pixel(fixture, b"writeKey=key-1", path="/v1/pixel/nothing")
+    assert fixture.collector.refused == {"not_found": 1}
+
+
+async def test_a_pixel_is_not_put(fixture: Fixture) -> None:
+    response = await fixture.request("PUT", "/v1/pixel/track")
+    assert (response.status, response.headers[b"allow"]) == (405, b"GET, HEAD, POST, OPTIONS")
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+TOKEN = (b"x-token", b"secret")
+
+
+async def test_what_another_system_posts_becomes_an_event(fixture: Fixture) -> None:
+    response = await fixture.post("/v1/webhook/hook", {"kind": "Paid", "user": "u-1"}, headers=[TOKEN])
+    assert response.body == b'{"success": true}'
+    [event] = fixture.stored()
+    assert (event.source, event.event["event"], event.event["userId"]) == ("hook", "Paid", "u-1")
+    assert "ip" not in event.event["context"]
+
+
+async def test_a_webhook_whose_condition_is_false_is_counted(fixture: Fixture) -> None:
+    response = await fixture.post("/v1/webhook/hook", {"kind": "ping", "user": "u"}, headers=[TOKEN])
+    assert (response.body, fixture.events) == (b'{"success": true}', [])
+    assert fixture.collector.refused == {"webhook_filtered": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/v1/webhook/hook", (), 401),
+        ("POST", "/v1/webhook/website", [TOKEN], 404),
+        ("POST", "/v1/webhook/", [TOKEN], 404),
+        ("GET", "/v1/webhook/hook", [TOKEN], 405),
+    ],
+)
+async def test_a_webhook_that_is_wrong_is_refused(
+    fixture: Fixture, method: str, path: str, headers: Any, status: int
+) -> None:
+    response = await fixture.request(method, path, {"kind": "Paid", "user": "u"}, headers=headers)
+    assert (response.status, fixture.events) == (status, [])
+
+
+# -- what a source allows ----------------------------------------------------------------------------------------------
+
+
+def auth(key: bytes) -> tuple[bytes, bytes]:
+    return (b"authorization", b"Basic " + b64encode(key + b":"))
+
+
+@pytest.mark.parametrize("headers", [[], [(b"origin", SHOP)]])
+async def test_pages_of_a_sources_origins_and_servers_may_send(fixture: Fixture, headers: Any) -> None:
+    assert (await fixture.post("/v1/track", TRACK, headers=[auth(b"key-shop"), *headers])).status == 200
+
+
+async def test_pages_of_another_origin_are_refused_and_can_read_why(fixture: Fixture) -> None:
+    headers = [auth(b"key-shop"), (b"origin", b"https://evil.example")]
+    response = await fixture.post("/v1/track", TRACK, headers=headers)
+    assert (response.status, response.json["code"]) == (403, "origin_not_allowed")
+    assert response.headers[b"access-control-allow-origin"] == b"https://evil.example"
+    assert (fixture.events, fixture.rejected, fixture.collector.refused) == ([], [], {"origin_not_allowed": 1})
+
+
+async def test_a_source_that_sends_too_much_has_to_wait(fixture: Fixture) -> None:
+    headers = [auth(b"key-slow"), (b"origin", SHOP)]
+    assert (await fixture.post("/v1/batch", {"batch": [TRACK, TRACK]}, headers=headers)).status == 200
+    response = await fixture.post("/v1/track", TRACK, headers=headers)
+    assert (response.status, response.json["code"]) == (429, "rate_limited")
+    assert (response.headers[b"retry-after"], len(fixture.events)) == (b"1", 2)
+    assert response.headers[b"access-control-expose-headers"] == b"retry-after"
+    assert fixture.collector.refused == {"rate_limited": 1}
+
+
+# -- the cookie --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_browsers_anonymous_id_is_kept_in_a_cookie(fixture: Fixture) -> None:
+    event = {"event": "A", "anonymousId": "a-1"}
+    page = (b"origin", SHOP)
+    first = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page])
+    assert first.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax; Secure"
+    assert first.headers[b"access-control-allow-credentials"] == b"true"
+    later = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page, (b"cookie", b"er_anonymous_id=x")])
+    assert later.headers[b"set-cookie"].startswith(b"er_anonymous_id=x;")
+    assert [event.event["anonymousId"] for event in fixture.stored()] == ["a-1", "a-1"]
+
+
+async def test_a_refused_event_keeps_the_cookie_too(fixture: Fixture) -> None:
+    headers = [auth(b"key-shop"), (b"origin", SHOP), (b"cookie", b"er_anonymous_id=x")]
+    response = await fixture.post("/v1/track", {"userId": "u"}, headers=headers)
+    assert (response.status, b"set-cookie" in response.headers) == (400, True)
+
+
+async def test_a_pixel_sets_the_cookie(fixture: Fixture) -> None:
+    response = await pixel(fixture, b"writeKey=key-shop&anonymousId=a-1&event=A")
+    assert response.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax"
+
+
+@pytest.mark.parametrize("headers", [[auth(b"key-shop")], [auth(b"key-1"), (b"origin", SHOP)]])
+async def test_servers_and_sources_without_it_get_no_cookie(fixture: Fixture, headers: Any) -> None:
+    response = await fixture.post("/v1/track", {"event": "A", "anonymousId": "a-1"}, headers=headers)
+    assert b"set-cookie" not in response.headers
+
+
+# -- who asks, and where -----------------------------------------------------------------------------------------------
+
+BROWSER = (b"user-agent", b"Mozilla/5.0")
+
+
+async def test_a_browsers_address_is_in_its_events(fixture: Fixture) -> None:
+    await fixture.post("/v1/track", TRACK, headers=[AUTH, BROWSER, (b"x-forwarded-for", b"6.6.6.6")])
+    assert fixture.stored()[0].event["context"] == {"ip": "203.0.113.9", "userAgent": "Mozilla/5.0"}
+
+
+async def test_behind_a_trusted_proxy_it_is_what_that_says() -> None:
+    fixture = Fixture(CollectConfig(trusted_proxies=("203.0.113.0/24",)))
+    await fixture.post("/v1/track", TRACK, headers=[AUTH, BROWSER, (b"x-forwarded-for", b"6.6.6.6, 198.51.100.7")])
+    assert fixture.stored()[0].event["context"]["ip"] == "198.51.100.7"
+
+
+@pytest.mark.parametrize("path", ["/v1/projects/key-1/settings", "/e/v1/projects/key-1/settings/"])
+async def test_settings_name_the_prefix(path: str) -> None:
+    fixture = Fixture(CollectConfig(path_prefix="/e"))
+    response = await fixture.request("GET", path, headers=[(b"host", b"localhost:8000"), (b"origin", SHOP)])
+    assert response.json["integrations"]["Segment.io"]["apiHost"] == "localhost:8000/e/v1"
+    assert response.headers[b"access-control-allow-origin"] == SHOP
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/v1/projects/key-9/settings", 404, "unknown_write_key"),
+        ("/v1/projects/key-2/settings", 403, "source_disabled"),
+        ("/v1/projects/key-1/settings", 400, "invalid_host"),
+        ("/sourceConfig/", 401, "missing_write_key"),
+    ],
+)
+async def test_settings_that_cannot_be_told_are_counted(fixture: Fixture, path: str, status: int, code: str) -> None:
+    response = await fixture.request("GET", path, headers=[(b"host", b"a b")])
+    assert (response.status, response.json["code"]) == (status, code)
+    assert fixture.collector.refused == {code: 1}
+
+
+PREFIXED = [
+    ("POST", "/e/v1/track", 200),
+    ("POST", "/e/v1/t", 200),
+    ("POST", "/e/v1/track/", 200),
+    ("POST", "/e//v1/track", 200),
+    ("POST", "/v1/track", 200),
+    ("POST", "/e/v1/m", 200),
+    ("GET", "/e/v1/pixel/track", 200),
+    ("GET", "/e/eventrouter.js", 200),
+    ("GET", "/e/sourceConfig/", 200),
+    ("GET", "/e/v1/track", 405),
+    ("GET", "/e/metrics", 404),
+    ("GET", "/e/health", 404),
+    ("GET", "/health", 200),
+    ("POST", "/e", 404),
+    ("POST", "/ev1/track", 404),
+    ("OPTIONS", "/e/v1/track", 204),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), PREFIXED)
+async def test_clients_paths_are_below_the_prefix_too(method: str, path: str, status: int) -> None:
+    fixture = Fixture(CollectConfig(path_prefix="/e"))
+    assert (await fixture.request(method, path, TRACK)).status == status
+
+
+ALLOWED = [
+    ("PUT", "/v1/track", b"POST, OPTIONS"),
+    ("GET", "/v1/m", b"POST, OPTIONS"),
+    ("DELETE", "/eventrouter.js", b"GET, HEAD, OPTIONS"),
+    ("POST", "/v1/projects/key-1/settings", b"GET, HEAD, OPTIONS"),
+    ("POST", "/metrics", b"GET, HEAD, OPTIONS"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), ALLOWED)
+async def test_a_wrong_method_is_told_the_right_ones(fixture: Fixture, method: str, path: str, allowed: bytes) -> None:
+    response = await fixture.request(method, path)
+    assert (response.status, response.json["code"], response.headers[b"allow"]) == (405, "method_not_allowed", allowed)
+
+
+async def test_the_script_is_served_to_any_page(fixture: Fixture) -> None:
+    response = await fixture.request("GET", "/eventrouter.js", query=b"v=1", headers=[(b"origin", SHOP)])
+    assert (response.status, response.body) == (200, b"window.eventrouter = {}")
+    assert response.headers[b"access-control-allow-origin"] == b"*"
+    again = await fixture.request("GET", "/eventrouter.js", headers=[(b"if-none-match", response.headers[b"etag"])])
+    assert (again.status, again.body) == (304, b"")
+
+
 # -- anything at all ---------------------------------------------------------------------------------------------------
 
 good_event = st.fixed_dictionaries({"type": st.sampled_from(EVENT_TYPES), "userId": st.text()}).map(json.dumps)
@@ -401,7 +696,24 @@ some_body = (
     )
     | good_event.map(str.encode)
 )
-some_path = st.text() | st.sampled_from([f"/v1/{name}" for name in ("batch", "import", "b", "m", *EVENT_TYPES)])
+PATHS = [
+    *[f"/v1/{name}" for name in ("batch", "import", "b", "m", *EVENT_TYPES)],
+    *[f"/v1/pixel/{name}" for name in ("track", "p", "x", "")],
+    "/v1/webhook/hook",
+    "/v1/projects/key-1/settings",
+    "/sourceConfig/",
+    "/eventrouter.js",
+    "/health",
+]
+some_path = st.text() | st.sampled_from([prefix + path for path in PATHS for prefix in ("", "/e", "/e/", "/")])
+some_query = (
+    st.binary()
+    | st.just(b"writeKey=key-1")
+    | st.binary().map(lambda data: b"writeKey=key-1&data=" + b64encode(data))
+    | st.lists(st.sampled_from([b"writeKey=key-shop", b"userId=u", b"event=%FF", b"a.b.0=1", b"a=2", b"data=e30"])).map(
+        b"&".join
+    )
+)
 some_headers = st.lists(
     st.tuples(
         st.sampled_from(
@@ -413,27 +725,57 @@ some_headers = st.lists(
                 b"origin",
                 b"expect",
                 b"access-control-request-headers",
+                b"host",
+                b"cookie",
+                b"referer",
+                b"user-agent",
+                b"x-forwarded-for",
+                b"x-forwarded-host",
+                b"x-forwarded-proto",
+                b"forwarded",
+                b"accept-encoding",
+                b"if-none-match",
+                b"x-token",
             ]
         ),
-        st.binary() | st.sampled_from([AUTH[1], b"gzip", b"deflate", b"12", b"-1", b"https://example.com"]),
+        st.binary()
+        | st.sampled_from(
+            [
+                *[
+                    AUTH[1],
+                    auth(b"key-shop")[1],
+                    b"gzip",
+                    b"deflate",
+                    b"12",
+                    b"-1",
+                    SHOP,
+                    b"null",
+                    b"localhost",
+                    b"secret",
+                ],
+                *[b"er_anonymous_id=a", b"Mozilla/5.0", b"1.2.3.4, [::1]:5", b'for="[::1]:5";proto=https, for=x'],
+            ]
+        ),
     )
 )
 
 
 @given(
-    st.sampled_from(["POST", "POST", "POST", "GET", "HEAD", "OPTIONS", "PUT", "X"]),
+    st.sampled_from(["POST", "POST", "POST", "GET", "GET", "HEAD", "OPTIONS", "PUT", "X"]),
     some_path,
     some_body | some_body.map(gzip.compress),
     some_headers,
-    st.binary() | st.just(b"writeKey=key-1"),
+    some_query,
     st.booleans(),
 )
 async def test_no_request_at_all_makes_a_server_error(
     method: str, path: str, body: bytes, headers: Any, query: bytes, split: bool
 ) -> None:
-    fixture = Fixture(max_batch_bytes=400)
+    fixture = Fixture(CollectConfig(path_prefix="/e", trusted_proxies=("203.0.113.9",)), max_batch_bytes=400)
     chunks = [body[:5], body[5:]] if split else [body]
     response = await fixture.request(method, path, *chunks, headers=headers, query=query)
     assert 200 <= response.status < 500
-    assert response.status == 204 or path == "/metrics" or response.json
+    assert not {byte for header in response.headers.items() for byte in b"".join(header)} & set(b"\r\n\0")
+    if response.headers.get(b"content-type") == b"application/json":
+        assert isinstance(response.json, dict)
     assert fixture.collector.held_bytes == 0

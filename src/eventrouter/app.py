@@ -17,7 +17,7 @@ from . import config as configuration
 from .accept import accept
 from .acceptance import Limits
 from .collect import Collector
-from .collecting import make_sources
+from .collecting import Sources
 from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
@@ -127,8 +127,10 @@ class EventRouter:
             max_batch_bytes=settings.max_batch_bytes,
             max_batch_events=settings.max_batch_events,
         )
+        sources = Sources(self.config, self.plugins.template_filters)
         collector = Collector(
-            sources=make_sources(self.config),
+            sources=sources.by_key,
+            webhooks=sources.webhooks,
             accept=accept,
             append=self.event_log.append,
             ready=self.ready,

@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import structlog
 
-from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Rejection
+from .acceptance import Acceptance, AcceptedEvent, BodyError, Limits
 from .address import Address
-from .answer import SUCCESS, Answer, Headers, busy, cors_headers, failure, not_allowed, preflight, success
+from .answer import SUCCESS, Answer, busy, cors_headers, failure, not_allowed, preflight, success
 from .config_model import CollectConfig
-from .decode import Decoded, decode
 from .errors import UnavailableError
 from .events import EVENT_TYPES
-from .inflate import inflate
 from .pages import Pages
-from .pixel import PIXEL, read_pairs, read_pixel, refuse_pixel
+from .pixel import PIXEL
 from .proxies import Proxies
-from .receive import Body, Budget, Disconnected, Hold
+from .receive import Body, Budget, Disconnected
+from .reception import Accept, Endpoint, Reception
 from .records import RejectedEvent
 from .script import Script
-from .scrub import Scrub
-from .source import RateLimitedError, Source, find_source
-from .validation import EventFault
-from .write_key import write_keys
+from .source import RateLimitedError, Source
 
 log = structlog.get_logger("eventrouter.collect")
 
@@ -36,46 +32,14 @@ Append = Callable[[Sequence[AcceptedEvent], Sequence[RejectedEvent]], Awaitable[
 _TYPES = {name: type_ for type_ in EVENT_TYPES for name in (type_, type_[0])}
 _BATCHES = {"batch": "batch", "b": "batch", "import": "import"}
 _PIXEL = "/v1/pixel/"
-
-
-class Accept(Protocol):
-    """What `accept.accept` promises."""
-
-    def __call__(
-        self,
-        body: Decoded,
-        *,
-        endpoint: str,
-        source: str,
-        received_at: datetime,
-        limits: Limits,
-        client: Client | None,
-        scrub: Scrub | None,
-    ) -> Acceptance: ...
-
-
-class Taken(NamedTuple):
-    """A request's events, ready to be appended."""
-
-    source: str
-    acceptance: Acceptance
-    headers: Headers = ()
-    """What the answer says beside what became of them."""
-
-
-class Endpoint(NamedTuple):
-    """What is sent to a path."""
-
-    name: str
-    """`batch`, `import`, or the type of the event."""
-    pixel: bool = False
+_WEBHOOK = "/v1/webhook/"
 
 
 class Collector:
     """The collector's HTTP, as an ASGI application.
 
     Answers 200 only when `append` has returned. Malformed traffic never makes it answer 5xx, and nothing makes it log a
-    body or a write key. `sources` (by write key) and `limits` (but for `max_held_bytes`) may be replaced at any time.
+    body or a write key.
     """
 
     def __init__(
@@ -89,27 +53,35 @@ class Collector:
         limits: Limits | None = None,
         options: CollectConfig | None = None,
         script: Script | None = None,
+        webhooks: Mapping[str, Source] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`ready` returns what `/ready` shows, and under `ready` whether it is; `metrics` returns Prometheus' text."""
         options = options or CollectConfig()
-        self.sources = sources
-        self.limits = limits or Limits()
         self.refused: Counter[str] = Counter()
         """Requests that were refused, by code, since the start. What became of events is counted in the shards."""
         self.mended: Counter[tuple[str, str]] = Counter()
         """Values that JSON can't hold, and that were replaced, by source and reason, since the start."""
-        self._accept = accept
+        limits = limits or Limits()
+        proxies = Proxies(options.trusted_proxies)
+        address = Address(options.public_url, options.path_prefix, proxies)
+        self.reception = Reception(
+            sources=sources,
+            webhooks=webhooks or {},
+            accept=accept,
+            limits=limits,
+            proxies=proxies,
+            address=address,
+            now=now,
+        )
+        """What the rules and limits are kept in: they may be replaced there (but for `max_held_bytes`)."""
         self._append = append
-        self._now = now
-        self._budget = Budget(self.limits.max_held_bytes)
-        self._proxies = Proxies(options.trusted_proxies)
-        self._address = Address(options.public_url, options.path_prefix, self._proxies)
+        self._budget = Budget(limits.max_held_bytes)
         self._pages = Pages(
-            sources=lambda: self.sources, address=self._address, script=script, ready=ready, metrics=metrics
+            sources=lambda: self.reception.sources, address=address, script=script, ready=ready, metrics=metrics
         )
         self._prefix = options.path_prefix
-        self._pixels = {f"{_PIXEL}{name}": Endpoint(type_, pixel=True) for name, type_ in _TYPES.items()}
+        self._pixels = {f"{_PIXEL}{name}": Endpoint(type_, form="pixel") for name, type_ in _TYPES.items()}
         endpoints = {f"/v1/{name}": Endpoint(type_) for name, type_ in (_TYPES | _BATCHES).items()}
         endpoints["/beacon/v1/batch"] = Endpoint("batch")
         self._endpoints = endpoints | {self._prefix + path: endpoint for path, endpoint in endpoints.items()}
@@ -156,6 +128,8 @@ class Collector:
         if path.startswith(_PIXEL):
             return await self._show_pixel(path, scope, headers, receive)
         endpoint = self._endpoints.get(path)
+        if path.startswith(_WEBHOOK) and (source := self.reception.webhooks.get(path.removeprefix(_WEBHOOK))):
+            endpoint = Endpoint("batch", form="webhook", source=source)
         if endpoint is not None or path == "/v1/m":
             if method != "POST":
                 self.refused["method_not_allowed"] += 1
@@ -190,8 +164,12 @@ class Collector:
         body = Body(receive, _read_length(headers.get(b"content-length")))
         try:
             with self._budget.hold() as hold:
-                taken = self._take(await body.read(self.limits, hold), endpoint, scope, headers, hold)
-                await self._append(taken.acceptance.events, taken.acceptance.rejected)
+                data = await body.read(self.reception.limits, hold)
+                taken = self.reception.take(data, endpoint, scope, headers, hold)
+                if taken.dropped:
+                    self.refused[taken.dropped] += 1
+                else:
+                    await self._append(taken.acceptance.events, taken.acceptance.rejected)
         except BodyError as error:
             answer = self._refuse(error)
         except UnavailableError as error:
@@ -205,51 +183,6 @@ class Collector:
         if answer.status == 408 or b"expect" in headers or not await body.drain():
             return answer.closing()
         return answer
-
-    def _take(self, data: bytes, endpoint: Endpoint, scope: Any, headers: dict[bytes, bytes], hold: Hold) -> Taken:
-        """What becomes of each event of the body `data`; `hold` then holds what is to be appended."""
-        received_at = self._now()
-        limits = self.limits
-        encoding = headers.get(b"content-encoding")
-        packing = "" if encoding is None else encoding.decode("latin-1").strip().lower()
-        data = inflate(data, packing, limits.max_batch_bytes)
-        hold.resize(len(data))
-        if endpoint.pixel:
-            pairs = read_pairs(scope["query_string"], data)
-            try:
-                body = read_pixel(pairs)
-            except EventFault as fault:  # nobody reads the answer, so it is a refused event, not a refused request
-                source = self._find_source(dict(pairs), scope, headers)
-                record = refuse_pixel(pairs, fault, source, received_at)
-                hold.resize(len(record.payload))
-                return Taken(source.name, Acceptance(rejections=[Rejection(0, record)]))
-        else:
-            body = decode(data)
-        source = self._find_source(body.value, scope, headers)
-        source.count(body.value)
-        acceptance = self._accept(
-            body,
-            endpoint=endpoint.name,
-            source=source.name,
-            received_at=received_at,
-            limits=limits,
-            client=Client(self._proxies.client_ip(scope), headers.get(b"user-agent", b"").decode("latin-1")),
-            scrub=source.scrub,
-        )
-        size = sum([len(event.data) for event in acceptance.events])
-        if acceptance.rejections:
-            size += sum([len(rejection.record.payload) for rejection in acceptance.rejections])
-        hold.resize(size)
-        if source.cookie is not None and (endpoint.pixel or b"origin" in headers):
-            secure = self._address.is_https(scope, headers)
-            return Taken(source.name, acceptance, source.cookie.renew(body.value, headers, secure=secure))
-        return Taken(source.name, acceptance)
-
-    def _find_source(self, value: Any, scope: Any, headers: dict[bytes, bytes]) -> Source:
-        keys = write_keys(headers.get(b"authorization", b""), value, scope["query_string"])
-        source = find_source(self.sources, keys)
-        source.admit(headers.get(b"origin"))
-        return source
 
     def _report(self, endpoint: Endpoint, source: str, acceptance: Acceptance) -> Answer:
         """Counts what was mended and is durable now, and tells the client what became of its events."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from .config_model import Config, SourceConfig
 from .cookie import Cookie
 from .limiter import Limiter
 from .origins import Origins
 from .scrub import Scrub
 from .source import Source
+from .webhook_source import WebhookSource
 
 
-def make_sources(config: Config) -> dict[str, Source]:
-    """The sources of `config` by their write keys; all keys of a source share its rate limit."""
-    sources = [(source, make_source(source)) for source in config.sources.values()]
-    return {key: made for source, made in sources for key in source.write_keys}
+class Sources:
+    """The sources of `config`; all write keys of a source share its rate limit."""
+
+    def __init__(self, config: Config, filters: Mapping[str, Callable[..., Any]]) -> None:
+        """`filters` are the plugins' template filters. Raises `ExpressionError` when a webhook does not compile."""
+        made = {name: make_source(source, filters) for name, source in config.sources.items()}
+        self.by_key = {key: made[name] for name, source in config.sources.items() for key in source.write_keys}
+        self.webhooks = {name: source for name, source in made.items() if source.webhook is not None}
 
 
-def make_source(config: SourceConfig) -> Source:
+def make_source(config: SourceConfig, filters: Mapping[str, Callable[..., Any]]) -> Source:
     """One source with all that its requests go through."""
     scrub = config.scrub
     return Source(
@@ -28,4 +36,5 @@ def make_source(config: SourceConfig) -> Source:
         if scrub is None
         else Scrub(remove=scrub.remove, hashed=scrub.hash, query=scrub.query, salt=scrub.salt),
         limiter=None if config.rate_limit is None else Limiter(config.rate_limit),
+        webhook=None if config.webhook is None else WebhookSource(config, filters),
     )

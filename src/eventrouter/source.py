@@ -12,6 +12,7 @@ from .errors import UnavailableError
 from .limiter import Limiter
 from .origins import Origins
 from .scrub import Scrub
+from .webhook_source import WebhookSource
 
 
 class RateLimitedError(UnavailableError):
@@ -32,7 +33,7 @@ class Source:
     """What is taken out of each event before it is stored."""
     limiter: Limiter | None = None
     """How many events it may send."""
-    webhook: Any = None
+    webhook: WebhookSource | None = None
     """How another system's JSON becomes an event."""
 
     def admit(self, origin: bytes | None) -> None:
