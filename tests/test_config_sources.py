@@ -186,6 +186,7 @@ def test_collect_is_optional_and_a_spool_can_be_switched_off():
         ("{ path_prefix: e }", "`collect.path_prefix` is not a path"),
         ("{ path_prefix: '/a b' }", "`collect.path_prefix` is not a path"),
         ("{ path_prefix: //a }", "`collect.path_prefix` is not a path"),
+        ("{ path_prefix: /v1/e }", "`collect.path_prefix` begins like the collector's own paths"),
         ("{ public_url: events.shop.example }", "`collect.public_url` is not the URL of a server"),
         ("{ public_url: 'https://a:b@c' }", "`collect.public_url` is not the URL of a server"),
         ("{ public_url: 'https://c:99999' }", "`collect.public_url` is not the URL of a server"),

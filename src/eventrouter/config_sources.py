@@ -178,6 +178,8 @@ def _path_prefix(reader: Reader, node: Node) -> str:
     if text and not _PREFIX.match(text):
         hint = "write `/e`: a slash, then letters, digits, `-`, `.`, `_` and `~`"
         reader.problem(node, "`collect.path_prefix` is not a path", hint)
+    elif text.split("/")[1:2] == ["v1"]:
+        reader.problem(node, "`collect.path_prefix` begins like the collector's own paths", "write another one: `/e`")
     return text
 
 
