@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     WorkerSettings: type
     from .app import EventRouter
     from .destination import Destination, Message, Outcome, RateLimit, Request, check_response
-    from .enrichment import Enrichment
+    from .enrichment import Enrichment, is_empty
     from .errors import ConfigError, EventRouterError, Reject, Retry
     from .hookspecs import hookimpl
+    from .options import OptionPath
     from .warehouse import Warehouse
 
 _PUBLIC = {
@@ -22,6 +23,7 @@ _PUBLIC = {
     "EventRouter": "app",
     "EventRouterError": "errors",
     "Message": "destination",
+    "OptionPath": "options",
     "Outcome": "destination",
     "RateLimit": "destination",
     "Reject": "errors",
@@ -30,6 +32,7 @@ _PUBLIC = {
     "Warehouse": "warehouse",
     "check_response": "destination",
     "hookimpl": "hookspecs",
+    "is_empty": "enrichment",
 }
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "EventRouter",
     "EventRouterError",
     "Message",
+    "OptionPath",
     "Outcome",
     "RateLimit",
     "Reject",
@@ -48,6 +52,7 @@ __all__ = [
     "WorkerSettings",
     "check_response",
     "hookimpl",
+    "is_empty",
 ]
 
 

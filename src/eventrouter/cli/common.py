@@ -72,6 +72,7 @@ def hide_secrets(config: Config) -> None:
     from .. import logs
 
     logs.hide_all_of([destination.options for destination in config.destinations.values()])
+    logs.hide_all_of([enrichment.options for enrichment in config.enrichments.values()])
     hide_passwords([config.warehouse.url, config.state.url])
 
 
