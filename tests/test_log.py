@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from eventrouter import log as log_module
-from eventrouter.acceptance import AcceptedEvent
 from eventrouter.errors import UnavailableError
 from eventrouter.events import shard_of
 from eventrouter.lane import Lane
 from eventrouter.lanes import Lanes
 from eventrouter.log import EventLog
 from eventrouter.log_entry import decode_entry
-from eventrouter.records import RejectedEvent, unpack
+from eventrouter.records import unpack
 from lane_kit import counts
+from spool_kit import event, rejected
 
 SHARDS = 4
-
-
-def event(number: int, key: str = "anonymous", **fields: Any) -> AcceptedEvent:
-    body = {"type": "track", "messageId": f"m{number}", "anonymousId": key, **fields}
-    return AcceptedEvent(key, msgspec.json.encode(["web", body]))
-
-
-def rejected(number: int, code: str = "event_not_defined") -> RejectedEvent:
-    return RejectedEvent(
-        id=f"r{number}", source="web", received_at="2026-11-24T17:00:00.000Z", code=code, message="no event"
-    )
 
 
 @pytest.fixture
@@ -136,7 +123,7 @@ async def test_a_server_that_is_away_is_an_error_that_says_so_and_loses_nobody_e
     assert {UnavailableError} == {type(result) for result in results}
     assert "not reachable" in str(results[0])
     assert results[0].retry_after
-    log._lanes = Lanes(redis)
+    log._writer._lanes = Lanes(redis)
     await log.append([event(99)])  # it goes on by itself
     await log.close()
 
@@ -195,6 +182,6 @@ async def test_a_queue_that_is_away_does_not_fail_a_request(lanes):
 
     log = EventLog(lanes, SHARDS, enqueue)
     await log.append([event(1)])
-    await asyncio.gather(*log._tasks, return_exceptions=True)
+    await asyncio.gather(*log._writer._tasks, return_exceptions=True)
     claims, _ = await lanes.sweep(shard_of("anonymous", SHARDS), everything=True)
     assert 1 == len(claims)
