@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import types
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from eventrouter import hookspecs
 from eventrouter.config import load
 from eventrouter.destination import Destination, Message
-from eventrouter.events import StoredEvent
+from eventrouter.enrichment import PROTECTED, Enrichment
 from eventrouter.plugins import Plugins
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
@@ -49,19 +50,32 @@ def test_every_attribute_of_a_destination_and_field_of_a_message_stands_there():
     assert sorted(rows("Each message has")) == sorted(Message.__struct_fields__)
 
 
+def test_every_attribute_of_an_enrichment_and_both_of_its_methods_stand_there():
+    attributes = [name for name, kind in Enrichment.__annotations__.items() if "ClassVar" in str(kind)]
+    assert sorted(rows("## Enrichments")) == sorted([*attributes, "Options"])
+    (cls,) = ast.parse(textwrap.dedent(inspect.getsource(Enrichment))).body
+    written = ast.parse(BLOCKS["enrichment"]).body
+    for method in written:
+        (own,) = [one for one in cls.body if getattr(one, "name", "") == method.name]
+        assert type(own) is type(method)
+        assert ast.unparse(own.args) == ast.unparse(method.args)
+        assert ast.unparse(own.returns) == ast.unparse(method.returns)
+    assert all(f"`{name}`" in GUIDE for name in PROTECTED)
+
+
 def module(title: str) -> types.ModuleType:
     made = types.ModuleType(Path(title).stem)
     exec(compile(BLOCKS[title], title, "exec"), made.__dict__)
     return made
 
 
-async def test_the_module_with_several_hooks_works(capsys):
+def test_the_module_with_several_hooks_works(capsys):
     plugins = Plugins(module("example_hooks.py"))
     assert plugins.template_filters["initials"]("ada lovelace") == "AL"
     (weekend,) = plugins.enrichments
-    event = StoredEvent("website", {"messageId": "m", "context": {"weekday": "Sunday"}})
-    assert await weekend(weekend.Options()).enrich(0, [event]) == []
-    assert event.event["context"]["weekend"] is True
+    event = {"messageId": "m", "context": {"weekday": "Sunday"}}
+    assert weekend(weekend.Options()).patch(event) == {"context": {"weekend": True}}
+    assert weekend(weekend.Options()).patch({"messageId": "m"}) is None
     plugins.hook.event_dropped(source="website", message_id="m", destination="crm", reason="HTTP 400")
     assert capsys.readouterr().err == "crm: HTTP 400\n"
 
