@@ -1,3 +1,4 @@
+import time
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
@@ -77,3 +78,13 @@ def test_of_any_url_just_the_named_parameters_go(pairs: list[tuple[str, str]], p
 def test_any_text_is_cleaned_once_and_for_all(text: str) -> None:
     cleaned = clean(text)
     assert clean(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    "part", ["a=1&", "a=;", "a=%3D;", "a=%3D&", "token=1&", "token=1;", "?a", "&" + "a" * 299, "a= ", "a=", "token="]
+)
+def test_any_text_is_cleaned_in_little_time(part: str) -> None:
+    text = part * (400_000 // len(part)) + "%3d"
+    start = time.process_time()
+    clean(text)
+    assert time.process_time() - start < 2

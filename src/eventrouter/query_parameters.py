@@ -12,6 +12,8 @@ MAX_NESTING = 4
 _NAME = re.compile(r"(^|[?&#;])([^=&#?;\s]{1,300})=")
 _END = re.compile(r"[&#]")
 _END_IN_PROSE = re.compile(r"[&#\s]")
+_SEPARATOR = re.compile(r"[?&#;\s]")
+_SPACE = re.compile(r"\s")
 _ENCODED = re.compile(r"%(25)*3d", re.IGNORECASE)
 
 
@@ -32,31 +34,34 @@ class QueryParameters:
             if "%" in text and nesting < MAX_NESTING and _ENCODED.search(text):
                 return self._clean_encoded(text, nesting)
             return text
+        encoded = "%" in text and nesting < MAX_NESTING and _ENCODED.search(text) is not None
+        space = _SPACE.search(text)
+        prose = len(text) if space is None else space.start()
         pieces = []
         done = 0
         lead: str | None = None
         """The separator that waits for the next parameter, after the ones before it were taken out."""
         for match in _NAME.finditer(text):
-            if match.start() < done:
+            begin = match.start()
+            if begin < done:
                 continue
-            end = _end_of(text, match)
             if self._named(match[2]):
-                before = text[done : match.start()]
+                before = text[done:begin]
                 if before:
                     pieces.append(_led(lead, before))
                     lead = None
                 if lead is None and match[1] in ("", "?", "#"):
                     lead = match[1]
-            else:
+                # A URL has no space within it, but what claims to be one may.
+                done = _end_of(text, match.end(), _END if begin < prose else _END_IN_PROSE)
+            elif encoded:
+                end = _end_of(text, match.end(), _SEPARATOR)
                 value = text[match.end() : end]
-                if "%" not in value or nesting >= MAX_NESTING or not _ENCODED.search(value):
-                    continue
-                cleaned = self._clean_encoded(value, nesting)
-                if cleaned is value:
-                    continue
-                pieces += [_led(lead, text[done : match.end()]), cleaned]
-                lead = None
-            done = end
+                cleaned = self.clean(value, nesting + ("=" in value)) if "%" in value else value
+                if cleaned is not value:
+                    pieces += [_led(lead, text[done : match.end()]), cleaned]
+                    lead = None
+                    done = end
         if done == 0:
             return text
         return "".join([*pieces, _led(lead, text[done:])])
@@ -70,11 +75,9 @@ class QueryParameters:
         return text if cleaned is decoded else quote(cleaned, safe="")
 
 
-def _end_of(text: str, match: re.Match[str]) -> int:
-    """Where the value ends: a URL has no space within it, but what claims to be one may."""
-    prose = any(character.isspace() for character in text[: match.start()])
-    found = (_END_IN_PROSE if prose else _END).search(text, match.end())
-    return found.start() if found else len(text)
+def _end_of(text: str, begin: int, end: re.Pattern[str]) -> int:
+    found = end.search(text, begin)
+    return len(text) if found is None else found.start()
 
 
 def _led(lead: str | None, text: str) -> str:

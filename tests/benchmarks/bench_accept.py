@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventrouter.accept import accept
+from eventrouter.acceptance import Client
 from eventrouter.collect import Collector
 from eventrouter.decode import decode
+from eventrouter.scrub import Scrub
 from eventrouter.source import Source
 
 EVENTS = 100
@@ -62,8 +64,12 @@ def main() -> dict[str, float]:
     accepted = accept(body, endpoint="batch", source="website", received_at=received_at)
     assert len(accepted.events) == EVENTS, accepted.rejections
 
-    def run(data: bytes) -> None:
-        accept(data, endpoint="batch", source="website", received_at=received_at)
+    def run(data: bytes, **more: Any) -> None:
+        accept(data, endpoint="batch", source="website", received_at=received_at, **more)
+
+    browser = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0")
+    fields = Scrub(remove=["context.ip", "traits.phone"], hashed=["userId", "traits.email"], salt="pepper")
+    parameters = Scrub(query=["token", "email"])
 
     async def append(events: Any, rejected: Any) -> None:
         return
@@ -91,6 +97,9 @@ def main() -> dict[str, float]:
     rows = {
         "decode alone": best(lambda: decode(body)),
         "accept": best(lambda: run(body)),
+        "accept, from a browser": best(lambda: run(body, client=browser)),
+        "accept, fields removed and hashed": best(lambda: run(body, scrub=fields)),
+        "accept, query parameters removed": best(lambda: run(body, scrub=parameters)),
         "accept, with a NaN in the batch": best(lambda: run(odd)),
         "collect and accept, a request an event, without a server": best(lambda: asyncio.run(requests())),
     }
