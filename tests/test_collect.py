@@ -574,26 +574,22 @@ async def test_a_browsers_anonymous_id_is_kept_in_a_cookie(fixture: Fixture) -> 
     event = {"event": "A", "anonymousId": "a-1"}
     page = (b"origin", SHOP)
     first = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page])
-    assert (
-        first.headers[b"set-cookie"] == b"eventrouter_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax; Secure"
-    )
+    assert first.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax; Secure"
     assert first.headers[b"access-control-allow-credentials"] == b"true"
-    later = await fixture.post(
-        "/v1/track", event, headers=[auth(b"key-shop"), page, (b"cookie", b"eventrouter_anonymous_id=x")]
-    )
-    assert later.headers[b"set-cookie"].startswith(b"eventrouter_anonymous_id=x;")
+    later = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page, (b"cookie", b"er_anonymous_id=x")])
+    assert later.headers[b"set-cookie"].startswith(b"er_anonymous_id=x;")
     assert [event.event["anonymousId"] for event in fixture.stored()] == ["a-1", "a-1"]
 
 
 async def test_a_refused_event_keeps_the_cookie_too(fixture: Fixture) -> None:
-    headers = [auth(b"key-shop"), (b"origin", SHOP), (b"cookie", b"eventrouter_anonymous_id=x")]
+    headers = [auth(b"key-shop"), (b"origin", SHOP), (b"cookie", b"er_anonymous_id=x")]
     response = await fixture.post("/v1/track", {"userId": "u"}, headers=headers)
     assert (response.status, b"set-cookie" in response.headers) == (400, True)
 
 
 async def test_a_pixel_sets_the_cookie(fixture: Fixture) -> None:
     response = await pixel(fixture, b"writeKey=key-shop&anonymousId=a-1&event=A")
-    assert response.headers[b"set-cookie"] == b"eventrouter_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax"
+    assert response.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax"
 
 
 @pytest.mark.parametrize("headers", [[auth(b"key-shop")], [auth(b"key-1"), (b"origin", SHOP)]])
@@ -758,7 +754,7 @@ some_headers = st.lists(
                     b"secret",
                 ],
                 *[
-                    b"eventrouter_anonymous_id=a",
+                    b"er_anonymous_id=a",
                     b"Mozilla/5.0",
                     b"1.2.3.4, [::1]:5",
                     b'for="[::1]:5";proto=https, for=x',

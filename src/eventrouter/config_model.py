@@ -29,7 +29,7 @@ class ScrubConfig:
 class CookieConfig:
     """The first-party cookie by which the collector keeps a browser's anonymous id."""
 
-    name: str = "eventrouter_anonymous_id"
+    name: str = "er_anonymous_id"
     domain: str = ""
     """Without one, the cookie is the collector's host's alone."""
     max_age: float = 365 * 86_400.0
