@@ -19,6 +19,7 @@ from eventrouter.filters import FILTERS, TESTS
 from eventrouter.plugins import Plugins
 from eventrouter.route import Router
 from eventrouter.values import MISSING
+from warehouse_kit import messages, record
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "routes.md").read_text()
@@ -29,6 +30,8 @@ ENVIRON = {
     "ALERTS_SECRET": "whsec_" + "c2VjcmV0" * 4,
     "GA4_MEASUREMENT_ID": "G-ABC123",
     "GA4_API_SECRET": "secret-of-google",
+    "SHOP_WRITE_KEY": "key-of-the-shop",
+    "STRIPE_WEBHOOK_SECRET": "whsec_of-stripe",
 }
 BLOCKS = [
     (match[1] or "", match[2], match[3])
@@ -104,6 +107,30 @@ def test_the_event_of_the_page_is_explained_as_it_says(tmp_path):
     done = Place(tmp_path, blocks["tested"]).run("explain", "-", stdin=blocks["event"])
     told = done.stdout.split("\n\n", 1)[1]
     assert (done.returncode, told[: len(blocks["explained"])]) == (0, blocks["explained"])
+
+
+async def test_the_change_of_the_page_does_what_it_says(tmp_path, plugins):
+    blocks = {label: body for label, _, body in BLOCKS}
+    rules = blocks["tested"].split("tests:")[0]
+    place = Place(tmp_path, rules)
+    (tmp_path / "new.yaml").write_text(rules.replace("> 1000", "> 500").replace('.total }}"', '.total }} EUR"'))
+    (tmp_path / ".eventrouter").mkdir()
+    sqlite = plugins.warehouses["sqlite"]
+    warehouse = sqlite(sqlite.Options(url=f"sqlite:///{tmp_path}/.eventrouter/warehouse.sqlite3"))
+    await warehouse.start()
+    orders = [
+        record(
+            f"m-{number}",
+            receivedAt=f"2026-11-24T12:00:0{number - 1}.000Z",
+            properties={"order_id": number + 6, "total": total},
+        )
+        for number, total in enumerate((1500, 600, 5), 1)
+    ]
+    await warehouse.deliver(messages(*orders))
+    await warehouse.close()
+    done = place.run("preview", "new.yaml")
+    told = re.sub(r"\([0-9a-f]{12}\)", "(RULES)", "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines()))
+    assert (done.returncode, told) == (0, blocks["previewed"])
 
 
 def test_each_problem_is_told_as_the_page_says(plugins):
