@@ -14,7 +14,7 @@ class Empty(Warehouse):
 
 async def test_a_back_end_has_to_define_what_the_base_promises() -> None:
     empty = Empty(Empty.Options(url="empty://"))
-    for call in (empty.deliver([]), empty.find_events([]), empty.find_dead_letters()):
+    for call in (empty.deliver([]), empty.find_events([]), empty.scan_events(), empty.find_dead_letters()):
         with pytest.raises(TypeError, match="Empty does not define"):
             await call
 

@@ -11,7 +11,7 @@ import pytest
 from eventrouter.builtin.warehouse.dead_letters import load_dead_letters
 from eventrouter.builtin.warehouse.load import Loader
 from eventrouter.builtin.warehouse.prepare import prepare
-from eventrouter.builtin.warehouse.queries import find_dead_letters, find_events
+from eventrouter.builtin.warehouse.queries import find_dead_letters, find_events, scan_events
 from eventrouter.builtin.warehouse.store import Store
 from eventrouter.builtin.warehouse.typed import Names
 from eventrouter.events import StoredEvent
@@ -42,6 +42,32 @@ def test_more_events_than_fit_into_one_question(store: Store) -> None:
     loader = Loader(store, Names(), max_tables=9, max_columns=99)
     loader.load(prepare(messages(*(record(f"m{number}") for number in range(1100))), NOW), NOW)
     assert 1100 == len(find_events(store, [("website", f"m{number}") for number in range(1100)]))
+
+
+def scan(store: Store, **asked: Any) -> list[StoredEvent]:
+    defaults: dict[str, Any] = {"since": None, "until": None, "newest_first": False, "limit": 100, "after": None}
+    return scan_events(store, **defaults | asked)
+
+
+def test_events_are_read_in_the_order_of_their_arrival_page_by_page(store: Store) -> None:
+    loader = Loader(store, Names(), max_tables=9, max_columns=99)
+    arrivals = [("m3", 30), ("m1", 10), ("m2", 20), ("m4", 20), ("m0", 20)]
+    records = [record(name, receivedAt=at(seconds)) for name, seconds in arrivals]
+    loader.load(prepare(messages(*records, record("m2", source="app", receivedAt=at(20))), NOW), NOW)
+
+    def pages(**asked: Any) -> list[tuple[str, str]]:
+        found: list[StoredEvent] = []
+        while page := scan(store, limit=2, after=found[-1] if found else None, **asked):
+            found += page
+        return [(event.source, event.message_id) for event in found]
+
+    web = "website"
+    expected = [(web, "m1"), ("app", "m2"), (web, "m0"), (web, "m2"), (web, "m4"), (web, "m3")]
+    assert expected == pages()
+    assert expected[::-1] == pages(newest_first=True)
+    middle = {"since": MIDNIGHT + timedelta(seconds=20), "until": MIDNIGHT + timedelta(seconds=30)}
+    assert expected[1:5] == pages(**middle)
+    assert expected[4:0:-1] == pages(newest_first=True, **middle)
 
 
 def find(store: Store, **asked: Any) -> list[str]:

@@ -94,6 +94,11 @@ class Router:
         self._index = RouteIndex(self.routes, self._enabled)
 
     @property
+    def destinations(self) -> Collection[str]:
+        """The names of all destinations of the rules."""
+        return self._destinations.keys()
+
+    @property
     def mismatches(self) -> int:
         """How often conditions met values of the wrong types, since the start."""
         return self._expressions.mismatches

@@ -56,6 +56,18 @@ class Warehouse(Destination):
         """The stored events with these (source, messageId); those that are not there are left out."""
         raise TypeError(f"{type(self).__name__} does not define find_events()")
 
+    async def scan_events(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+        after: StoredEvent | None = None,
+    ) -> list[StoredEvent]:
+        """Stored events in the order of their arrival: at or after `since`, before `until`, behind `after`."""
+        raise TypeError(f"{type(self).__name__} does not define scan_events()")
+
     async def find_dead_letters(
         self,
         *,

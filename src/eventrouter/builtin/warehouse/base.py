@@ -120,6 +120,21 @@ class SqlWarehouse(Warehouse):
     async def find_events(self, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
         return await self._ask(lambda store: queries.find_events(store, ids))
 
+    async def scan_events(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        newest_first: bool = False,
+        limit: int = 1000,
+        after: StoredEvent | None = None,
+    ) -> list[StoredEvent]:
+        return await self._ask(
+            lambda store: queries.scan_events(
+                store, since=since, until=until, newest_first=newest_first, limit=limit, after=after
+            )
+        )
+
     async def find_dead_letters(
         self,
         *,

@@ -41,6 +41,39 @@ def find_events(store: Store, ids: Sequence[tuple[str, str]]) -> list[StoredEven
     return [found[key] for key in dict.fromkeys(map(tuple, ids)) if key in found]
 
 
+def scan_events(
+    store: Store,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    newest_first: bool,
+    limit: int,
+    after: StoredEvent | None,
+) -> list[StoredEvent]:
+    """Stored events by (received_at, source, id), at or after `since`, before `until`, behind `after`."""
+    events = schema.events.c
+    order = (events.received_at, events.source, events.id)
+    conditions = []
+    if since is not None:
+        conditions.append(events.received_at >= sa.literal(_iso(since), events.received_at.type))
+    if until is not None:
+        conditions.append(events.received_at < sa.literal(_iso(until), events.received_at.type))
+    if after is not None:
+        place = sa.tuple_(
+            sa.literal(after.event["receivedAt"], events.received_at.type),
+            sa.literal(after.source),
+            sa.literal(after.message_id),
+        )
+        conditions.append(sa.tuple_(*order) < place if newest_first else sa.tuple_(*order) > place)
+    statement = (
+        sa.select(events.source, sa.cast(events.payload, sa.Text))
+        .where(*conditions)
+        .order_by(*([column.desc() for column in order] if newest_first else order))
+        .limit(limit)
+    )
+    return [StoredEvent(source, _decode(payload)) for source, payload in _run(store, statement)]
+
+
 def _iso(moment: datetime) -> str:
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
