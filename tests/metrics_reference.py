@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventrouter.metrics import OWN, SHARED, STATE, Family
+from eventrouter.metrics import OWN, SHARED, SPOOL_COUNTERS, SPOOL_STATE, STATE, Family
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -37,6 +37,10 @@ OWN_HEAD = """
 Each collector counts these by itself from its start, and tells them also while the event log is away: add them up.
 """
 
+SPOOL_HEAD = """
+What waits in its spool, where it has one (see [When Redis is away](operations.md#when-redis-is-away)):
+"""
+
 TAIL = """
 ## Of the process
 
@@ -55,7 +59,8 @@ def table(families: Sequence[Family], suffix: str = "") -> str:
 
 def reference() -> str:
     """The whole page."""
-    return HEAD + table(SHARED, "_total") + STATE_HEAD + table(STATE) + OWN_HEAD + table(OWN, "_total") + TAIL
+    shared = HEAD + table(SHARED, "_total") + STATE_HEAD + table(STATE)
+    return shared + OWN_HEAD + table((*OWN, *SPOOL_COUNTERS), "_total") + SPOOL_HEAD + table(SPOOL_STATE) + TAIL
 
 
 if __name__ == "__main__":

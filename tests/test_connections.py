@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from eventrouter.connections import META, clients, wait_for_server
+from eventrouter.connections import META, AwayError, clients, wait_for_server
 from eventrouter.errors import StartError
 from eventrouter.settings import Settings
 
@@ -39,7 +39,7 @@ async def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Pat
     url = "redis://user:secret@127.0.0.1:1/0"
     steps, blocking = clients(url)
     async with steps, blocking:
-        with pytest.raises(StartError, match="is not reachable") as caught:
+        with pytest.raises(AwayError, match="is not reachable") as caught:
             await wait_for_server(steps, _settings(url, tmp_path), 0.1)
     assert "secret" not in str(caught.value)
     assert "EVENTROUTER_REDIS_URL" in caught.value.hint

@@ -19,10 +19,10 @@ FLOORS = {
         query_parameters signatures config_webhooks scrub config_sources settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes spool_entry spool_file
-        spool_files spool log_write log enrichments enrich route_index route delivery attempts health target settlement hands deliver dead_letters dead_letter_log
-        counters metrics queue server_check connections ports serve""",
-    "wiring": """targets collecting outcome rule_tests pytest_plugin explain preview app child data_directory embedded supervise watchdog sender
-        fake_server testing __init__ __main__ cli builtin""",
+        spool_files spool log_write log enrichments enrich route_index route delivery attempts health target settlement
+        hands deliver dead_letters dead_letter_log counters metrics queue server_check connections ports serve""",
+    "wiring": """targets intake collecting outcome rule_tests pytest_plugin explain preview app child data_directory
+        embedded supervise watchdog sender fake_server testing __init__ __main__ cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}
 

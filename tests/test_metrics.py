@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventrouter.counters import LaneState, Snapshot
 from eventrouter.metrics import render
+from eventrouter.spool import SpoolState
 from metrics_reference import PAGE, reference
 
 NOW = 1_700_000_000_000
@@ -103,3 +104,18 @@ def test_names_with_quotes_and_line_ends_are_escaped():
     counts = Counter({'filtered:crm:a "quoted"\nreason': 1})
     found = samples(render(snapshot(counts=counts)))
     assert 1 == found[("eventrouter_deliveries_filtered_total", "crm", 'a "quoted"\nreason')]
+
+
+def test_a_spool_is_shown_with_and_without_a_server():
+    spool = SpoolState(bytes=100, events=3, oldest_seconds=2.5, spooled=9, drained=6, unreadable=1)
+    expected = {
+        ("eventrouter_spool_bytes",): 100,
+        ("eventrouter_spool_events",): 3,
+        ("eventrouter_spool_oldest_seconds",): 2.5,
+        ("eventrouter_spool_spooled_total",): 9,
+        ("eventrouter_spool_drained_total",): 6,
+        ("eventrouter_spool_unreadable_total",): 1,
+    }
+    for known in (None, snapshot()):
+        found = samples(render(known, spool=spool))
+        assert expected == {name: found.get(name) for name in expected}

@@ -28,6 +28,7 @@ from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
 from .enrichments import Enrichments
 from .errors import EventRouterError, StartError
+from .intake import Intake
 from .lane import Claim
 from .lanes import Lanes, Turn
 from .log import EventLog
@@ -63,6 +64,7 @@ class EventRouter:
         self.lanes = Lanes(self.redis, self._blocking)
         self.targets = Targets(config, settings, plugins, self.lanes, self._enqueue)
         self.event_log = EventLog(self.lanes, settings.shards, self._enqueue)
+        self.intake = Intake(self.event_log, self.redis, self.connect, settings, config)
         self._queue: Queue | None = None
         self._enrichments = Enrichments([])
         self._rules = Rules(
@@ -148,12 +150,7 @@ class EventRouter:
 
     async def ready(self) -> dict[str, Any]:
         """Whether events would be taken: `{"ready": bool, …}`, for `/ready`."""
-        try:
-            async with asyncio.timeout(2):
-                await self.redis.ping()
-        except (RedisError, OSError, TimeoutError) as error:
-            return {"ready": False, "event_log": type(error).__name__}
-        return {"ready": True, "event_log": "ok", "rules": self.config.version}
+        return await self.intake.ready()
 
     async def metrics(self, collector: Collector | None = None) -> bytes:
         """The text for `/metrics`, with what `collector` counted by itself."""
@@ -161,7 +158,8 @@ class EventRouter:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 snapshot = await self.snapshot()
-        return render(snapshot, collector.refused, collector.mended) if collector else render(snapshot)
+        spool = self.intake.state()
+        return render(snapshot, collector.refused, collector.mended, spool) if collector else render(snapshot)
 
     # The worker
 

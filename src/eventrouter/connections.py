@@ -23,6 +23,10 @@ SOCKET_SECONDS = 15.0
 """A command that takes longer has failed; blocking reads wait for a second."""
 
 
+class AwayError(StartError):
+    """The server does not answer."""
+
+
 def clients(url: str) -> tuple[Redis, Redis]:
     """Two clients: one for steps (64 connections at most, later callers wait), one for blocking reads (1,000 at most).
 
@@ -75,7 +79,7 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
         except (RedisError, OSError, TimeoutError) as error:
             # A server that is loading its data is there, and says so; it is waited for.
             if time.monotonic() > deadline and not isinstance(error, BusyLoadingError):
-                raise StartError(
+                raise AwayError(
                     f"the Redis at {settings.shown_server_url} is not reachable",
                     hint="`eventrouter up` starts the embedded server"
                     if settings.embedded

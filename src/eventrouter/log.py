@@ -98,7 +98,7 @@ class EventLog:
         """
         self.spool, self._reach = spool, reach
         if not spool.is_empty:
-            self._spool_from_now("an earlier process left events in the spool")
+            self.spool_from_now("an earlier process left events in the spool")
 
     async def append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent] = ()) -> None:
         """Returns when every event and every rejection is durable.
@@ -167,7 +167,7 @@ class EventLog:
         if self.spool is not None:
             patience = WRITE_SECONDS
             stalled = asyncio.get_running_loop().call_later(
-                STALL_SECONDS, self._spool_from_now, "the event log does not answer"
+                STALL_SECONDS, self.spool_from_now, "the event log does not answer"
             )
         try:
             unkept = await self._writer.write(*_gather(batch), patience)
@@ -193,7 +193,7 @@ class EventLog:
         if self.spool is not None and unkept.is_passing:
             self._pending[:0] = rest
             self._pending_bytes += sum(request.size for request in rest)
-            self._spool_from_now(unkept.reason)
+            self.spool_from_now(unkept.reason)
             return
         if not unkept.is_passing:
             log.error("the event log refuses what is appended", error=unkept.reason)
@@ -219,7 +219,7 @@ class EventLog:
 
     # Draining
 
-    def _spool_from_now(self, reason: str) -> None:
+    def spool_from_now(self, reason: str) -> None:
         """What is pending, and what comes, goes to the spool, until it is drained."""
         if self.reason:
             return

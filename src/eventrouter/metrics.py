@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .counters import Snapshot
+from .spool import SpoolState
 
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
@@ -35,7 +36,9 @@ SHARED = (
     Family("events_duplicates", "Events dropped as duplicates.", (), "duplicates"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
-    Family("enrichments_failed", "Events that went on without it, since it failed.", ("enrichment",), "enrichment_failed"),
+    Family(
+        "enrichments_failed", "Events that went on without it, since it failed.", ("enrichment",), "enrichment_failed"
+    ),
     Family("deliveries_routed", "Deliveries that entered a lane; of the warehouse: records.", ("destination",), "to"),
     Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
     Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),
@@ -61,37 +64,60 @@ OWN = (
 )
 """Counters of the one collector that is asked, since it started: add up those of all collectors."""
 
+SPOOL_STATE = (
+    Family("spool_bytes", "What waits on this collector's disk for the event log.", (), "bytes"),
+    Family("spool_events", "Events, refused ones included, that wait there.", (), "events"),
+    Family("spool_oldest_seconds", "Age of the first of them.", (), "oldest_seconds"),
+)
+SPOOL_COUNTERS = (
+    Family("spool_spooled", "Events that went to this collector's disk.", (), "spooled"),
+    Family("spool_drained", "Events that went on from there to the event log.", (), "drained"),
+    Family("spool_unreadable", "Events that were set aside because the disk has changed them.", (), "unreadable"),
+)
+"""Of the one collector that is asked, where it has a spool."""
+
 
 def render(
     snapshot: Snapshot | None,
     refused: Mapping[str, int] | None = None,
     mended: Mapping[tuple[str, str], int] | None = None,
+    spool: SpoolState | None = None,
 ) -> bytes:
     """The text format of Prometheus. Without a snapshot (Redis is away) what the shards tell is left out.
 
-    `refused` requests (by code) and `mended` values (by source and reason) are those of the collector that is asked.
+    `refused` requests (by code), `mended` values (by source and reason) and `spool` are those of the collector that is
+    asked.
     """
     refusals, mends = OWN
     own: dict[Family, Mapping[tuple[str, ...], int]] = {
         refusals: {(code,): number for code, number in (refused or {}).items()},
         mends: dict((mended or {}).items()),
     }
+    gauges = _gauges(snapshot)
+    if spool is not None:
+        own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}
+        gauges |= {family.name: {(): getattr(spool, family.field)} for family in SPOOL_STATE}
     registry = CollectorRegistry()
-    registry.register(_Metrics(snapshot, own))
+    registry.register(_Metrics(snapshot, gauges, own))
     return generate_latest(registry) + generate_latest(_process)
 
 
 class _Metrics(Collector):
-    def __init__(self, snapshot: Snapshot | None, own: dict[Family, Mapping[tuple[str, ...], int]]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot | None,
+        gauges: dict[str, dict[tuple[str, ...], float]],
+        own: dict[Family, Mapping[tuple[str, ...], int]],
+    ) -> None:
         self._snapshot = snapshot
+        self._gauges = gauges
         self._own = own
 
     def collect(self) -> Iterator[Metric]:
-        gauges = _gauges(self._snapshot)
-        for family in STATE:
-            if family.name in gauges:
+        for family in (*STATE, *SPOOL_STATE):
+            if family.name in self._gauges:
                 gauge = GaugeMetricFamily(f"eventrouter_{family.name}", family.text, labels=family.labels)
-                for labels, value in gauges[family.name].items():
+                for labels, value in self._gauges[family.name].items():
                     gauge.add_metric(labels, value)
                 yield gauge
         for family, values in (_shared(self._snapshot) | self._own).items():

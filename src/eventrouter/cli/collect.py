@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
         async def main() -> None:
             try:
-                await router.connect()
+                await router.intake.start()
                 await serve(router.collector(), settings.host, settings.port, listener=listener)
             finally:
                 await router.close()
