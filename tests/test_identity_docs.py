@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventrouter.builtin.identity.blocked import ANY_CASE, EXACT
+from eventrouter.blocked import ANY_CASE, EXACT
 from identity_kit import Warehouse, new_identity, persons, stored
 
 PAGE = (Path(__file__).parent.parent / "docs" / "identity.md").read_text()

@@ -122,6 +122,14 @@ def test_the_previous_id_is_hashed_like_what_it_is() -> None:
     assert scrub({**alias, "previousId": "b"}, hashed=["anonymousId"])["previousId"] == "b"
 
 
+@pytest.mark.parametrize("nobody", ["null", "Anonymous", "0", "00000000-0000-0000-0000-000000000000", " ", None])
+def test_an_id_that_is_nobodys_stays_one(nobody: Any) -> None:
+    event = {"userId": nobody, "anonymousId": "a", "traits": {"name": nobody or "null"}}
+    scrubbed = scrub(event, hashed=["userId", "anonymousId", "traits.name"])
+    assert (scrubbed["userId"], scrubbed["anonymousId"]) == (nobody, digest("a"))
+    assert scrubbed["traits"]["name"] == digest(nobody or "null")
+
+
 def test_half_a_surrogate_pair_does_no_harm() -> None:
     event = {"traits": {"a": "\ud800", "b": ["\ud800"]}}
     assert [len(value) for value in scrub(event, hashed=["traits.*"])["traits"].values()] == [64, 64]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import paths
+from .blocked import is_blocked
 from .digest import digest_with
 from .events import Event
 from .query_parameters import QueryParameters
@@ -54,18 +55,18 @@ class Scrub:
         self, *, remove: Iterable[str] = (), hashed: Iterable[str] = (), query: Iterable[str] = (), salt: str = ""
     ) -> None:
         """Paths whose values are removed and hashed, and names of query parameters."""
+        hashed = list(hashed)
         self._remove = _tree(remove)
-        self._hash = _tree(hashed)
+        self._ids = [name for name in IDS if name in hashed]
+        self._hash = _tree([text for text in hashed if text not in IDS])
         parameters = list(query)
         self._query = QueryParameters(parameters) if parameters else None
         self._digest = _digest(salt)
 
     def __call__(self, event: Event) -> Event:
         """The event as it may be stored. Raises `RecursionError` for one that is nested too deeply."""
-        user = "userId" in self._hash
-        anonymous = "anonymousId" in self._hash
         same = event.get("previousId") == event.get("anonymousId")
-        return self._scrubbed(event, strict=False, previous=anonymous if same else user)
+        return self._scrubbed(event, strict=False, previous="anonymousId" if same else "userId")
 
     def refused(self, raw: Any) -> Any:
         """A refused event, which may have any shape, as it may be stored; MISSING when nothing of it may be.
@@ -75,20 +76,33 @@ class Scrub:
         if type(raw) is not dict:
             return MISSING
         try:
-            return self._scrubbed(raw, strict=True, previous="userId" in self._hash or "anonymousId" in self._hash)
+            return self._scrubbed(raw, strict=True, previous="")
         except RecursionError:
             return MISSING
 
-    def _scrubbed(self, event: Event, *, strict: bool, previous: bool) -> Event:
+    def _scrubbed(self, event: Event, *, strict: bool, previous: str) -> Event:
+        """`previous`: what the previousId is, `userId` or `anonymousId`; empty when it may be either."""
         if self._remove:
             event = _change(event, self._remove, _gone, strict)
         if self._query is not None:
             event = _without_parameters(event, self._query.clean, skip=(*NEEDED, *IDS))
         if self._hash:
             event = _change(event, self._hash, self._digest, strict)
-            if previous and "previousId" in event and "previousId" not in self._hash:
-                event = {**event, "previousId": self._digest(event["previousId"])}
+        if self._ids:
+            event = self._hash_ids(event, previous)
         return event
+
+    def _hash_ids(self, event: Event, previous: str) -> Event:
+        hashed = {}
+        names = self._ids
+        if "previousId" in event and "previousId" not in names and (previous in names if previous else names):
+            names = [*names, "previousId"]
+        for name in names:
+            value = event.get(name)
+            # What stands for a missing id is nobody's, and has to be seen as such by those who join people.
+            if value is not None and not (type(value) is str and is_blocked(value)):
+                hashed[name] = self._digest(value)
+        return {**event, **hashed} if hashed else event
 
 
 def _tree(texts: Iterable[str]) -> Tree:

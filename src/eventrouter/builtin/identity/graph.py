@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from eventrouter.blocked import is_blocked
 from eventrouter.events import Event
-
-from .blocked import is_blocked
 
 ANONYMOUS_ID = "anonymous_id"
 USER_ID = "user_id"

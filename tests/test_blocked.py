@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventrouter.builtin.identity.blocked import is_blocked
+from eventrouter.blocked import is_blocked
 
 
 @pytest.mark.parametrize(
