@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from .. import __version__, child
 from ..errors import EXIT_CONFIG, ConfigError, EventRouterError
 
-MODULES = ("up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "dead", "plugins")
+MODULES = ("up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "dead", "plugins", "schema")
 """The files with commands, in the order in which `--help` shows them."""
 
 

@@ -1,0 +1,157 @@
+"""The JSON Schema of routes.yaml: it takes what `check` takes, and knows every key and the plugins' options."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from pydantic import BaseModel, Field, SecretStr
+from ruamel.yaml import YAML
+
+from eventrouter import (
+    config,
+    config_destinations,
+    config_routes,
+    config_sources,
+    config_tests,
+)
+from eventrouter.destination import Destination
+from eventrouter.hookspecs import hookimpl
+from eventrouter.plugins import Plugins
+from eventrouter.rules_schema import rules_schema
+
+ROOT = Path(__file__).parent.parent
+FILES = [
+    (page.name, text)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for label, text in re.findall(
+        r"(?:<!-- ([a-z ]+) -->\n)?```yaml\n(version: 1\n.*?)```", page.read_text(), re.DOTALL
+    )
+    if label != "broken"
+]
+
+
+class Tree(BaseModel):
+    """A model that holds itself."""
+
+    name: str = ""
+    inner: "Tree | None" = None
+
+
+class Acme(Destination):
+    """Tells Acme.
+
+    More about it.
+    """
+
+    name = "acme"
+
+    class Options(Destination.Options):
+        api_key: SecretStr = Field(description="Acme's key.")
+        region: str = Field(default="eu", pattern="^(eu|us)$")
+        strict: bool = False
+        tries: int = Field(default=3, ge=1)
+        tree: Tree = Tree()
+
+    async def deliver(self, messages: Any) -> None:
+        """Takes everything."""
+
+
+class Extra:
+    @hookimpl
+    def register_destinations(self):
+        return [Acme]
+
+
+@pytest.fixture(scope="module")
+def schema():
+    plugins = Plugins.load()
+    plugins.destinations["acme"] = Acme
+    return rules_schema(plugins)
+
+
+@pytest.fixture(scope="module")
+def faults(schema):
+    """The places at which a file isn't valid."""
+    validator = jsonschema_rs.Draft7Validator(schema)
+
+    def find(text):
+        value = YAML(typ="safe", pure=True).load(text)
+        return ["/".join(map(str, error.instance_path)) for error in validator.iter_errors(value)]
+
+    return find
+
+
+def test_it_is_a_schema_that_editors_know(schema):
+    assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"
+    jsonschema_rs.meta.validate(schema)
+
+
+def test_it_knows_every_key(schema):
+    known = schema["properties"]
+    assert set(known) == set(config.KEYS)
+    assert set(known["sources"]["additionalProperties"]["properties"]) == set(config_sources.KEYS)
+    assert set(known["destinations"]["additionalProperties"]["properties"]) == set(config_destinations.KEYS)
+    assert set(known["routes"]["items"]["properties"]) == set(config_routes.KEYS)
+    assert set(known["tests"]["items"]["properties"]) == set(config_tests.KEYS)
+
+
+@pytest.mark.parametrize(("page", "text"), FILES, ids=[f"{page}-{number}" for number, (page, _) in enumerate(FILES)])
+def test_it_takes_the_files_of_the_docs(faults, page, text):
+    foreign = {name for name in re.findall(r"plugin: (\w+)", text) if name in ("ga4", "acme")}
+    assert [place for place in faults(text) if not foreign] == []
+
+
+def test_there_are_files_in_the_docs():
+    assert len(FILES) > 4
+
+
+def test_it_takes_the_default_file(faults):
+    assert faults((ROOT / "routes.yaml").read_text()) == []
+
+
+HEAD = "version: 1\nsources: { website: { write_key: a } }\n"
+CRM = HEAD + "destinations: { crm: { plugin: acme, options: { api_key: k, %s } } }\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("version: 2\nsources: { website: { write_key: a } }\n", ["version"]),
+        ("version: 1\n", [""]),
+        (HEAD + "route: []\n", [""]),
+        (HEAD + "destinations: { crm: { plugin: acne } }\n", ["destinations/crm/plugin"]),
+        (HEAD + "destinations: { crm: { plugin: acme, options: {} } }\n", ["destinations/crm/options"]),
+        (HEAD + "routes: [{ when: x }]\n", ["routes/0"]),
+        (HEAD + "routes: [{ to: crm, wen: x }]\n", ["routes/0"]),
+        (HEAD + "enrichments: { geo: { databse: x } }\n", ["enrichments/geo"]),
+        (CRM % "region: mars", ["destinations/crm/options/region"]),
+        (CRM % "tries: 0", ["destinations/crm/options/tries"]),
+        (CRM % "strict: perhaps", ["destinations/crm/options/strict"]),
+        (CRM % "regoin: eu", ["destinations/crm/options"]),
+        (CRM % "tree: { inner: { inner: { name: 5 } } }", ["destinations/crm/options/tree/inner"]),
+    ],
+)
+def test_it_finds_what_is_wrong(faults, text, places):
+    assert faults(text) == places
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["region: us", 'strict: "${STRICT}"', 'tries: "${TRIES:-3}"', "tree: { inner: { name: x } }", "timeout: 5"],
+)
+def test_a_variable_may_stand_for_any_plain_value(faults, options):
+    assert faults(CRM % options) == []
+
+
+def test_options_have_their_plugins_descriptions(schema):
+    branches = schema["properties"]["destinations"]["additionalProperties"]["allOf"]
+    (options,) = [
+        branch["then"]["properties"]["options"]
+        for branch in branches
+        if branch["if"]["properties"]["plugin"]["const"] == "acme"
+    ]
+    assert options["description"] == "Tells Acme."
+    assert options["properties"]["api_key"]["description"] == "Acme's key."
+    assert "$ref" not in str(options)
