@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from eventrouter.config_options import OptionsReader
 from eventrouter.config_reader import Reader
@@ -29,11 +30,11 @@ class Model(BaseModel):
         return value
 
 
-def read(text: str, model: type[BaseModel] = Model, path: str = "/etc/er/routes.yaml", **environ: str) -> Any:
+def read(text: str, model: type[BaseModel] = Model, *, check_files: bool = False, **environ: str) -> Any:
     """The options below `use:`, and the problems as (line, column, message, hint)."""
     root, _ = parse(text, environ)
     assert isinstance(root, MapNode)
-    reader = Reader(path, text, PLUGINS)
+    reader = Reader("/etc/er/routes.yaml", text, PLUGINS, check_files=check_files)
     options = OptionsReader(reader, model, plugin="the plugin `p`", user="the thing `t`", what="`use`")
     found = options.read(root.values.get("use"), root.keys.get("use"))
     return found, [(one.line, one.column, one.message, one.hint) for one in reader.problems()], reader
@@ -81,6 +82,24 @@ def test_the_place_is_that_of_the_item() -> None:
 def test_a_secret_is_never_shown() -> None:
     _, _, reader = read("use: { key: pass-word, fiel: b }")
     assert "use: { key: *********, fiel: b }" == reader.problems()[0].text
+
+
+def test_validators_know_where_the_file_is_and_whether_to_look_at_others() -> None:
+    seen = []
+
+    class Curious(BaseModel):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def look(cls, value: str, info: ValidationInfo) -> str:
+            seen.append(info.context)
+            return value
+
+    read("use: { name: a }", Curious)
+    read("use: { name: a }", Curious, check_files=True)
+    folder = Path("/etc/er")
+    assert [{"folder": folder, "check_files": False}, {"folder": folder, "check_files": True}] == seen
 
 
 def test_a_model_that_fails_is_told() -> None:

@@ -96,7 +96,7 @@ def test_each_problem_is_told_as_the_page_says(number: int, rules: Path, plugins
     assert line is not None
     rules.write_text(f"{HEAD}{line[1]}\n")
     with pytest.raises(ConfigError) as caught:
-        load(rules, plugins, {})
+        load(rules, plugins, {}, check_files=True)
     told = "".join(f"{problem}\n" for problem in caught.value.problems)
     assert shown == told.replace(f"{rules}:", "routes.yaml:").replace(str(rules.parent), "/etc/eventrouter")
 

@@ -64,8 +64,12 @@ KEYS = (
 BEGIN = "name your file with --config or EVENTROUTER_CONFIG; `eventrouter up` writes a routes.yaml where there is none"
 
 
-def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Config:
-    """Reads and checks the file at `path`. Raises `ConfigError` with all problems, in the order of the file."""
+def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str], *, check_files: bool = False) -> Config:
+    """Reads and checks the file at `path`. Raises `ConfigError` with all problems, in the order of the file.
+
+    With `check_files`, it is a problem that a file which a plugin's option names can't be used: so it is where somebody
+    looks, as at `eventrouter check`. A worker that starts again at night goes on without it.
+    """
     name = str(path)
     try:
         with Path(path).open("rb") as file:
@@ -90,14 +94,21 @@ def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str]) -> Conf
         column = error.start - (content.rfind(b"\n", 0, error.start) + 1) + 1
         problem = Problem(name, line, column, "this is not UTF-8", "save the file in the encoding UTF-8")
         raise ConfigError([problem]) from None
-    return loads(text, plugins, environ, path=name)
+    return loads(text, plugins, environ, path=name, check_files=check_files)
 
 
-def loads(text: str, plugins: Plugins, environ: Mapping[str, str], *, path: str = "routes.yaml") -> Config:
+def loads(
+    text: str,
+    plugins: Plugins,
+    environ: Mapping[str, str],
+    *,
+    path: str = "routes.yaml",
+    check_files: bool = False,
+) -> Config:
     """Checks the text of a file that is called `path` in problems. Raises `ConfigError`."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     root, faults = parse(text, environ)
-    reader = Reader(path, text, plugins)
+    reader = Reader(path, text, plugins, check_files=check_files)
     for fault in faults:
         reader.fault(fault)
     if root is None:

@@ -25,7 +25,8 @@ class OptionsReader:
     def read(self, node: Node | None, key: Node | None) -> BaseModel | None:
         """The options in `node`, by default none; `key` is where it is told that one is missing.
 
-        None when they are wrong: that is told. The model's validators find the folder of routes.yaml in their context.
+        None when they are wrong: that is told. In their context, the model's validators find the `folder` of
+        routes.yaml, and whether they are to `check_files`.
         """
         if isinstance(node, Scalar) and node.value is None:
             node = None
@@ -36,8 +37,8 @@ class OptionsReader:
             self._note_secrets(self._model, node)
         broken = [scalar for scalar in scalars(node) if scalar.broken] if node else []
         try:
-            folder = Path(self._reader.path).absolute().parent
-            return self._model.model_validate(data(node) if node else {}, context={"folder": folder})
+            context = {"folder": Path(self._reader.path).absolute().parent, "check_files": self._reader.check_files}
+            return self._model.model_validate(data(node) if node else {}, context=context)
         except ValidationError as error:
             for each in error.errors(include_url=False, include_context=False, include_input=False):
                 self._problem(node, key, each, broken)

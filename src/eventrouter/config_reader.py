@@ -24,8 +24,10 @@ _SECRETS = re.compile(r"(?i)((?:key|secret|token|password|salt|credential|author
 class Reader:
     """Collects problems while it reads. A method that finds its node wrong notes it and returns None."""
 
-    def __init__(self, path: str, text: str, plugins: Plugins) -> None:
+    def __init__(self, path: str, text: str, plugins: Plugins, *, check_files: bool = False) -> None:
         self.path = path
+        self.check_files = check_files
+        """Whether plugins look at the files that their options name."""
         self.lines = text.split("\n")
         self.plugins = plugins
         self.expressions = Expressions(plugins.template_filters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from system import System, until
 
 import geo_kit
@@ -27,6 +28,14 @@ def make_file(directory: Path) -> None:
     geo_kit.city(directory / "geo").rename(directory / "geo" / "city.mmdb")
 
 
+def kill_worker(system: System) -> None:
+    """`kill -9` of the worker; `up` starts another one."""
+    assert system._process is not None
+    children = psutil.Process(system._process.pid).children()
+    (worker,) = [child for child in children if "work" in child.cmdline()]
+    worker.kill()
+
+
 def test_everything_is_added_and_the_address_is_nowhere(start: Start, tmp_path: Path) -> None:
     make_file(tmp_path)
     system = start(RULES)
@@ -46,7 +55,7 @@ def test_everything_is_added_and_the_address_is_nowhere(start: Start, tmp_path: 
         assert IP.encode() not in file.read_bytes()
 
 
-def test_a_file_that_goes_is_told_by_check_and_harms_no_running_system(start: Start, tmp_path: Path) -> None:
+def test_a_file_that_goes_is_told_by_check_and_stops_nothing_that_runs(start: Start, tmp_path: Path) -> None:
     make_file(tmp_path)
     system = start(RULES)
     system.track("Before", "anna", context=CONTEXT)
@@ -59,6 +68,17 @@ def test_a_file_that_goes_is_told_by_check_and_harms_no_running_system(start: St
     assert 78 == checked.returncode
     assert f"there is no file {tmp_path / 'geo' / 'city.mmdb'}" in checked.stderr
     assert "= hint: download one" in checked.stderr
+
+    kill_worker(system)
+    system.track("Later", "anna", context=CONTEXT)
+    (event,) = system.events(1, "Later")
+    assert ("ip" in event["context"], "location" in event["context"]) == (False, False)
+    assert "a geo database can't be loaded" in system.log
+
+
+def test_a_first_start_without_the_file_is_refused(tmp_path: Path) -> None:
+    refused = System(tmp_path, RULES).run("up", "--port", "1")
+    assert (78, True) == (refused.returncode, "there is no file" in refused.stderr)
 
 
 PLUGIN = """

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         config: Config | None = None
         problems: list[Problem] = []
         try:
-            config = load(file, Plugins.load(), os.environ)
+            config = load(file, Plugins.load(), os.environ, check_files=True)
             problems = list(config.warnings)
         except ConfigError as error:
             problems = error.problems
