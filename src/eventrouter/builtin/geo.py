@@ -66,7 +66,9 @@ class Geo(Enrichment):
 
         database: Annotated[
             list[Annotated[OptionPath, AfterValidator(_checked)]],
-            BeforeValidator(lambda value: value if isinstance(value, list) else [value], json_schema_input_type=str | list[str]),
+            BeforeValidator(
+                lambda value: value if isinstance(value, list) else [value], json_schema_input_type=str | list[str]
+            ),
             Field(min_length=1, description="The path of an .mmdb file, or a list of such paths."),
         ]
         drop_ip: bool = Field(
