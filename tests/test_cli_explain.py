@@ -134,3 +134,13 @@ def test_a_stored_event_is_explained_by_its_message_id(place):
     assert "→ delivered by “big orders”" in explained(place, "order-1")
     done = place.run("explain", "nobody")
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "eventrouter: there is no file and no event 'nobody'")
+
+
+def test_an_event_of_a_file_gets_what_enrichments_add(place):
+    agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    (place.path / "bot.json").write_text(json.dumps({**PAGE, "context": {"userAgent": agent}}))
+    rules = place.path / "bots.yaml"
+    rules.write_text(RULES + "  - { to: lines, when: context.isBot, skip: bot }\n")
+    report = json.loads(explained(place, "bot.json", "--config", str(rules), "--destination", "lines", "--json"))
+    (lines,) = report["destinations"]
+    assert (report["event"]["context"]["bot"]["name"], lines["outcome"]["reason"]) == ("Googlebot", "bot")

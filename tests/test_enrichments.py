@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from eventrouter.config_model import EnrichmentConfig
 from eventrouter.enrichment import Enrichment
-from eventrouter.enrichments import Enrichments
+from eventrouter.enrichments import Enrichments, patched
 from eventrouter.errors import Retry
 from eventrouter.events import StoredEvent
 from eventrouter.records import Identity
@@ -316,6 +317,19 @@ async def test_a_worker_that_ends_is_not_held_up():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_one_event_gets_what_patches_add_and_nobody_else_is_asked():
+    class Marked(Patch):
+        def __init__(self, options):
+            super().__init__(lambda one: {"good": True})
+
+    class Asking(Step):
+        pass
+
+    options = Enrichment.Options()
+    configured = [EnrichmentConfig(cls.name, options, cls) for cls in (Asking, Marked)]
+    assert event(1, good=True) == await patched(configured, event(1))
 
 
 # from start to close

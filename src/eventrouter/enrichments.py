@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import structlog
 
+from .config_model import EnrichmentConfig
 from .enrichment import PROTECTED, Enrichment
 from .errors import Retry
 from .events import StoredEvent, order_key
@@ -146,6 +147,20 @@ class Enrichments:
                 await enrichment.settled(shard)
             except Exception as error:
                 log.warning("an enrichment failed to settle", enrichment=enrichment.name, error=_told(error))
+
+
+async def patched(configured: Iterable[EnrichmentConfig], event: StoredEvent) -> StoredEvent:
+    """What the enrichments that make patches make of one event, for somebody who wants to see it. It may be changed.
+
+    Others may write somewhere, or ask somebody.
+    """
+    enrichments = Enrichments([one.cls(one.options) for one in configured if makes_patches(one.cls)])
+    await enrichments.start()
+    try:
+        (found,), _, _ = await enrichments.run(0, [event])
+    finally:
+        await enrichments.close()
+    return found
 
 
 def makes_patches(cls: type[Enrichment]) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_is_ascii = str.isascii
 
 
 def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,12 +22,10 @@ def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
     result = dict(target)
     for key, value in patch.items():
         kind = type(value)
-        if type(key) is not str:
-            raise TypeError(f"the key {key!r} is not a text")
-        if not key.isascii():
+        if not _is_ascii(key):  # raises for what is not a text
             key.encode()
         if kind is str:
-            if not value.isascii():
+            if not _is_ascii(value):
                 value.encode()  # raises for a lone surrogate
             result[key] = value
         elif kind is dict:

@@ -45,15 +45,17 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Explain what the rules make of an event: routes looked at, parts of conditions, payloads, requests.
 
-        Nothing is sent. A stored event is read from the warehouse; no server is needed.
+        Nothing is sent. A stored event is read from the warehouse; no server is needed. An event of a file gets what
+        enrichments add to one event by itself, so no `person_id`.
         """
+        from ..enrichments import patched
         from ..explain import Explainer
         from ..expressions import Expressions
 
         settings = read_settings(config=config, data_dir=data_dir)
         if event == "-" or Path(event).is_file():
             router = load_app(settings)
-            stored = _read_file(event, _known(source, router))
+            stored = asyncio.run(patched(router.config.enrichments.values(), _read_file(event, _known(source, router))))
         elif "/" in event or event.endswith(".json"):
             raise typer.BadParameter(f"there is no file {event}")
         else:
