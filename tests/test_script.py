@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventrouter.config_model import CookieConfig
 from eventrouter.script import Script
 
 TEXT = b"window.eventrouter = {};" * 20
@@ -62,3 +63,9 @@ def test_its_two_forms_have_different_tags() -> None:
 @given(st.dictionaries(st.sampled_from([b"accept-encoding", b"if-none-match"]), st.binary()))
 def test_no_header_at_all_is_an_error(headers: dict[bytes, bytes]) -> None:
     assert SCRIPT.answer(headers).status in (200, 304)
+
+
+def test_the_packaged_one_reads_the_cookie_that_the_collector_sets() -> None:
+    script = Script.packaged()
+    assert script is not None
+    assert f'"{CookieConfig().name}"'.encode() in script.answer({}).body
