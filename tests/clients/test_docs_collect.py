@@ -16,7 +16,8 @@ from programs import HERE, PACKAGES, node, path
 from rudderstack.analytics.client import Client
 from system import System
 
-PAGE = (Path(__file__).parents[2] / "docs" / "collect.md").read_text("utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "collect.md").read_text("utf-8")
 BLOCKS = re.findall(r'^```(\w+)(?: title="([^"\n]+)")?\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL)
 CHANGES = {title: text for language, title, text in BLOCKS if language == "diff"}
 
@@ -80,6 +81,15 @@ def test_the_page_shows_every_client_and_nothing_that_is_not_run() -> None:
     assert [language for language, _, _ in BLOCKS if language != "diff"] == ["bash", "json", "html"]
     for title in CHANGES:
         assert f"`{title}`" in PAGE or title == "the snippet"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for name, anchor in re.findall(r"\]\(([\w.]*)(?:#([\w-]+))?\)", PAGE):
+        text = (DOCS / name).read_text("utf-8") if name else PAGE
+        headings = [
+            re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall("^#+ (.*)", text, re.M)
+        ]
+        assert not anchor or anchor in headings, (name, anchor)
 
 
 @pytest.mark.parametrize("title", PYTHON)
