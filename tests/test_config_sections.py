@@ -1,6 +1,8 @@
 import pytest
 
 from eventrouter.errors import ConfigError
+from eventrouter.events import StoredEvent
+from eventrouter.route import Router
 from routes_kit import load
 
 HEAD = "version: 1\nsources: { website: { write_key: a } }\n"
@@ -48,3 +50,31 @@ def test_dedup_is_read():
 )
 def test_what_is_wrong_with_dedup_is_told(text, message):
     assert messages(HEAD + f"dedup: {text}") == [(3, text.index(":") + 10, message)]
+
+
+VARS = HEAD + "destinations: { crm: { plugin: acme, options: { api_key: abcd } } }\n"
+
+
+def test_variables_are_values_for_conditions_and_templates():
+    config = load(
+        VARS + 'vars: { limit: 10, big: "{{ properties.total > vars.limit }}" }\n'
+        'routes: [{ to: crm, when: vars.big, map: { limit: "{{ vars.limit }}" } }]\n'
+    )
+    assert config.vars == {"limit": 10, "big": "{{ properties.total > vars.limit }}"}
+    routed = Router(config).route([StoredEvent("website", {"type": "track", "properties": {"total": 11}})])
+    assert [one.payload for one in routed.deliveries] == [{"limit": 10}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("vars: [x]\n", (4, 7, "`vars` must be an object (`key: value`)")),
+        ("vars: { 1a: x }\n", (4, 9, "`1a` is not a name for a variable")),
+        ('vars: { a: "{{ propertis.total }}" }\n', (4, 16, "`vars` uses the unknown name `propertis`")),
+        ('vars: { a: { b: ["{{ vars.c }}"] } }\n', (4, 22, "`vars` uses the unknown variable `vars.c`")),
+        ("routes: [{ to: crm, when: vars.big }]\n", (4, 27, "`when` uses the unknown variable `vars.big`")),
+    ],
+)
+def test_what_is_wrong_with_variables_is_told_at_its_place(text, expected):
+    found = [one for one in messages(VARS + text) if "no route leads" not in one[2]]
+    assert found == [expected]

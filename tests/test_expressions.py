@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventrouter.expressions import MISSING, ExpressionError, Expressions, TemplateError, reads, words
+from eventrouter.expressions import MISSING, ExpressionError, Expressions, TemplateError
 
 EVENT = {
     "type": "track",
@@ -619,19 +619,5 @@ def test_other_roots_are_other_names():
     ]
 
 
-def test_the_words_of_a_condition_have_their_offsets():
-    assert words('type  == "a b" and\n(x)'.replace("x", "name")) == [
-        (0, "type"),
-        (6, "=="),
-        (9, '"a b"'),
-        (15, "and"),
-        (19, "("),
-        (20, "name"),
-        (24, ")"),
-    ]
-    with pytest.raises(ExpressionError):
-        words("type ==")
-
-
 def test_what_a_condition_reads():
-    assert reads("properties.a > 1 and type and properties.a < 3") == [("properties", "a"), ("type",)]
+    assert Expressions().reads("properties.a > 1 and type and properties.a < 3") == [("properties", "a"), ("type",)]

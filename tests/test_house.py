@@ -13,10 +13,10 @@ SOURCE = ROOT / "src" / "eventrouter"
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment
         acceptance lane logs log_entry blocked digest differences""",
-    "reading": """hookspecs operators filters codegen compiler builder requirements expressions condition_parts
-        plugins quantities interpolation yaml_file config_model config_tests config_reader config_sections
-        config_options config_destinations config_enrichments config_routes config query_parameters signatures
-        config_webhooks scrub config_sources rules_schema settings""",
+    "reading": """hookspecs operators filters codegen compiler builder requirements syntax variables expressions
+        condition_parts plugins quantities interpolation yaml_file config_model config_tests config_reader
+        config_sections config_options config_destinations config_enrichments config_routes config query_parameters
+        signatures config_webhooks scrub config_sources rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes spool_entry
         spool_file spool_files spool log_write log enrichments enrich route_index route delivery attempts health
@@ -33,7 +33,7 @@ LIBRARIES = {
     "aiohttp": {"http"},
     "arq": {"queue"},
     "crawleruseragents": {"builtin.bots"},
-    "jinja2": {"expressions"},
+    "jinja2": {"syntax"},
     "maxminddb": {"builtin.geo"},
     "pluggy": {"hookspecs", "plugins"},
     "prometheus_client": {"metrics"},

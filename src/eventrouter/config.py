@@ -29,7 +29,7 @@ from .config_model import (
 )
 from .config_reader import Reader
 from .config_routes import RoutesReader
-from .config_sections import read_dedup, read_url
+from .config_sections import read_dedup, read_url, read_vars
 from .config_sources import read_collect, read_sources
 from .config_tests import read_tests
 from .errors import ConfigError, Problem
@@ -58,7 +58,8 @@ __all__ = [
 ]
 
 KEYS = (
-    "version", "sources", "collect", "warehouse", "state", "dedup", "enrichments", "destinations", "routes", "tests",
+    "version", "sources", "collect", "warehouse", "state", "dedup", "enrichments", "vars", "destinations", "routes",
+    "tests",
 )  # fmt: skip
 
 BEGIN = "name your file with --config or EVENTROUTER_CONFIG; `eventrouter up` writes a routes.yaml where there is none"
@@ -123,6 +124,7 @@ def loads(
     if "sources" not in settings and isinstance(root, MapNode):
         reader.problem(root, "there are no sources", "add `sources: { website: { write_key: … } }`")
     collect = read_collect(reader, settings.get("collect"))
+    variables = read_vars(reader, settings.get("vars"))
     schemes = list(plugins.warehouses)
     warehouse = WarehouseConfig(read_url(reader, settings.get("warehouse"), "warehouse", schemes))
     state = StateConfig(read_url(reader, settings.get("state"), "state", None))
@@ -148,6 +150,7 @@ def loads(
         dedup=dedup,
         enrichments=enrichments,
         destinations=usable,
+        vars=variables,
         routes=read,
         tests=tests,
         warnings=tuple(problems),

@@ -214,6 +214,8 @@ class Config:
     dedup: DedupConfig = DedupConfig()
     enrichments: dict[str, EnrichmentConfig] = field(default_factory=dict)
     """Those that run beside identity, in their order."""
+    vars: dict[str, Any] = field(default_factory=dict)
+    """Named values, whose texts are templates."""
     destinations: dict[str, DestinationConfig] = field(default_factory=dict)
     routes: list[RouteConfig] = field(default_factory=list)
     tests: list[TestConfig] = field(default_factory=list)

@@ -1,11 +1,34 @@
-"""Reads databases and dedup of routes.yaml."""
+"""Reads variables, databases and dedup of routes.yaml."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 from . import quantities
 from .config_model import DedupConfig
 from .config_reader import Reader, did_you_mean
-from .yaml_file import Node, Scalar
+from .expressions import Expressions
+from .yaml_file import MapNode, Node, Scalar, data, scalars
+
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+
+
+def read_vars(reader: Reader, node: Node | None) -> dict[str, Any]:
+    """`vars:`; from then on the reader's conditions and templates may use them."""
+    settings = reader.mapping(node, "`vars`")
+    values = {}
+    for name, value in settings.items():
+        if not VARIABLE_NAME.match(name):
+            key = node.keys[name] if isinstance(node, MapNode) else None
+            reader.problem(key, f"`{name}` is not a name for a variable", "a letter, then letters, digits and _")
+        values[name] = data(value)
+    reader.expressions = Expressions(reader.plugins.template_filters, variables=values)
+    for value in settings.values():
+        for scalar in scalars(value):
+            if isinstance(scalar.value, str):
+                reader.expression(scalar, "vars", reader.expressions.check_template)
+    return values
 
 
 def read_url(reader: Reader, node: Node | None, what: str, schemes: list[str] | None) -> str:

@@ -13,7 +13,7 @@ from .condition_parts import Part, divide
 from .config_model import Config, DestinationConfig
 from .destination import Message, Request
 from .events import StoredEvent, idempotency_key, lane_key, order_key
-from .expressions import Expressions, TemplateError, reads
+from .expressions import Expressions, TemplateError
 from .outcome import Outcome, outcome_of
 from .route import CompiledRoute, Router
 from .values import MISSING
@@ -107,18 +107,17 @@ class Explainer:
             value: bool | str = self._expressions.condition(part.text)(event.event, event.source)
         except TemplateError as error:
             value = str(error).removeprefix("`when` ")
-        read = {} if part.parts else _read(part.text, event)
+        read = {} if part.parts else self._read(part.text, event)
         yield PartValue(part.text, depth, part.joined, value, read)
         for inner in part.parts:
             yield from self._values(inner, event, depth + 1)
 
-
-def _read(text: str, event: StoredEvent) -> dict[str, Any]:
-    found = {}
-    for path in reads(text):
-        value = event.source if path == ("source",) else paths.find(event.event, path)
-        found[".".join(path)] = value
-    return found
+    def _read(self, text: str, event: StoredEvent) -> dict[str, Any]:
+        """What a part reads, by path."""
+        found = {}
+        for path in self._expressions.reads(text):
+            found[".".join(path)] = event.source if path == ("source",) else paths.find(event.event, path)
+        return found
 
 
 def _checks(route: CompiledRoute, destination: DestinationConfig, event: StoredEvent) -> Iterator[Check]:

@@ -86,7 +86,7 @@ class Router:
 
     def __init__(self, config: Config, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """`filters` are the plugins' template filters. Raises `ExpressionError` when a route doesn't compile."""
-        self._expressions = Expressions(filters)
+        self._expressions = Expressions(filters, variables=config.vars)
         self._destinations = config.destinations
         self._enabled = [name for name, destination in config.destinations.items() if destination.enabled]
         consents = {name: destination.consent for name, destination in config.destinations.items()}

@@ -45,6 +45,7 @@ def rules_schema(plugins: Plugins) -> Schema:
                     }
                 ),
                 "enrichments": _object(enrichments, "What adds to events before they are routed."),
+                "vars": {"type": "object", "description": "Named values: `vars.name` in conditions and templates."},
                 "destinations": _named(_destination(plugins), "Where events may go, by name."),
                 "routes": _list(_route(), "For each destination the first matching route wins."),
                 "tests": _list(_test(), "What `eventrouter test` runs."),

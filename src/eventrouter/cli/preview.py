@@ -92,7 +92,7 @@ def _condition(text: str | None, router: EventRouter) -> Callable[[StoredEvent],
     if text is None:
         return lambda _: True
     try:
-        condition = Expressions(router.plugins.template_filters).condition(text)
+        condition = Expressions(router.plugins.template_filters, variables=router.config.vars).condition(text)
     except ExpressionError as error:
         hint = f" ({error.hint})" if error.hint else ""
         raise typer.BadParameter(f"--where {error}{hint}") from None
