@@ -57,7 +57,8 @@ class SpoolFiles:
         self._now = now
         self._own: SpoolFile
         self._adopted: list[SpoolFile] = []
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
         sync_directory(directory.parent)
         existing = [int(path.stem) for path in directory.glob("*.sqlite3") if path.stem.isdigit()]
         found: list[SpoolFile] = []

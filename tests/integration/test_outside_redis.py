@@ -114,32 +114,48 @@ def test_a_check_without_a_worker_fails(server: OutsideValkey, sink: Sink, tmp_p
     assert check.returncode == 1
 
 
-def test_a_redis_that_goes_away_is_a_503_and_comes_back(
+def test_a_redis_that_goes_away_is_waited_for(
     separate: tuple[System, Worker], server: OutsideValkey, sink: Sink
 ) -> None:
     system, _ = separate
     system.track("Before", "a", messageId="away-1")
     sink.wait("/arq", 1, lambda event: event["messageId"] == "away-1")
     server.stop()
-    reply = system.post("/v1/track", {"event": "During", "anonymousId": "a", "messageId": "away-2"})
-    assert reply.error == (503, "unavailable")
-    assert int(reply.headers["retry-after"]) >= 1
-    assert system.get("/health").status == 200
+    system.track("During", "a", messageId="away-2")
     ready = system.get("/ready")
-    assert (ready.status, ready.json["ready"]) == (503, False)
-    assert system.count("up") == 0
+    assert (ready.status, ready.json["event_log"], ready.json["spooling"]) == (200, "away", True)
+    assert (system.count("up"), system.count("spool_events")) == (0, 1)
     done = system.run("status")
     assert (done.returncode, "is not reachable" in done.stderr) == (1, True)
     time.sleep(3)
     server.start()
-    until(lambda: system.post("/v1/track", {"event": "After", "anonymousId": "a", "messageId": "away-3"}).status == 200)
-    sink.wait("/arq", 1, lambda event: event["messageId"] == "away-3")
-    assert system.is_ready()
+    system.track("After", "a", messageId="away-3")
+    hits = sink.wait("/arq", 2, lambda event: event["messageId"] in ("away-2", "away-3"))
+    assert [hit.json["messageId"] for hit in hits] == ["away-2", "away-3"]
+    until(lambda: system.get("/ready").json["event_log"] == "ok")
+
+
+def test_without_a_spool_a_redis_that_goes_away_is_a_503(server: OutsideValkey, sink: Sink, tmp_path: Path) -> None:
+    rules = RULES + "collect: { spool: { max_bytes: 0 } }\n"
+    environment = {"EVENTROUTER_REDIS_URL": server.url, "SINK": sink.url, "SINK_PATH": "/arq"}
+    with System(tmp_path, rules, environment, command="collect") as system:
+        server.stop()
+        reply = system.post("/v1/track", {"event": "During", "anonymousId": "a", "messageId": "none-1"})
+        assert reply.error == (503, "unavailable")
+        assert int(reply.headers["retry-after"]) >= 1
+        assert system.get("/health").status == 200
+        ready = system.get("/ready")
+        assert (ready.status, ready.json["ready"]) == (503, False)
+        server.start()
+        until(lambda: system.post("/v1/track", {"event": "After", "anonymousId": "a"}).status == 200)
+        assert system.is_ready()
+        assert not (system.data / "spool").exists()
 
 
 def test_a_redis_that_is_not_there_is_told(sink: Sink, tmp_path: Path) -> None:
     url = f"redis://user:s3cret@127.0.0.1:{free_port()}/0"
-    system = System(tmp_path, RULES, {"EVENTROUTER_REDIS_URL": url, "SINK": sink.url, "SINK_PATH": "/none"})
+    rules = RULES + "collect: { spool: { max_bytes: 0 } }\n"
+    system = System(tmp_path, rules, {"EVENTROUTER_REDIS_URL": url, "SINK": sink.url, "SINK_PATH": "/none"})
     commands = ["up", "work", f"collect --port {free_port()}", "status"]
     with ThreadPoolExecutor() as pool:  # each of them waits ten seconds for it
         for done in pool.map(lambda command: system.run(*command.split()), commands):
@@ -148,6 +164,21 @@ def test_a_redis_that_is_not_there_is_told(sink: Sink, tmp_path: Path) -> None:
             assert "EVENTROUTER_REDIS_URL" in done.stderr
             assert "Traceback" not in done.stderr
             assert "s3cret" not in done.stderr + done.stdout
+
+
+def test_a_collector_with_a_spool_tells_of_a_redis_that_is_not_there_and_takes_events(
+    sink: Sink, tmp_path: Path
+) -> None:
+    url = f"redis://user:s3cret@127.0.0.1:{free_port()}/0"
+    environment = {"EVENTROUTER_REDIS_URL": url, "SINK": sink.url, "SINK_PATH": "/none"}
+    with System(tmp_path, RULES, environment, command="collect") as system:
+        system.track("Early", "a")
+        started = time.monotonic()
+        assert system.stop() == 0
+        assert time.monotonic() - started < 3
+    assert "redis://***@127.0.0.1" in system.log
+    assert "is not reachable; start it, or correct EVENTROUTER_REDIS_URL" in system.log
+    assert "s3cret" not in system.log
 
 
 def test_a_wrong_password_is_told(server: OutsideValkey, sink: Sink, tmp_path: Path) -> None:
