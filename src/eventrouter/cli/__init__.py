@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 from .. import __version__, child
 from ..errors import EXIT_CONFIG, ConfigError, EventRouterError
 
-MODULES = ("up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "dead", "plugins", "schema")
+MODULES = (
+    "up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "dead", "plugins", "schema",
+)  # fmt: skip
 """The files with commands, in the order in which `--help` shows them."""
 
 

@@ -63,7 +63,8 @@ def register(app: typer.Typer) -> None:
         if destination is not None and destination not in router.config.destinations:
             names = ", ".join(router.config.destinations)
             raise typer.BadParameter(f"there is no destination {destination!r}; there are: {names}")
-        explainer = Explainer(router.config, router.router, Expressions(router.plugins.template_filters, variables=router.config.vars))
+        expressions = Expressions(router.plugins.template_filters, variables=router.config.vars)
+        explainer = Explainer(router.config, router.router, expressions)
         found = [one for one in explainer.explain(stored) if destination in (None, one.destination)]
         if as_json:
             print_json(_report(stored, router.config.version, found))
