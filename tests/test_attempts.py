@@ -84,6 +84,30 @@ async def test_an_outcome_that_is_none_of_ours_is_a_bug():
     assert "str as an outcome" in str(failure)
 
 
+@pytest.mark.parametrize("error", [Reject("no", status="400"), Retry("busy", status="503", after=float("inf"))])
+async def test_a_status_as_text_and_a_wait_for_ever_are_put_right(error):
+    error.status = str(error.status)  # as a plugin may set it
+    verdict, _ = await attempt(lambda messages: {messages[0].id: error}, "a", "b")
+    [(_, failure)] = verdict.failed
+    assert (True, True) == (type(failure.status) is int, (getattr(failure, "after", None) or 0.0) <= 86_400)
+    verdict, _ = await attempt(raising(error), "a")
+    [(_, failure)] = verdict.failed
+    assert (True, isinstance(error, Reject)) == (type(failure.status) is int, is_final(failure))
+
+
+async def test_a_bug_can_be_stored_whatever_its_text():
+    class Strange(Exception):
+        def __str__(self):
+            raise KeyError("x")
+
+    for error in (ValueError("a\ud800b"), Strange(), ValueError("x" * 10**6)):
+        verdict, _ = await attempt(raising(error), "a")
+        [(_, failure)] = verdict.failed
+        assert isinstance(failure, Bug)
+        assert type(error).__name__ in str(failure)
+        assert len((str(failure) + failure.text).encode()) < 200_000
+
+
 # the whole batch
 
 

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from eventrouter.errors import ConfigError, EventRouterError, Problem, Reject, Retry, UnavailableError
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from eventrouter.errors import (
+    MAX_TEXT,
+    ConfigError,
+    EventRouterError,
+    Problem,
+    Reject,
+    Retry,
+    UnavailableError,
+    plain,
+)
 
 
 def test_a_problem_shows_its_place_its_line_with_a_caret_and_a_hint() -> None:
@@ -39,14 +54,98 @@ def test_an_unavailable_service_says_when_to_come_back() -> None:
     assert UnavailableError("full", retry_after=5.0).retry_after == 5.0
 
 
-def test_retry_and_reject_keep_what_was_answered_cut_at_2000_characters() -> None:
+def test_retry_and_reject_keep_what_was_answered() -> None:
     retry = Retry("HTTP 503", after=2.0, status=503, response="x" * 3000, everyone=True)
-    assert (str(retry), retry.after, retry.status, len(retry.response), retry.everyone) == (
-        "HTTP 503",
-        2.0,
-        503,
-        2000,
-        True,
+    assert ("HTTP 503", "HTTP 503", 2.0, 503, "x" * 3000, True) == (
+        str(retry),
+        retry.reason,
+        retry.after,
+        retry.status,
+        retry.response,
+        retry.everyone,
     )
     reject = Reject("HTTP 400", status=400, response="bad")
-    assert (reject.reason, reject.status, reject.response) == ("HTTP 400", 400, "bad")
+    assert ("HTTP 400", 400, "bad", False) == (reject.reason, reject.status, reject.response, reject.everyone)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("400", 400),
+        (" 503 ", 503),
+        (HTTPStatus.NOT_FOUND, 404),
+        (400.0, 400),
+        ("E_BUSY", None),
+        ("٤٠٤", None),
+        (True, None),
+        ([400], None),
+        (float("nan"), None),
+        (10**30, None),
+        (-1, None),
+        (None, None),
+    ],
+)
+def test_a_status_is_a_number_or_none_whatever_a_plugin_gives(given: Any, kept: int | None) -> None:
+    for error in (Retry("x", status=given), Reject("x", status=given)):
+        assert (kept, kept is None or type(error.status) is int) == (error.status, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (7, 7.0),
+        ("7", 7.0),
+        (0, 0.0),
+        (-5, 0.0),
+        (float("inf"), 86_400.0),
+        (1e300, 86_400.0),
+        (10**400, 86_400.0),
+        (float("nan"), None),
+        ("soon", None),
+        (timedelta(seconds=5), None),
+        (None, None),
+    ],
+)
+def test_a_time_to_wait_is_between_nothing_and_a_day_or_none(given: Any, kept: float | None) -> None:
+    assert kept == Retry("x", after=given).after
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("caf\u00e9", "caf\u00e9"),
+        (b"caf\xc3\xa9 \xff", "caf\u00e9 \ufffd"),
+        ("a\ud800b", "a\ufffdb"),
+        (None, ""),
+        ({"error": 5}, "{'error': 5}"),
+        ("x" * 10**6, "x" * MAX_TEXT),
+    ],
+)
+def test_reasons_and_answers_are_texts_that_can_be_stored_and_are_bounded(given: Any, kept: str) -> None:
+    error = Reject(given, response=given)
+    assert (kept, kept, kept) == (error.reason, error.response, str(error))
+
+
+def test_everyone_is_true_or_false() -> None:
+    assert [True, False] == [Retry("x", everyone=1).everyone, Reject("x", everyone=None).everyone]  # type: ignore[arg-type]
+
+
+class Careless(Retry):
+    """A plugin's own kind of `Retry`, which leaves everything out that `Retry` sets."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+
+def test_plain_makes_our_own_of_whatever_a_plugin_made_of_them() -> None:
+    changed = Reject("x", status=400)
+    changed.status = "401"  # type: ignore[assignment]
+    changed.response = None  # type: ignore[assignment]
+    found = plain(changed)
+    assert (Reject, "x", 401, "") == (type(found), found.reason, found.status, found.response)
+    late = Retry("x")
+    late.after = float("inf")
+    found = plain(late)
+    assert (Retry, 86_400.0) == (type(found), found.after if isinstance(found, Retry) else None)
+    found = plain(Careless("busy"))
+    assert (Retry, "busy", None) == (type(found), found.reason, found.status)

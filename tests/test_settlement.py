@@ -101,6 +101,32 @@ async def test_a_dead_letter_reaches_the_warehouses_lane_without_secrets(case, r
     assert letter.first_at == letter.last_at
 
 
+async def test_a_dead_letter_holds_the_beginning_of_the_answer_and_the_end_of_the_traceback(case):
+    await case.begin("a", "b")
+    case.hands["b"].tries.attempts = 2
+    await case.settle(
+        "", {"a": Reject("no", status=422, response="begin" + "x" * 5000), "b": Bug(KeyError("x" * 5000 + "end"))}
+    )
+    answered, bug = await case.post.letters()
+    assert (2000, "begin") == (len(answered.response), answered.response[:5])
+    assert (4000, "end'") == (len(bug.traceback.rstrip()) + 1, bug.traceback.rstrip()[-4:])
+
+
+async def test_a_dead_letter_that_could_not_be_read_again_is_cut_down_to_what_can(case):
+    await case.begin("a", "b")
+    case.hands["a"].delivery.name = 5
+    await case.settle("", {"a": Reject("bad", status=400), "b": Reject("bad", status=400)})
+    first, second = await case.post.letters()
+    assert ("a", "bad", "permanent", None, None) == (
+        first.message_id,
+        first.reason,
+        first.class_,
+        first.event_name,
+        first.payload,
+    )
+    assert ("b", "Order Completed", '{"n":"b"}') == (second.message_id, second.event_name, second.payload)
+
+
 async def test_a_lane_that_gets_dead_letters_is_served(case):
     enqueued = []
 

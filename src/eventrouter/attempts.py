@@ -13,15 +13,15 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from .delivery import InHand
 from .destination import Destination, Message, Outcome
-from .errors import Reject, Retry
+from .errors import MAX_TEXT, Reject, Retry, plain, storable
 
 
 class Bug(Exception):
     """An exception of the plugin that is neither `Retry` nor `Reject`; `text` is its traceback."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.text = "".join(traceback.format_exception(error))[-4000:]
+        super().__init__(storable(f"{type(error).__name__}: {storable(error)}"))
+        self.text = storable("".join(traceback.format_exception(error))[-MAX_TEXT:])
 
 
 class OwnFault(Reject):
@@ -242,7 +242,7 @@ class Attempts:
             async with asyncio.timeout(self.timeout):
                 return _checked(await self.destination.deliver(messages), messages)
         except (Retry, Reject) as outcome:
-            return outcome
+            return plain(outcome)
         except TimeoutError:
             return Retry(f"no answer within {self.timeout:g} s")
         except OSError as error:
@@ -264,12 +264,14 @@ def _checked(outcomes: object, messages: Sequence[Message]) -> Mapping[str, Outc
     if not isinstance(outcomes, Mapping):
         raise TypeError(f"deliver() returned {type(outcomes).__name__}, not a mapping of message ids to outcomes")
     ids = {message.id for message in messages}
+    found: dict[str, Outcome] = {}
     for key, outcome in outcomes.items():
         if key not in ids:
             raise ValueError(f"deliver() returned an outcome for {str(key)[:100]!r}, which is no id of its messages")
         if not isinstance(outcome, Retry | Reject):
             raise TypeError(f"deliver() returned {type(outcome).__name__} as an outcome, not Retry or Reject")
-    return outcomes
+        found[key] = plain(outcome)
+    return found
 
 
 def secrets_of(options: object) -> tuple[str, ...]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 EXIT_CONFIG = 78
 """The exit code for a bad configuration (`EX_CONFIG` of BSD's sysexits.h)."""
+MAX_TEXT = 65_536
+"""Characters of a reason or an answer that are kept in memory. Less is stored, once secrets are masked."""
+MAX_AFTER = 86_400.0
+"""Seconds: who asks us to come back later than in a day is asked again in a day."""
 
 
 class EventRouterError(Exception):
@@ -67,19 +72,26 @@ class ConfigError(EventRouterError):
 
 
 class DeliveryError(Exception):
-    """What `Retry` and `Reject` share: why a delivery was not taken, and what the other side answered."""
+    """What `Retry` and `Reject` share: why a delivery was not taken, and what the other side answered.
 
-    def __init__(self, reason: str = "", *, status: int | None = None, response: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.response = response[:2000]
+    Whatever a plugin gives, `reason` and `response` are texts that can be stored, `status` is a number or None.
+    """
+
+    def __init__(
+        self, reason: str = "", *, status: int | None = None, response: str = "", everyone: bool = False
+    ) -> None:
+        self.reason = storable(reason)
+        super().__init__(self.reason)
+        self.status = _status(status)
+        self.response = storable(response)
+        self.everyone = bool(everyone)
 
 
 class Retry(DeliveryError):
     """The delivery may succeed later. `after` (seconds) wins over the backoff when the other side named a time.
 
-    `everyone` says that the whole destination is affected (a refused connection, a rate limit), not this delivery.
+    It is between 0 and a day. `everyone` says that the whole destination is affected (a refused connection, a rate
+    limit), not this delivery.
     """
 
     def __init__(
@@ -91,9 +103,8 @@ class Retry(DeliveryError):
         response: str = "",
         everyone: bool = False,
     ) -> None:
-        super().__init__(reason, status=status, response=response)
-        self.after = after
-        self.everyone = everyone
+        super().__init__(reason, status=status, response=response, everyone=everyone)
+        self.after = _seconds(after)
 
 
 class Reject(DeliveryError):
@@ -103,8 +114,47 @@ class Reject(DeliveryError):
     hold instead. A status of 401, 403, 404, 405, 410 or 3xx says the same.
     """
 
-    def __init__(
-        self, reason: str = "", *, status: int | None = None, response: str = "", everyone: bool = False
-    ) -> None:
-        super().__init__(reason, status=status, response=response)
-        self.everyone = everyone
+
+def plain(error: Retry | Reject) -> Retry | Reject:
+    """`error` as we would have made it: a plugin may have set what it likes, or have made a subclass of its own."""
+    reason = getattr(error, "reason", "") or " ".join(storable(one) for one in error.args)
+    given = {name: getattr(error, name, None) for name in ("status", "response", "everyone")}
+    if isinstance(error, Retry):
+        return Retry(reason, after=getattr(error, "after", None), **given)  # type: ignore[arg-type]
+    return Reject(reason, **given)  # type: ignore[arg-type]
+
+
+def storable(value: object) -> str:
+    """`value` as a text that JSON can hold, cut at `MAX_TEXT` characters; None is the empty one."""
+    try:
+        text = value if isinstance(value, str) else "" if value is None else _decoded(value)
+    except Exception as error:  # a plugin's own __str__
+        return f"{type(value).__name__}, of which no text can be made ({type(error).__name__})"
+    text = text[:MAX_TEXT]
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _decoded(value: object) -> str:
+    return bytes(value[:MAX_TEXT]).decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+
+
+def _status(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return MAX_AFTER
+    except (TypeError, ValueError):
+        return None
+    return None if seconds != seconds else min(max(seconds, 0.0), MAX_AFTER)

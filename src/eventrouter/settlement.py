@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
+import structlog
 
 from .attempts import Bug, Failure, Verdict, is_final
 from .delivery import InHand, dead_letter
-from .errors import Reject, Retry
+from .errors import Reject, Retry, storable
 from .lane import Append, Park, Pins, Removal
 from .lanes import Turn
-from .records import DeadLetter, pack
+from .records import DeadLetter, pack, unpack
 from .target import Target
+
+log = structlog.get_logger("eventrouter.settlement")
 
 MAX_PARKED_KEYS = 10_000
 """Parked keys of a lane; beyond it a failure is the whole destination's."""
 SUSPECT_TRIES = 3
 """How often a delivery is tried that is refused with 401, 403, … while nothing else is taken or refused."""
+RESPONSE_LENGTH = 2000
+TRACEBACK_LENGTH = 4000
+"""Characters of an answer (its beginning) and of a traceback (its end) in a dead letter."""
+SURE = (
+    "source",
+    "message_id",
+    "destination",
+    "route",
+    "class_",
+    "reason",
+    "first_at",
+    "last_at",
+    "event_type",
+    "rules",
+)
 
 
 class Settlement:
@@ -62,7 +81,7 @@ class Settlement:
         records = [self._record(hand, class_, failure) for hand, class_, failure in self._letters]
         name = self._target.name
         self._removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
-        appends = [Append("warehouse", [("", len(records), pack(records))], "to:warehouse")] if records else []
+        appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         counts = self._target.counts() if self._target.counts else {}
         claims, parked = await turn.settle(
@@ -150,6 +169,27 @@ class Settlement:
             reason=self._target.mask(failure),
             now_ms=int(time.time() * 1000),
             status=answered.status if answered else None,
-            response=mask(answered.response) if answered else "",
-            traceback=mask(failure.text) if isinstance(failure, Bug) else "",
+            response=mask(answered.response)[:RESPONSE_LENGTH] if answered else "",
+            traceback=mask(failure.text)[-TRACEBACK_LENGTH:] if isinstance(failure, Bug) else "",
         )
+
+
+def _packed(records: Sequence[DeadLetter]) -> bytes:
+    """`records` as an item that can be read again: another would stand in the way of the warehouse's lane for ever."""
+    try:
+        item = pack(records)
+        unpack(item)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        log.exception("a dead letter was cut down, since it could not be stored")
+        return pack([_cut_down(record) for record in records])
+    return item
+
+
+def _cut_down(record: DeadLetter) -> DeadLetter:
+    """`record`, or if it can't be stored, what of it surely can."""
+    try:
+        unpack(pack([record]))
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        texts: dict[str, Any] = {name: storable(getattr(record, name)) for name in SURE}
+        return DeadLetter(attempts=int(record.attempts), **texts)
+    return record
