@@ -15,6 +15,7 @@ from eventrouter.records import RejectedEvent
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
+import structlog
 from eventrouter.spool import Spool
 from spool_kit import event
 
@@ -28,6 +29,7 @@ async def main():
         except Exception as error:
             print("refused", number, type(error).__name__, flush=True)
 
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 asyncio.run(main())
 """
 

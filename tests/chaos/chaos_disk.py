@@ -11,11 +11,11 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("power_loss.c")
 
 
-def build(directory: Path) -> Path:
+def build(directory: Path, source: Path = SOURCE) -> Path:
     """The compiled library. Needs a C compiler: `cc`, or the one in the package ziglang."""
-    library = directory / "power_loss.so"
+    library = directory / f"{source.stem}.so"
     subprocess.run(
-        [*_compiler(), "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, SOURCE, "-ldl", "-lpthread"],
+        [*_compiler(), "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"],
         check=True,
     )
     return library
