@@ -14,8 +14,10 @@ import time
 import psutil
 import pytest
 
-from cli_kit import Place, wait_until
-from eventrouter.cli.up import child_environment, own_name, reachable, show
+from cli_kit import RULES, Place, free_port, wait_until
+from eventrouter import disk
+from eventrouter.cli.up import child_environment, own_name, reachable, run, show
+from eventrouter.errors import StartError
 from eventrouter.settings import Settings
 
 
@@ -157,6 +159,15 @@ def test_a_first_start_that_fails_leaves_nothing_behind(place, rules):
         result = place.run("up")
     assert (result.returncode, f"port {place.port} of" in result.stderr) == (1, True)
     assert (result.stdout, place.files()) == ("", [])
+
+
+def test_a_start_on_a_full_disk_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "FULL_BYTES", 2**80)
+    (tmp_path / "routes.yaml").write_text(RULES)
+    settings = Settings(config=tmp_path / "routes.yaml", data_dir=tmp_path / "data", port=free_port())
+    with pytest.raises(StartError, match=f"the disk of the data directory {tmp_path}/data is full"):
+        run(settings)
+    assert [file.name for file in tmp_path.iterdir()] == ["routes.yaml"]
 
 
 def test_another_number_of_shards_is_refused(place):

@@ -138,3 +138,13 @@ def test_nonsense_in_a_lock_file_names_nobody(tmp_path):
     assert lock.holders() == []
     lock.path.write_text("who?")
     assert lock.holders() == []
+
+
+def test_a_disk_without_room_for_names_takes_locks(directory, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    directory.open()
+    with pytest.raises(StartError, match=r"in use by `eventrouter up`$"):
+        DataDirectory(directory.path).open()

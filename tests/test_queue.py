@@ -16,6 +16,7 @@ from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.worker import Worker, async_check_health
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from eventrouter import queue as queue_module
 from eventrouter.lane import Claim, Lane
@@ -286,13 +287,16 @@ async def test_the_sweep_enqueues_what_was_lost_and_goes_on_while_the_server_is_
         return await real(shard, **options)
 
     runner._lanes.sweep = sweep
-    sweeping = asyncio.create_task(runner.sweep_forever())
-    await expire_lease(redis, Lane(1, "crm"))
-    async with asyncio.timeout(5):
-        while not await jobs(redis):
-            await asyncio.sleep(0.01)
-    sweeping.cancel()
-    await asyncio.gather(sweeping, return_exceptions=True)
+    with capture_logs() as lines:
+        sweeping = asyncio.create_task(runner.sweep_forever())
+        await expire_lease(redis, Lane(1, "crm"))
+        async with asyncio.timeout(5):
+            while not await jobs(redis):
+                await asyncio.sleep(0.01)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+    assert [] == failures
+    assert ["the sweep waits for Redis"] == [line["event"] for line in lines]
 
 
 # a real worker

@@ -10,11 +10,13 @@ import textwrap
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
+from eventrouter import disk
 from eventrouter.data_directory import DataDirectory
 from eventrouter.embedded import EmbeddedServer
 from eventrouter.errors import StartError
-from eventrouter.supervise import Child, ChildError, Supervisor
+from eventrouter.supervise import FIRST_PAUSE, Child, ChildError, Supervisor
 
 PRELUDE = """
 import os, signal, sys, time, pathlib
@@ -98,6 +100,32 @@ async def test_children_run_until_a_signal_and_end_in_order(run):
     await run.stop()
     assert run.notes[2:] == ["collector ended", "worker-1 ended"]
     assert not run.server.is_alive()
+
+
+async def test_with_a_full_disk_the_server_starts_again_when_there_is_room(run, monkeypatch):
+    run.server = EmbeddedServer(run.path / "data")
+    run.start()
+    await run.until(lambda: run.server.is_alive() and run.server.is_reachable())
+    monkeypatch.setattr(disk, "FULL_BYTES", 2**80)
+    with capture_logs() as lines:
+        os.kill(run.server.pid, signal.SIGKILL)
+        await run.until(lambda: any("The disk is full" in line["event"] for line in lines))
+        await asyncio.sleep(2 * FIRST_PAUSE)
+        assert not run.server.is_alive()
+        monkeypatch.setattr(disk, "FULL_BYTES", 0)
+        await run.until(lambda: run.server.is_alive() and run.server.is_reachable())
+    assert sum("The disk is full" in line["event"] for line in lines) == 1
+
+
+async def test_a_stop_ends_the_wait_for_room(run, monkeypatch):
+    run.server = EmbeddedServer(run.path / "data")
+    run.start()
+    await run.until(lambda: run.server.is_alive() and run.server.is_reachable())
+    monkeypatch.setattr(disk, "FULL_BYTES", 2**80)
+    with capture_logs() as lines:
+        os.kill(run.server.pid, signal.SIGKILL)
+        await run.until(lambda: any("The disk is full" in line["event"] for line in lines))
+        await run.stop()
 
 
 async def test_what_children_report_is_told_once_when_all_is_ready(run):

@@ -62,8 +62,9 @@ class LockFile:
 
     def name_holders(self, pids: Sequence[int]) -> None:
         """Writes who holds the lock, for the error that others get."""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, " ".join(str(pid) for pid in pids).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without names too
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, " ".join(str(pid) for pid in pids).encode(), 0)
 
     def holders(self) -> list[int]:
         """The process ids that were written last; empty when none or nonsense was."""
@@ -139,8 +140,7 @@ class DataDirectory:
     def close(self) -> None:
         """Gives the directory free."""
         self.children.release()
-        with contextlib.suppress(OSError):
-            self._run.name_holders([])
+        self._run.name_holders([])
         self._run.release()
 
 

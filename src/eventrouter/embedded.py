@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from .data_directory import LockFile
+from .disk import is_full
 from .errors import StartError
 from .settings import socket_path
 
@@ -219,9 +220,10 @@ class EmbeddedServer:
         silent_since = told = time.monotonic()
         while not self._abandoned:
             if not self.is_alive():
+                full = "the disk is full: free some space; " if is_full(self.directory) else ""
                 raise StartError(
                     f"the embedded Valkey ended at its start:\n{self.last_words()}",
-                    hint=f"its whole log is {self._log}",
+                    hint=f"{full}its whole log is {self._log}",
                 )
             answer = self._ping()
             now = time.monotonic()

@@ -36,6 +36,8 @@ HEALTH_SECONDS = 15
 POLL_SECONDS = 0.03
 """How often a worker asks arq for jobs: a compromise of pick-up time and idle CPU; busy lanes don't wait for it."""
 SWEEP_SECONDS = 1.0
+TELL_SECONDS = 30.0
+"""How often it is told that the sweep waits for Redis."""
 SWEEP_TURNS = 100
 """How many turns of a shard one sweep makes anew; more of them wait for the next."""
 JOB_SECONDS = 300.0
@@ -199,6 +201,7 @@ class Turns:
 
     async def sweep_forever(self) -> None:
         """Looks for dead turns and due lanes about once a second, until cancelled."""
+        told = -TELL_SECONDS
         while True:
             wait = SWEEP_SECONDS
             try:
@@ -210,7 +213,9 @@ class Turns:
                     if 0 <= soonest < wait:
                         wait = soonest
             except (RedisError, OSError, TimeoutError) as error:
-                log.warning("the sweep waits for Redis", error=str(error) or type(error).__name__)
+                if time.monotonic() - told >= TELL_SECONDS:
+                    told = time.monotonic()
+                    log.warning("the sweep waits for Redis", error=str(error) or type(error).__name__)
             await asyncio.sleep(max(wait, 0.02) * random.uniform(0.9, 1.1))
 
 

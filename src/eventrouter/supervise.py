@@ -20,6 +20,7 @@ import structlog
 
 from . import child
 from .data_directory import DataDirectory
+from .disk import is_full
 from .embedded import EmbeddedServer
 from .errors import EventRouterError, StartError
 from .logs import PROCESS_VARIABLE
@@ -36,6 +37,8 @@ IMPATIENT_SECONDS = 1.0
 """A second signal after so long means that nobody wants to wait. One within is the same wish: make and systemd send it
 to whole groups of processes, and forward it as well."""
 WATCH_SECONDS = 0.25
+DISK_SECONDS = 1.0
+"""How often a disk that is full is looked at."""
 
 
 class ChildError(EventRouterError):
@@ -164,6 +167,15 @@ class Supervisor:
             said = server.last_words().splitlines()[-1:]
             log.error(f"The embedded Valkey {what}; starting it again", seconds=pause, last_words="".join(said))
             await asyncio.to_thread(server.stop)
+            if is_full(server.directory):
+                # It ends rather than answer for what it can't write, and would end again.
+                log.error(
+                    "The disk is full: the embedded Valkey starts again when there is room",
+                    directory=str(server.directory),
+                    hint="free some space; until then events are refused (503), and nothing that was taken is lost",
+                )
+                while is_full(server.directory) and not await _wait(self._stop_server, DISK_SECONDS):
+                    pass
             await _wait(self._stop_server, pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -52,7 +52,9 @@ def run(settings: Settings) -> None:
     import time
 
     from ..data_directory import DataDirectory
+    from ..disk import is_full
     from ..embedded import EmbeddedServer
+    from ..errors import StartError
     from ..ports import bind, is_answering
     from ..supervise import Child, Supervisor
 
@@ -71,6 +73,8 @@ def run(settings: Settings) -> None:
             server.check()
         if not directory.is_open:
             directory.open()
+        if settings.embedded and is_full(directory.path):
+            raise StartError(f"the disk of the data directory {directory.path} is full", hint="free some space")
         if begins:
             write_default(settings.config)
         environment = child_environment(settings)
