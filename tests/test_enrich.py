@@ -251,6 +251,21 @@ async def test_what_enrichments_add_is_routed_and_stored(make):
     assert ([["m1"]], [0]) == (stamp.got, stamp.settled_shards)
 
 
+async def test_a_person_that_is_no_text_is_not_stored_as_one(make):
+    class Number(Stamp):
+        async def enrich(self, shard, events):
+            for one in events:
+                one.event["person_id"] = 5
+            return []
+
+    router = make()
+    router.enrichments = [Number()]
+    await router.accept(event(1))
+    await router.run()
+    [stored] = await router.lane("warehouse")
+    assert (None, 5) == (stored.person_id, stored.event["person_id"])
+
+
 @pytest.mark.parametrize(
     ("error", "delay"), [(Retry("away", after=7), 7.0), (Retry("away"), 1.0), (ZeroDivisionError(), 5.0)]
 )

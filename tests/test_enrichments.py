@@ -153,6 +153,7 @@ HARM: dict[str, Callable[[Any], Any]] = {
     "takes when it came": clear("receivedAt"),
     "takes an event's ids": clear("anonymousId"),
     "puts no text as a time": note("timestamp", None),
+    "puts no text as a person": note("person_id", 5),
     "replaces an event": lambda events: events.__setitem__(0, "nonsense") or [],
 }
 
@@ -164,6 +165,27 @@ async def test_events_go_on_unchanged_by_one_that(harm, monkeypatch):
     events, records, counts = await run(Step(HARM[harm]), after, events=before, patience=0.1)
     assert [event(1, after=True), event(2, after=True)] == events
     assert ([], {"enrichment_failed:step": 2}) == (records, dict(counts))
+
+
+ENDS = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()]
+"""What a plugin may raise that would end more than itself."""
+
+
+@pytest.mark.parametrize("error", ENDS)
+async def test_one_that_would_end_the_worker_or_the_turn_does_not(error):
+    def end(*_):
+        raise error
+
+    failing = Patch(end)
+    events, _, counts = await run(Step(end), failing, events=[event(1)])
+    assert ([event(1)], {"enrichment_failed:step": 1, f"enrichment_failed:{failing.name}": 1}) == (events, dict(counts))
+    steps = [Step(), Step()]
+    steps[0]._tell = end
+    all_of_them = Enrichments(steps, patience=5.0)
+    await all_of_them.start()
+    await all_of_them.settled(0)
+    await all_of_them.close()
+    assert ["start", "settled", "close"] == steps[1].told
 
 
 # patches
@@ -295,6 +317,8 @@ async def test_what_one_changes_after_it_failed_changes_nothing():
         (Retry("away"), "away", None),
         (ZeroDivisionError("oops"), "step: ZeroDivisionError: oops", 5.0),
         (TimeoutError(), "step: TimeoutError", 5.0),
+        (SystemExit(3), "step: SystemExit: 3", 5.0),
+        (asyncio.CancelledError(), "step: CancelledError", 5.0),
     ],
 )
 async def test_when_a_required_one_fails_routing_has_to_wait(error, reason, after):

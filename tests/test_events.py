@@ -27,6 +27,10 @@ def test_the_order_key_is_the_anonymous_id_else_the_user_id(event: dict[str, str
         ({"type": "track", "event": "Paid"}, "Paid"),
         ({"type": "page", "name": "Home"}, "Home"),
         ({"type": "identify"}, None),
+        ({"type": "page", "event": 5, "name": "Home"}, "Home"),
+        ({"type": "page", "event": {"a": 1}}, None),
+        ({"type": "identify", "name": ["Ada"], "event": True}, None),
+        ({"type": "screen", "name": ""}, None),
     ],
 )
 def test_a_name_is_that_of_a_track_event_or_of_a_page(event: dict[str, str], name: str | None) -> None:

@@ -38,6 +38,15 @@ def test_each_type_gets_the_objects_of_its_spec(type_: str, given: Any, expected
     assert event == {"type": type_, "messageId": "m", "userId": "u", "context": {}, **expected}
 
 
+@pytest.mark.parametrize("type_", ["page", "screen", "identify", "group", "alias"])
+@pytest.mark.parametrize("odd", [5, True, ["x"], {"a": 1}, None])
+def test_what_its_type_does_not_know_is_taken_as_it_is(type_: str, odd: Any) -> None:
+    fields = {"event": odd} if type_ in ("page", "screen") else {"event": odd, "name": odd, "category": odd}
+    event = {"type": type_, "messageId": "m", "userId": "u", "groupId": "g", "previousId": "p", **fields}
+    normalize(event, LIMIT)
+    assert fields == {name: event[name] for name in fields}
+
+
 @pytest.mark.parametrize("absent", [None, "", " \t"])
 @pytest.mark.parametrize("name", ["userId", "anonymousId"])
 def test_a_blank_id_is_taken_out(absent: Any, name: str) -> None:

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
 from .errors import Retry
-from .events import StoredEvent, event_digest, event_name, lane_key, order_key
+from .events import Event, StoredEvent, event_digest, event_name, lane_key, order_key
 from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
 from .lanes import Lanes, Turn
 from .log_entry import decode_entry
@@ -215,7 +215,7 @@ class _Step:
         now_ms = int(time.time() * 1000)
         keys = [lane_key(order_key(event.event)) for event in events]
         self.records += [
-            EventRecord(source=event.source, event=event.event, person_id=event.event.get("person_id"), rules=version)
+            EventRecord(source=event.source, event=event.event, person_id=_person(event.event), rules=version)
             for event in events
         ]
         for one in routed.deliveries:
@@ -276,6 +276,11 @@ class _Step:
         if packs:
             appends.append(Append("warehouse", packs, "to:warehouse"))
         return appends
+
+
+def _person(event: Event) -> str | None:
+    person = event.get("person_id")
+    return person if type(person) is str else None
 
 
 def _pack(records: list[AnyRecord], packs: list[tuple[str, int, bytes]]) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from .config_model import EnrichmentConfig
 from .enrichment import PROTECTED, Enrichment
-from .errors import Retry
+from .errors import Retry, is_cancellation
 from .events import StoredEvent, order_key
 from .merge_patch import merged
 from .records import AnyRecord, pack, unpack
@@ -47,7 +47,9 @@ class Enrichments:
             try:
                 async with asyncio.timeout(self._patience):
                     await enrichment.start()
-            except Exception as error:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 log.error("an enrichment can't start", enrichment=enrichment.name, error=_told(error))
                 if not enrichment.required:
                     self._left_out.append(enrichment)
@@ -60,7 +62,9 @@ class Enrichments:
         for enrichment in self._all:
             try:
                 await enrichment.close()
-            except Exception as error:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 log.warning("an enrichment failed to close", enrichment=enrichment.name, error=_told(error))
 
     async def run(
@@ -84,7 +88,9 @@ class Enrichments:
                 else:
                     events, found = await self._on_a_copy(enrichment, shard, events)
                     records += found
-            except Exception as error:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 if enrichment.required:
                     if isinstance(error, Retry):
                         raise
@@ -99,7 +105,7 @@ class Enrichments:
     async def _patch(self, enrichment: Enrichment, events: Sequence[StoredEvent]) -> int:
         """Patches each event; how many went on without it. Raises what a required enrichment raises."""
         failed, done = 0, 0
-        first: Exception | None = None
+        first: BaseException | None = None
         began = time.monotonic()
         patch = enrichment.patch
         try:
@@ -115,8 +121,8 @@ class Enrichments:
                         if not PROTECTED.isdisjoint(change):
                             raise ValueError(f"it may not change {', '.join(sorted(PROTECTED & set(change)))}")
                         one.event = merged(one.event, change)
-                    except Exception as error:
-                        if enrichment.required:
+                    except BaseException as error:
+                        if enrichment.required or is_cancellation(error):
                             raise
                         failed += 1
                         first = first or error
@@ -145,7 +151,9 @@ class Enrichments:
         for enrichment in self._all:
             try:
                 await enrichment.settled(shard)
-            except Exception as error:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 log.warning("an enrichment failed to settle", enrichment=enrichment.name, error=_told(error))
 
 
@@ -176,15 +184,17 @@ def _check_same(before: Sequence[StoredEvent], after: Sequence[StoredEvent]) -> 
             raise ValueError(f"it changed which event {old['messageId']} is")
         if not all(isinstance(new.get(name), str) for name in ("timestamp", "receivedAt")) or not order_key(new):
             raise ValueError(f"it took what every event has from event {old['messageId']}")
+        if not isinstance(new.get("person_id", ""), str):
+            raise ValueError(f"the person_id of event {old['messageId']} is no text")
 
 
 def _failed(enrichment: Enrichment) -> str:
     return f"enrichment_failed:{enrichment.name}"
 
 
-def _tell(enrichment: Enrichment, failed: int, error: Exception) -> None:
+def _tell(enrichment: Enrichment, failed: int, error: BaseException) -> None:
     log.warning("events go on without an enrichment", enrichment=enrichment.name, events=failed, error=_told(error))
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

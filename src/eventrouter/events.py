@@ -37,8 +37,15 @@ def order_key(event: Event) -> str:
 
 
 def event_name(event: Event) -> str | None:
-    """What a person calls the event: a track event's `event`, a page's or screen's `name`; None when it has neither."""
-    return event.get("event") or event.get("name")
+    """What a person calls the event: a track event's `event`, a page's or screen's `name`; None when it has neither.
+
+    Other types may carry anything under these names: what is no text is no name.
+    """
+    for field in ("event", "name"):
+        name = event.get(field)
+        if name and type(name) is str:
+            return name
+    return None
 
 
 def lane_key(key: str) -> str:
