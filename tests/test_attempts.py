@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from itertools import pairwise
 
 import pytest
@@ -167,6 +168,24 @@ async def test_an_attempt_that_is_cancelled_is_no_failure():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+async def test_a_plugin_that_would_end_the_worker_or_the_turn_has_a_bug(error):
+    verdict, _ = await attempt(raising(error), "a")
+    [(_, failure)] = verdict.failed
+    assert (True, True) == (isinstance(failure, Bug), type(error).__name__ in failure.text)
+
+
+async def test_an_exit_in_a_thread_of_the_plugin_is_its_bug():
+    class Exits(Sink):
+        async def deliver(self, messages):
+            await asyncio.to_thread(sys.exit, 3)
+
+    sink = Exits()
+    verdict = await Attempts(sink, 5.0).deliver([hand_of("a")], alone=lambda: True)
+    assert [Bug] == [type(failure) for _, failure in verdict.failed]
+    await sink.close()
 
 
 # splitting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +17,7 @@ from eventrouter.errors import (
     Reject,
     Retry,
     UnavailableError,
+    is_cancellation,
     plain,
 )
 
@@ -149,3 +151,29 @@ def test_plain_makes_our_own_of_whatever_a_plugin_made_of_them() -> None:
     assert (Retry, 86_400.0) == (type(found), found.after if isinstance(found, Retry) else None)
     found = plain(Careless("busy"))
     assert (Retry, "busy", None) == (type(found), found.reason, found.status)
+
+
+async def _met(error: BaseException) -> bool:
+    try:
+        raise error
+    except BaseException as met:
+        return is_cancellation(met)
+
+
+async def test_what_a_plugin_raises_is_no_cancellation_whatever_it_is() -> None:
+    raised = [asyncio.CancelledError(), SystemExit(3), KeyboardInterrupt(), BaseExceptionGroup("x", [SystemExit()])]
+    assert [False] * 4 == [await _met(error) for error in raised]
+
+
+async def test_a_cancellation_from_without_is_one() -> None:
+    async def sleep() -> bool:
+        try:
+            await asyncio.sleep(30)
+        except BaseException as met:
+            return is_cancellation(met)
+        return False
+
+    task = asyncio.create_task(sleep())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task

@@ -149,6 +149,19 @@ async def test_a_destination_that_hangs_at_its_start_backs_off(
     assert await lanes.redis.hget("er:{dest:crm}:health", "reason") == b"it can't start: TimeoutError: "
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()])
+async def test_a_destination_that_would_end_the_worker_at_its_start_backs_off(
+    targets: Targets, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    async def end(self: Crm) -> None:
+        raise error
+
+    monkeypatch.setattr(Crm, "start", end)
+    monkeypatch.setattr(Crm, "close", end)
+    assert await targets.get("crm") is None
+    assert 0 < targets.wait("crm") <= 3.0
+
+
 async def test_a_destination_that_could_not_start_is_closed(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Crm] = []
 
@@ -204,9 +217,10 @@ async def test_a_warehouse_that_nobody_serves_is_named_with_those_that_are(lanes
         await targets.warehouse()
 
 
-async def test_a_hook_that_fails_breaks_nothing(lanes: Lanes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a bug of the plugin"), SystemExit(3), asyncio.CancelledError()])
+async def test_a_hook_that_fails_breaks_nothing(lanes: Lanes, tmp_path: Path, error: BaseException) -> None:
     def dropped(source: str, message_id: str, destination: str, reason: str) -> None:
-        raise RuntimeError("a bug of the plugin")
+        raise error
 
     hooks = SimpleNamespace(
         register_destinations=hookimpl(lambda: [Crm]),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from .delivery import InHand
 from .destination import Destination, Message, Outcome
-from .errors import MAX_TEXT, Reject, Retry, plain, storable
+from .errors import MAX_TEXT, Reject, Retry, is_cancellation, plain, storable
 
 
 class Bug(Exception):
@@ -247,7 +247,9 @@ class Attempts:
             return Retry(f"no answer within {self.timeout:g} s")
         except OSError as error:
             return Retry(self.mask(f"{type(error).__name__}: {error}"), everyone=isinstance(error, ConnectionError))
-        except Exception as error:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             return Bug(error)
 
     def mask(self, text: str) -> str:

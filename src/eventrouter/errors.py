@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,6 +123,17 @@ def plain(error: Retry | Reject) -> Retry | Reject:
     if isinstance(error, Retry):
         return Retry(reason, after=getattr(error, "after", None), **given)  # type: ignore[arg-type]
     return Reject(reason, **given)  # type: ignore[arg-type]
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether `error`, met in a task, is what ends this task from without, rather than the doing of what it called.
+
+    A plugin may call sys.exit(), or raise CancelledError or KeyboardInterrupt: that is no reason for us to end.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, GeneratorExit)
 
 
 def storable(value: object) -> str:

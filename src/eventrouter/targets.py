@@ -13,7 +13,7 @@ from .config import Config
 from .dead_letter_log import DeadLetterLog
 from .delivery import InHand, Tries, in_hand
 from .destination import Destination, Message, RateLimit
-from .errors import EventRouterError
+from .errors import EventRouterError, is_cancellation
 from .health import Health
 from .lane import Claim, Item
 from .lanes import Lanes
@@ -84,7 +84,9 @@ class Targets:
             destination = self._make(name)
             async with asyncio.timeout(START_SECONDS):
                 await destination.start()
-        except Exception as error:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             reason = f"it can't start: {type(error).__name__}: {error}"
             for secret in secrets_of(self._options(name)):
                 reason = reason.replace(secret, "**********")
@@ -171,7 +173,9 @@ async def _close(name: str, destination: Destination) -> None:
     try:
         async with asyncio.timeout(START_SECONDS):
             await destination.close()
-    except Exception:
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
         log.exception("a destination failed to close", destination=name)
 
 
@@ -220,7 +224,7 @@ def _quiet(hook: Any) -> Callable[..., None] | None:
     def call(**arguments: Any) -> None:
         try:
             hook(**arguments)
-        except Exception:
+        except BaseException:  # a hook may call sys.exit(); as it never waits, nobody can cancel it
             log.exception("a plugin's hook failed", hook=hook.name)
 
     return call
