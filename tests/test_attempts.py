@@ -12,7 +12,10 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from deliver_kit import Sink, hand_of
 from eventrouter import attempts as attempts_module
 from eventrouter.attempts import DOUBTFUL, MISCONFIGURED, OPINIONS, Attempts, Bug, is_final, secrets_of
+from eventrouter.deliver import TURN_SECONDS
+from eventrouter.destination import MAX_TIMEOUT
 from eventrouter.errors import Reject, Retry
+from eventrouter.queue import JOB_SECONDS
 
 
 def ids(hands) -> list[str]:
@@ -300,11 +303,17 @@ async def test_a_search_that_takes_long_ends_with_what_is_known(monkeypatch):
     assert 10 < len(dead) < 200 > len(batches)
 
 
-async def test_a_search_ends_only_when_something_is_known_however_slow_the_destination_is(monkeypatch):
+async def test_a_search_ends_when_something_is_known_and_soon_however_slow_the_destination_is(monkeypatch):
     monkeypatch.setattr(attempts_module, "PATIENCE_SECONDS", 0.0)
     verdict, batches = await attempt(refusing(), *numbers(16), seconds=0.4)
-    assert (["1"], 5) == (ids(hand for hand, _ in verdict.failed), len(batches))
+    assert ["".join(numbers(count)) for count in (16, 8, 4, 1)] == batches
+    assert ["1"] == ids(hand for hand, _ in verdict.failed)
     assert numbers(16)[1:] == ids(verdict.untried)
+
+
+def test_the_slowest_search_of_a_turn_ends_before_its_job():
+    calls = 2  # one that says nothing, and one of a single delivery
+    assert TURN_SECONDS + calls * MAX_TIMEOUT < JOB_SECONDS
 
 
 async def test_before_each_call_it_is_asked_whether_so_many_messages_may_be_sent():

@@ -88,6 +88,16 @@ def test_options_are_the_plugins_model_and_texts_of_variables_become_what_it_wan
         ("rate_limit: 10", "`rate_limit` is not valid", "write a rate such as 10/s, 600/m or 100/10s"),
         ("rate_limit: {}", "`rate_limit` has no `count`", "write `10/s`, or { count: 10, per_seconds: 1 }"),
         ("timeout: 0", "`timeout` is too small", "at least 0.1"),
+        (
+            "timeout: 10m",
+            "`timeout` is not valid",
+            "at most 120s: a turn of a lane has to end, and an attempt may need several calls",
+        ),
+        (
+            "timeout: long",
+            "`timeout` is not valid",
+            "write a duration such as 250ms, 1s, 5m, 72h; a plain number means seconds",
+        ),
         ("backlog: 0", "`backlog` must be a whole number from 1 to 1,000,000,000", ""),
         ("enabled: 1", "`enabled` must be true or false", ""),
         ("retry: { initial: 1h }", "`initial` is longer than `max_interval`", ""),

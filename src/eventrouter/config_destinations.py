@@ -8,7 +8,7 @@ from . import quantities
 from .config_model import DEFAULT_BACKLOG, DestinationConfig, RetryConfig
 from .config_options import OptionsReader
 from .config_reader import Reader, did_you_mean
-from .destination import Destination, RateLimit
+from .destination import MAX_TIMEOUT, Destination, RateLimit
 from .yaml_file import MapNode, Node, Scalar
 
 RESERVED = ("warehouse", "log")
@@ -49,7 +49,7 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     retry = _retry(reader, settings.get("retry"))
     concurrency = reader.whole(settings.get("concurrency"), "`concurrency`", default.concurrency, 1, 1000)
     rate_limit = _rate_limit(reader, settings.get("rate_limit"), default.rate_limit)
-    timeout = reader.quantity(settings.get("timeout"), "`timeout`", default.timeout, quantities.duration, 0.1)
+    timeout = reader.quantity(settings.get("timeout"), "`timeout`", min(default.timeout, MAX_TIMEOUT), _timeout, 0.1)
     backlog = reader.whole(settings.get("backlog"), "`backlog`", DEFAULT_BACKLOG, 1, 10**9)
     enabled = reader.flag(settings.get("enabled"), "`enabled`", True)
     if cls is None or options is None:
@@ -57,6 +57,15 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     return DestinationConfig(
         name, cls.name, options, cls, consent, size, wait, retry, concurrency, rate_limit, timeout, backlog, enabled
     )
+
+
+def _timeout(text: str) -> float:
+    seconds = quantities.duration(text)
+    if seconds > MAX_TIMEOUT:
+        raise ValueError(
+            f"at most {MAX_TIMEOUT:g}s: a turn of a lane has to end, and an attempt may need several calls"
+        )
+    return seconds
 
 
 def _plugin(reader: Reader, name: str, key: Scalar | None, settings: dict[str, Node]) -> type[Destination] | None:

@@ -20,6 +20,10 @@ RETRYABLE = frozenset({408, 425, 429})
 """The 4xx answers that pass by themselves (RFC 9110 §15.5.9, RFC 8470, RFC 6585); every 5xx does too."""
 
 
+MAX_TIMEOUT = 120.0
+"""Seconds: no attempt may take longer."""
+
+
 class Message(msgspec.Struct, frozen=True):
     """One delivery as a plugin sees it."""
 
@@ -79,7 +83,7 @@ class Destination:
     rate_limit: ClassVar[RateLimit | None] = None
     """How fast the service may be called at most; None for no limit."""
     timeout: ClassVar[float] = 30.0
-    """Seconds after which an attempt is given up and counts as `Retry`."""
+    """Seconds after which an attempt is given up and counts as `Retry`; at most `MAX_TIMEOUT`."""
     pin_batches: ClassVar[bool] = False
     """True when a retry must repeat the very same batch (arrays with one id, files)."""
 
@@ -89,7 +93,9 @@ class Destination:
         # A wrong secret is as secret as a right one: errors show no values.
         model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-        timeout: float = Field(default=10.0, gt=0, le=300, description="Seconds before an HTTP request is given up.")
+        timeout: float = Field(
+            default=10.0, gt=0, le=MAX_TIMEOUT, description="Seconds before an HTTP request is given up."
+        )
         allow_private: bool = Field(
             default=False, description="Allow requests to loopback, private and link-local addresses."
         )

@@ -40,8 +40,9 @@ TELL_SECONDS = 30.0
 """How often it is told that the sweep waits for Redis."""
 SWEEP_TURNS = 100
 """How many turns of a shard one sweep makes anew; more of them wait for the next."""
-JOB_SECONDS = 300.0
-"""arq gives up a job after so long. Turns let others in after 60 s, so that only a hung attempt meets it."""
+JOB_SECONDS = 330.0
+"""arq gives up a job after so long. Turns let others in after 60 s; the slowest attempt, two calls of 120 s, comes on
+top of that, so that only a turn that hangs meets it."""
 DRAIN_SECONDS = 20.0
 """How long turns may take to end after SIGTERM."""
 TURNS_PER_DESTINATION = 8
