@@ -41,7 +41,10 @@ export interface EventOptions {
   integrations?: Record<string, unknown>
 }
 
-/** What `analytics.plugins.eventrouter` has. */
+/**
+ * What `analytics.plugins.eventrouter` has. The types of `analytics` know nothing of plugins' methods:
+ * `(analytics.plugins as unknown as { eventrouter: Methods }).eventrouter.flush()`.
+ */
 export interface Methods {
   group(groupId: string, traits?: Record<string, unknown>, options?: EventOptions): void
   /** Says that `userId` is who was `previousId`: without one, the current user or visitor. */
@@ -55,7 +58,8 @@ export interface Methods {
 /** A plugin for `analytics` that sends its events to eventrouter. */
 export default function eventrouter(options: Options): AnalyticsPlugin
 
-/** Reducers for `analytics` that keep the last call alone: for pages and processes that live long. */
+/** Reducers for `analytics` that keep the last call alone: for pages and processes that live long. The types of
+ * `analytics` leave the option `reducers` out: `Analytics({ … } as any)`. */
 export const reducers: Record<'track' | 'page', (state: any, action: any) => any>
 
 export function isRefused(signals?: Array<'gpc' | 'dnt'>): boolean

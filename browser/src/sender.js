@@ -98,20 +98,19 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
       // No answer, or none of a collector: a proxy's or a hotspot's page.
     }
     clearTimeout(timeout)
-    if (status === 200 && answer && answer.success) {
-      for (const { code, message } of answer.rejected || []) console.warn(`eventrouter: ${code}: ${message}`)
-      queue.remove(batch)
+    const isTaken = status === 200 && answer && answer.success
+    if (isTaken || (status >= 400 && status < 500 && status !== 408 && status !== 429)) {
       notes.remove(waitKey)
-      return true
-    }
-    if (status === 413 && batch.length > 1) {
-      maxCount = batch.length >> 1
-      queue.release(batch)
-      return true
-    }
-    if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
-      const why = answer && answer.message ? `: ${answer.message}` : ''
-      console.error(`eventrouter: ${batch.length} events were refused, HTTP ${status}${why}`)
+      if (isTaken) {
+        for (const { code, message } of answer.rejected || []) console.warn(`eventrouter: ${code}: ${message}`)
+      } else if (status === 413 && batch.length > 1) {
+        maxCount = batch.length >> 1
+        queue.release(batch)
+        return true
+      } else {
+        const why = answer && answer.message ? `: ${answer.message}` : ''
+        console.error(`eventrouter: ${batch.length} events were refused, HTTP ${status}${why}`)
+      }
       queue.remove(batch)
       return true
     }
