@@ -1,7 +1,6 @@
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import pytest
@@ -12,6 +11,7 @@ from eventrouter.accept import accept
 from eventrouter.acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits
 from eventrouter.decode import decode
 from eventrouter.events import EVENT_TYPES, StoredEvent
+from eventrouter.records import rejection_id
 from eventrouter.scrub import Scrub
 
 RECEIVED = datetime(2026, 11, 24, 17, 0, 0, 123_999, tzinfo=UTC)
@@ -202,7 +202,7 @@ def test_a_bad_event_costs_its_neighbours_nothing() -> None:
     assert ["m1", "m3"] == [stored.decode(event.data).message_id for event in acceptance.events]
     [rejection] = acceptance.rejections
     record = rejection.record
-    assert UUID(record.id)
+    assert record.id == rejection_id("website", record.code, record.message_id, record.payload)
     assert (1, "website", RECEIVED_AT, "event_not_defined", "m2") == (
         rejection.index,
         record.source,

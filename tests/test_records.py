@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from eventrouter.records import (
     IdentityMerge,
     RejectedEvent,
     pack,
+    rejection_id,
     unpack,
 )
 
@@ -57,3 +60,26 @@ def test_a_field_that_a_later_version_added_is_passed_over() -> None:
 def test_foreign_data_is_an_error() -> None:
     with pytest.raises(msgspec.DecodeError):
         unpack(b'{"records":[{"record":"nonsense"}]}')
+
+
+def test_a_refusal_has_the_same_id_when_the_same_is_sent_again() -> None:
+    first = rejection_id("web", "no_user_anon_id", "m1", '{"type":"track"}')
+    assert first == rejection_id("web", "no_user_anon_id", "m1", '{"type":"track"}')
+    assert re.fullmatch("[0-9a-f]{32}", first)
+
+
+def test_refusals_of_different_events_have_different_ids() -> None:
+    parts = [
+        ("web", "no_user_anon_id", "m1", "{}"),
+        ("app", "no_user_anon_id", "m1", "{}"),
+        ("web", "type_unknown", "m1", "{}"),
+        ("web", "no_user_anon_id", "m2", "{}"),
+        ("web", "no_user_anon_id", None, "{}"),
+        ("web", "no_user_anon_id", "m1", "[]"),
+        ("web", "no_user_anon_id", "m1", ""),
+    ]
+    assert len({rejection_id(*one) for one in parts}) == len(parts)
+
+
+def test_of_what_nothing_is_known_nothing_is_the_same() -> None:
+    assert rejection_id("web", "event_too_deep", None, "") != rejection_id("web", "event_too_deep", None, "")

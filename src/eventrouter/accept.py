@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
 from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Rejection
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
 from .events import EVENT_TYPES, Event, StoredEvent
-from .records import RejectedEvent
+from .records import RejectedEvent, rejection_id
 from .scrub import Scrub
 from .times import read_time, utc, write_time
 from .validation import EventFault, message_id_of, normalize
@@ -209,14 +208,16 @@ class _Intake:
             return data
 
     def _refuse(self, raw: Any, fault: EventFault) -> RejectedEvent:
+        message_id = message_id_of(raw)
+        payload = _payload(raw if self._scrub is None else self._scrub.refused(raw))
         return RejectedEvent(
-            id=uuid4().hex,
+            id=rejection_id(self._source, fault.code, message_id, payload),
             source=self._source,
             received_at=self._received_at,
             code=fault.code,
             message=str(fault),
-            message_id=message_id_of(raw),
-            payload=_payload(raw if self._scrub is None else self._scrub.refused(raw)),
+            message_id=message_id,
+            payload=payload,
         )
 
 

@@ -6,7 +6,6 @@ from base64 import b64decode
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from uuid import uuid4
 
 import msgspec
 
@@ -14,7 +13,7 @@ from .acceptance import BodyError
 from .answer import Answer
 from .decode import Decoded, decode, mend_text
 from .events import Event
-from .records import RejectedEvent
+from .records import RejectedEvent, rejection_id
 from .source import Source
 from .times import utc, write_time
 from .validation import EventFault
@@ -84,13 +83,14 @@ def refuse_pixel(pairs: Pairs, fault: EventFault, source: Source, received_at: d
     """The record of a pixel that holds no event that can be read."""
     # What nobody can read nobody can scrub.
     said = {} if source.scrub else {name: text for name, text in pairs if name != "writeKey"}
+    payload = msgspec.json.encode(mend_text(said)[0])[:MAX_PAYLOAD].decode(errors="ignore") if said else ""
     return RejectedEvent(
-        id=uuid4().hex,
+        id=rejection_id(source.name, fault.code, None, payload),
         source=source.name,
         received_at=write_time(utc(received_at)),
         code=fault.code,
         message=str(fault),
-        payload=msgspec.json.encode(mend_text(said)[0])[:MAX_PAYLOAD].decode(errors="ignore") if said else "",
+        payload=payload,
     )
 
 

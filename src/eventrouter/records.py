@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 
@@ -33,7 +35,7 @@ class RejectedEvent(Record, tag="rejected_event"):
     """An event that `accept` refused, for `rejected_events`."""
 
     id: str
-    """A fresh unique id: a refused event has no identity of its own."""
+    """What `rejection_id` makes."""
     source: str
     received_at: str
     code: str
@@ -43,6 +45,18 @@ class RejectedEvent(Record, tag="rejected_event"):
     message_id: str | None = None
     payload: str = ""
     """The refused event as JSON text, cut at 32 KB."""
+
+
+def rejection_id(source: str, code: str, message_id: str | None, payload: str) -> str:
+    """The id of a refused event, 32 hex digits: the same when a client sends the same event again.
+
+    `payload` is what is stored, so that an id tells nothing of what was scrubbed. Without it and without a messageId
+    nobody knows what is the same: then the id is random.
+    """
+    if not message_id and not payload:
+        return uuid4().hex
+    text = msgspec.json.encode([source, code, message_id or "", payload])
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 class DeadLetter(Record, tag="dead_letter"):

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from uuid import uuid4
 
 from .acceptance import BodyError
 from .config_model import SourceConfig
 from .config_webhooks import ROOTS
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
 from .expressions import Expressions, TemplateError
-from .records import RejectedEvent
+from .records import RejectedEvent, rejection_id
 from .signatures import Verifier
 from .times import utc, write_time
 from .validation import MAX_MESSAGE_ID
@@ -87,15 +86,17 @@ class WebhookSource:
         return hashlib.sha256(raw).hexdigest()
 
     def _reject(self, why: str, message_id: str, raw: bytes, received_at: datetime) -> RejectedEvent:
+        # The paths of `scrub` are those of events: nobody knows where in this body the same values stand.
+        payload = raw[:MAX_PAYLOAD].decode(errors="replace") if self._keeps_payload else ""
+        code = "mapping_failed"
         return RejectedEvent(
-            id=uuid4().hex,
+            id=rejection_id(self._name, code, message_id, payload),
             source=self._name,
             received_at=write_time(utc(received_at)),
-            code="mapping_failed",
+            code=code,
             message=f"the webhook's mapping failed: {why}",
             message_id=message_id,
-            # The paths of `scrub` are those of events: nobody knows where in this body the same values stand.
-            payload=raw[:MAX_PAYLOAD].decode(errors="replace") if self._keeps_payload else "",
+            payload=payload,
         )
 
 

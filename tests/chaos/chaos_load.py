@@ -67,8 +67,8 @@ class Load:
     pause: float = 0.1
     """Seconds between the requests of a client, on average."""
     events: dict[str, Sent] = field(default_factory=dict)
-    rejected: int = 0
-    """Faulty events that were acknowledged as such."""
+    faulty: set[str] = field(default_factory=set)
+    """The ids of events that were refused."""
     answers: Counter[str] = field(default_factory=Counter)
     """What requests met."""
     last_answer: float = 0.0
@@ -106,21 +106,19 @@ class Load:
                 self._event(rng.choice(keys), numbers, rng) for _ in range(rng.randint(1, self.most) if several else 1)
             ]
             bodies = [sent.body() for sent in batch]
-            faulty = 0
+            faulty = []
             if several and rng.random() < 0.2:
-                faulty = 1
-                bodies.insert(
-                    rng.randrange(len(bodies) + 1), {"type": "track", "event": "Nobody", "messageId": "nobody"}
-                )
+                faulty = [f"nobody with {batch[0].message_id}"]
+                nobody = {"type": "track", "event": "Nobody", "messageId": faulty[0]}
+                bodies.insert(rng.randrange(len(bodies) + 1), nobody)
             if several:
                 path, body = "/v1/batch", {"batch": bodies}
             else:
                 path, body = f"/v1/{batch[0].type}", bodies[0]
             for _ in range(2 if rng.random() < 0.05 else 1):
                 answer = await self._send(session, path, body)
-                found = len(answer.get("rejected", []))
-                assert faulty == found, answer
-                self.rejected += found
+                assert faulty == [one["messageId"] for one in answer.get("rejected", [])], answer
+                self.faulty.update(faulty)
             now = time.monotonic()
             for sent in batch:
                 sent.acknowledged_at = now

@@ -71,7 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
                 load.stop()
                 await sending
             status = await system.drained()
-            assert [] == Ledger(load.events, sink.arrivals, status, system.data).check()
+            assert [] == Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
         finally:
             system.close()
 
