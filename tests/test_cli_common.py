@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
+from pydantic import BaseModel, SecretStr
 
 from eventrouter import logs
-from eventrouter.cli.common import hide_passwords, print_json, print_table, read_time, short_duration
+from eventrouter.cli.common import hide_passwords, hide_secrets, print_json, print_table, read_time, short_duration
+from eventrouter.config_model import Config, EnrichmentConfig
+from eventrouter.enrichment import Enrichment
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +55,19 @@ def test_durations_are_short(seconds, expected):
 
 def test_passwords_of_urls_are_hidden_as_written_and_as_meant():
     hide_passwords(["postgresql://user:pass%2Fword@host/db", "redis://host", "", "http://[broken"])
-    assert logs.mask("pass%2Fword pass/word") == "*** ***"
+    assert logs.mask("pass%2Fword pass/word") == "********** **********"
+
+
+def test_secrets_of_the_rules_are_hidden():
+    class Options(BaseModel):
+        key: SecretStr
+
+    class Step(Enrichment):
+        name = "step"
+
+    secret = EnrichmentConfig("step", Options(key=SecretStr("s3cr3t-of-a-step")), Step)
+    hide_secrets(Config("routes.yaml", "abc", {}, enrichments={"step": secret}))
+    assert logs.mask("it is s3cr3t-of-a-step") == "it is **********"
 
 
 def test_nothing_in_a_table_is_markup(capsys):
