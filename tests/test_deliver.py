@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import time
 
@@ -15,7 +16,7 @@ from eventrouter.destination import RateLimit
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import LEASE_MS, Append
-from lane_kit import counts, expire_lease, leftovers, make_due, take
+from lane_kit import counts, expire_lease, leftovers, make_due
 
 LINGER = 0.03
 
@@ -740,7 +741,7 @@ async def test_a_worker_that_stops_ends_the_attempt_in_hand_and_hands_the_lane_o
 
 
 async def test_an_attempt_may_take_longer_than_a_lease(make, monkeypatch):
-    for module in ("eventrouter.deliver", "eventrouter.lanes"):
+    for module in ("eventrouter.lease", "eventrouter.lanes"):
         monkeypatch.setattr(f"{module}.LEASE_MS", 90)
     assert LEASE_MS > 90
     post = make(seconds=0.4)
@@ -751,30 +752,6 @@ async def test_an_attempt_may_take_longer_than_a_lease(make, monkeypatch):
         assert [] == (await post.lanes.sweep(0))[0]
     await turn
     assert ["a"] == post.sink.got
-
-
-async def test_a_server_that_is_away_for_a_moment_does_not_end_the_renewals(make, monkeypatch):
-    for module in ("eventrouter.deliver", "eventrouter.lanes"):
-        monkeypatch.setattr(f"{module}.LEASE_MS", 150)
-    post = make(seconds=0.5)
-    await post.put("a")
-    claim = post.claims.pop()
-    began = await take(post.lanes, claim)
-    renew, failures = began.renew, [ConnectionError("away"), TimeoutError()]
-
-    async def sometimes():
-        if failures:
-            raise failures.pop()
-        await renew()
-
-    began.renew = sometimes
-    turn = asyncio.create_task(deliver.DeliveryTurn(began, post.target, post.stopping).run())
-    await asyncio.sleep(0.2)
-    await began.lanes.run("renew", [post.lane.key], [began.token, 150])
-    await asyncio.sleep(0.2)
-    assert [] == (await post.lanes.sweep(0))[0]
-    await turn
-    assert 1 == (await counts(post.redis))["delivered:crm"]
 
 
 async def test_a_turn_that_was_taken_over_ends_and_settles_nothing(make, redis):
@@ -789,6 +766,39 @@ async def test_a_turn_that_was_taken_over_ends_and_settles_nothing(make, redis):
     await post.run()
     assert ["a", "a", "b"] == post.sink.got
     assert {"to:crm": 2, "delivered:crm": 2} == await counts(redis)
+
+
+def refuse_batches(messages):
+    """A batch is refused as a whole, so that it is split."""
+    if len(messages) > 1:
+        raise Reject("one of them is bad", status=400)
+
+
+async def test_a_turn_that_was_taken_over_sends_nothing_more_of_a_batch_that_it_splits(make, redis, monkeypatch):
+    monkeypatch.setattr("eventrouter.lease.LEASE_MS", 60)
+    post = make(refuse_batches, seconds=0.06, batch_size=8)
+    await post.put(*"abcdefgh")
+    turn = asyncio.create_task(post.turn())
+    await asyncio.sleep(0.02)
+    await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
+    assert await turn is None
+    assert [list("abcdefgh")] == post.sink.batches
+    assert {"to:crm": 8} == await counts(redis)
+
+
+async def test_a_turn_that_was_frozen_asks_whether_the_lane_is_still_its_own_before_it_sends(make, monkeypatch):
+    monkeypatch.setattr("eventrouter.lease.LEASE_MS", 60)
+    post = make()
+    await post.put("a")
+
+    async def freeze(messages, gives_up):
+        await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
+        time.sleep(0.1)  # nothing of this process runs
+        return True
+
+    post.target = dataclasses.replace(post.target, throttle=freeze)
+    assert await post.turn() is None
+    assert [] == post.sink.batches
 
 
 async def test_a_parked_key_is_tried_by_a_lingering_turn_when_it_is_due(make, monkeypatch):

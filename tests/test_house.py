@@ -18,7 +18,7 @@ FLOORS = {
         config_sections config_options config_destinations config_enrichments config_routes config query_parameters
         signatures config_webhooks scrub config_sources rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
-        write_key decode validation pixel reception webhook_source visitor accept collect lanes spool_entry
+        write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments enrich route_index route delivery attempts health
         target settlement hands deliver dead_letters dead_letter_log counters metrics queue server_check
         connections ports serve""",

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
-
-import structlog
-from redis.exceptions import RedisError
 
 from .attempts import Verdict, is_final
 from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
 from .hands import Hands
-from .lane import LEASE_MS, Claim, FencedError, Pins
+from .lane import Claim, Pins
 from .lanes import Turn
+from .lease import Lease
 from .settlement import MAX_PARKED_KEYS, Settlement
 from .target import Target
-
-log = structlog.get_logger("eventrouter.deliver")
 
 LINGER_SECONDS = 1.0
 """How long a turn waits at an empty lane before it gives the claim back."""
@@ -37,6 +32,7 @@ class DeliveryTurn:
 
     def __init__(self, turn: Turn, target: Target, stopping: asyncio.Event) -> None:
         self._turn = turn
+        self._lease = Lease(turn)
         self._target = target
         self._stopping = stopping
         self._hands = Hands(target.policy)
@@ -57,24 +53,15 @@ class DeliveryTurn:
 
         Returns None too when another turn took over. Whatever else it raises, the sweep repairs.
         """
-        renewer = asyncio.create_task(self._renew())
-        try:
-            return await self._serve()
-        except FencedError:
-            log.warning("a turn was taken over", destination=self._target.name, shard=self._turn.lane.shard)
-            return None
-        finally:
-            leftovers = [renewer, *self._hands.tasks, *([self._more] if self._more else [])]
-            for task in leftovers:
-                task.cancel()
-            await asyncio.gather(*leftovers, return_exceptions=True)
-
-    async def _renew(self) -> None:
-        with contextlib.suppress(FencedError):  # the next step of the turn meets it too
-            while True:
-                await asyncio.sleep(LEASE_MS / 3000)
-                with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
-                    await self._turn.renew()
+        async with self._lease:
+            try:
+                return await self._serve()
+            finally:
+                leftovers = [*self._hands.tasks, *([self._more] if self._more else [])]
+                for task in leftovers:
+                    task.cancel()
+                await asyncio.gather(*leftovers, return_exceptions=True)
+        return None
 
     async def _serve(self) -> Claim | None:
         ends = time.monotonic() + TURN_SECONDS
@@ -240,13 +227,15 @@ class DeliveryTurn:
         return verdict
 
     async def _permit(self, messages: int) -> bool:
-        """Whether a call may be made now: not while the turn ends, and within the rate."""
+        """Whether a call may be made now: not while the turn ends, within the rate, while the lane is its own."""
         if self._ends():
             return False
-        return self._target.throttle is None or await self._target.throttle(messages, self._ends)
+        if self._target.throttle is not None and not await self._target.throttle(messages, self._ends):
+            return False
+        return await self._lease.is_held()
 
     def _ends(self) -> bool:
-        return self._closing is not None or self._stopping.is_set()
+        return self._closing is not None or self._stopping.is_set() or self._lease.lost
 
     def _put_back(self, verdict: Verdict, batch: list[InHand]) -> Pins:
         """Takes back what was not tried; returns what becomes of the pin of `batch`, if it has one."""

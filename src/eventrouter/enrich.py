@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,14 +11,14 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
 from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
 from .errors import Retry
 from .events import Event, StoredEvent, event_digest, event_name, lane_key, order_key
-from .lane import LEASE_MS, Append, Claim, FencedError, Item, Removal, Seen
+from .lane import Append, Claim, Item, Removal, Seen
 from .lanes import Lanes, Turn
+from .lease import Lease
 from .log_entry import decode_entry
 from .records import AnyRecord, DeadLetter, EventRecord, pack
 
@@ -116,22 +115,9 @@ class RouterTurn:
 
         Returns None too when another turn took over. Whatever else it raises, the sweep repairs.
         """
-        renewer = asyncio.create_task(self._renew())
-        try:
+        async with Lease(self._turn):
             return await self._serve()
-        except FencedError:
-            log.warning("a turn was taken over", lane="log", shard=self._shard)
-            return None
-        finally:
-            renewer.cancel()
-            await asyncio.gather(renewer, return_exceptions=True)
-
-    async def _renew(self) -> None:
-        with contextlib.suppress(FencedError):  # the next step of the turn meets it too
-            while True:
-                await asyncio.sleep(LEASE_MS / 3000)
-                with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
-                    await self._turn.renew()
+        return None
 
     async def _serve(self) -> Claim | None:
         ends = time.monotonic() + TURN_SECONDS

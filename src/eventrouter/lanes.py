@@ -6,6 +6,7 @@ Each step is one script in `lua/`; between two steps anything may crash, freeze 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -140,13 +141,13 @@ class Lanes:
 
     async def begin(self, lane: Lane, token: str, job: str = "") -> Turn | None:
         """A turn of the lane, or None when `token` is not the lane's: the job is a copy, or late."""
-        fresh = new_token()
+        fresh, began = new_token(), time.monotonic()
         result = await self.run("begin", [lane.key], [token, fresh, LEASE_MS, job])
         if result[0] != 1:
             return None
         flat = [value.decode() for value in result[1]]
         pins = {key: _parts(ids) for key, ids in zip(flat[::2], flat[1::2], strict=True)}
-        return Turn(self, lane, fresh, pins, int(result[2]))
+        return Turn(self, lane, fresh, pins, int(result[2]), began)
 
     async def sweep(self, shard: int, *, everything: bool = False, most: int = 1000) -> tuple[list[Claim], float]:
         """The claims of dead turns and due lanes, and the seconds until the next may be there (-1: none in sight).
@@ -183,7 +184,7 @@ def _append_result(result: Any) -> list[Claim] | Exception:
 class Turn:
     """A lane's turn that has begun. Every step raises `FencedError` when another turn has taken over."""
 
-    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: Pins, parked: int = 0) -> None:
+    def __init__(self, lanes: Lanes, lane: Lane, token: str, pins: Pins, parked: int, began: float) -> None:
         self.lanes = lanes
         self.lane = lane
         self.token = token
@@ -191,6 +192,8 @@ class Turn:
         """Batches that are pinned: by batch id the ids of their items, in the parts in which they are to be tried."""
         self.parked = parked
         """How many keys were parked when it began."""
+        self.began = began
+        """From when on its first lease counts, by `time.monotonic`."""
 
     def _fenced(self) -> FencedError:
         return FencedError(f"the turn of lane {self.lane.name} in shard {self.lane.shard} was taken over")

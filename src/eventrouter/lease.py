@@ -1,0 +1,69 @@
+"""The lease of a turn: kept while the turn lives, and asked before anything leaves the house."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from types import TracebackType
+from typing import Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from .lane import LEASE_MS, FencedError
+from .lanes import Turn
+
+log = structlog.get_logger("eventrouter.lease")
+
+
+class Lease:
+    """Renews the lease of a turn every third of it while the body of `async with` runs.
+
+    `FencedError` ends the body and goes no further: what was in hand is another turn's. All else passes.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._until = turn.began + LEASE_MS / 1000
+        self._renewals: asyncio.Task[None] | None = None
+        self.lost = False
+        """Whether it is known that another turn took over."""
+
+    async def __aenter__(self) -> Self:
+        self._renewals = asyncio.create_task(self._renew_for_ever())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if self._renewals is not None:
+            self._renewals.cancel()
+            await asyncio.gather(self._renewals, return_exceptions=True)
+        if not isinstance(error, FencedError):
+            return False
+        log.warning("a turn was taken over", lane=self._turn.lane.name, shard=self._turn.lane.shard)
+        return True
+
+    async def is_held(self) -> bool:
+        """Whether the lane is still this turn's, so that it may send something.
+
+        When the last renewal is a lease ago (the process was frozen, or Redis is away) it asks; no answer means no.
+        """
+        if time.monotonic() >= self._until and not self.lost:
+            await self._renew()
+        return not self.lost and time.monotonic() < self._until
+
+    async def _renew_for_ever(self) -> None:
+        while not self.lost:
+            await asyncio.sleep(LEASE_MS / 3000)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        began = time.monotonic()
+        try:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
+                await self._turn.renew()
+                self._until = began + LEASE_MS / 1000
+        except FencedError:
+            self.lost = True
