@@ -65,7 +65,7 @@ def test_a_file_s_event_is_explained_for_each_destination(place):
     shown = "\n".join(line for line in lines if "webhook-timestamp" not in line)
     assert shown.startswith("""
 crm (webhook)
-  ✓ big orders  line 13
+  ✓ big orders  routes.yaml:13
       and                           true
         event == "Order Completed"  true   event = "Order Completed"
         properties.total > 1000     true   properties.total = 1500
@@ -80,7 +80,7 @@ crm (webhook)
     assert "      authorization: **********\n" in shown
     assert shown.endswith("""
 lines (stdout)
-  ✗ pages of the app  line 18  it is for app
+  ✗ pages of the app  routes.yaml:18  it is for app
   → filtered: no_route""")
     assert "s3cr3t" not in told
 
@@ -91,7 +91,7 @@ def test_a_payload_that_is_no_event_is_shown_whole(place):
         told.split("\n", 1)[1]
         == """
 lines (stdout)
-  ✓ pages of the app  line 18
+  ✓ pages of the app  routes.yaml:18
       type == "page"  true   type = "page"
   → delivered by “pages of the app”
       {"page": "Home"}

@@ -8,7 +8,7 @@ import pytest
 
 from cli_kit import Place
 from eventrouter.compiler import ROOTS
-from eventrouter.config import loads
+from eventrouter.config import load, loads
 from eventrouter.config_destinations import KEYS as DESTINATION_KEYS
 from eventrouter.config_routes import KEYS as ROUTE_KEYS
 from eventrouter.config_tests import KEYS as TEST_KEYS
@@ -93,6 +93,19 @@ def test_each_template_gives_what_the_page_says(text, value):
 
 def test_the_tables_are_found():
     assert (len(rows("condition")), len(rows("template"))) == (29, 16)
+
+
+def test_the_several_files_of_the_page_are_one(tmp_path, plugins):
+    titled = dict(re.findall(r'```yaml title="([^"]+)"\n(.*?)```', TEXT, re.DOTALL))
+    (tmp_path / "teams").mkdir()
+    (tmp_path / "teams" / "shop.yaml").write_text("routes: [{ name: the shop's, to: crm, when: event == 'Order' }]\n")
+    for name, text in titled.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match="the route can never match: `the rest` in"):
+        load(tmp_path / "routes.yaml", plugins, {})
+    (tmp_path / "crm.yaml").write_text(titled["crm.yaml"].replace("to: crm }", "to: crm, when: event }"))
+    names = [route.name for route in load(tmp_path / "routes.yaml", plugins, {}).routes]
+    assert names == ["no page views", "the rest", "the shop's"]
 
 
 def test_the_tests_of_the_page_end_as_it_says(tmp_path):

@@ -180,7 +180,9 @@ class RouteConfig:
     keep: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     line: int = 0
-    """Where it begins in the file, from 1."""
+    """Where it begins in its file, from 1."""
+    path: str = ""
+    """Its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,3 +223,5 @@ class Config:
     tests: list[TestConfig] = field(default_factory=list)
     warnings: tuple[Problem, ...] = ()
     """What is worth a look, though the file can be used."""
+    files: tuple[str, ...] = ()
+    """The file itself, and those that it includes."""

@@ -19,25 +19,34 @@ CHANGES = ("set", "rename", "hash", "keep", "drop")
 
 
 class RoutesReader:
-    """Reads `routes:`. `destinations` and `sources` are the names that routes may use."""
+    """Reads `routes:` of one file after the other. `destinations` and `sources` are the names that routes may use."""
 
-    def __init__(self, reader: Reader, sources: Sequence[str], destinations: Sequence[str]) -> None:
-        self.reader = reader
+    reader: Reader
+    """Of the file at hand."""
+
+    def __init__(self, sources: Sequence[str], destinations: Sequence[str]) -> None:
         self.sources = sources
         self.destinations = destinations
         self.fed: set[str] = set()
         """The destinations that some route leads to."""
-        self._names: dict[str, int] = {}
+        self._count = 0
+        self._names: dict[str, tuple[str, int]] = {}
         self._before: dict[str, list[tuple[RouteConfig, str | None]]] = {}
 
-    def read(self, node: Node | None) -> list[RouteConfig]:
-        """All routes that can be read."""
+    def read(self, reader: Reader, node: Node | None) -> list[RouteConfig]:
+        """All routes of a file that can be read; they come behind those of the files before."""
+        self.reader = reader
         if node is None or (isinstance(node, Scalar) and node.value is None):
             return []
         if not isinstance(node, ListNode):
             self.reader.problem(node, "`routes` must be a list", "begin each route with `- `")
             return []
-        return [self._route(item, number) for number, item in enumerate(node.items, 1)]
+        first = self._count + 1
+        self._count += len(node.items)
+        return [self._route(item, number) for number, item in enumerate(node.items, first)]
+
+    def _place(self, path: str, line: int) -> str:
+        return f"line {line}" if path == self.reader.path else f"{path}:{line}"
 
     def _route(self, node: Node, number: int) -> RouteConfig:
         reader = self.reader
@@ -66,6 +75,7 @@ class RoutesReader:
             keep=self._paths(settings["keep"], "keep") if "keep" in settings else None,
             drop=self._paths(settings.get("drop"), "drop"),
             line=node.line,
+            path=reader.path,
         )
         if when is None or condition is not None:
             unconditional = condition is None or condition.constant is True
@@ -75,10 +85,10 @@ class RoutesReader:
     def _name(self, node: Node | None, number: int, to: tuple[str, ...]) -> str:
         name = (self.reader.text(node, "`name`") if node else None) or f"route {number} to {', '.join(to)}"
         if name in self._names:
-            hint = f"line {self._names[name]} has it, too; reports and samples go by the name"
+            hint = f"{self._place(*self._names[name])} has it, too; reports and samples go by the name"
             self.reader.problem(node, "the name of the route is not its own", hint)
         elif node is not None:
-            self._names[name] = node.line
+            self._names[name] = self.reader.path, node.line
         return name
 
     def _names_of(self, node: Node | None, key: str, known: Sequence[str], what: str) -> tuple[str, ...]:
@@ -218,7 +228,7 @@ class RoutesReader:
                 all_sources = earlier.from_ is None
                 covered = all_sources or (route.from_ is not None and set(route.from_) <= set(earlier.from_ or ()))
                 if covered and condition in (None, same):
-                    covering.add(f"`{earlier.name}` in line {earlier.line}")
+                    covering.add(f"`{earlier.name}` in {self._place(earlier.path, earlier.line)}")
                     break
             else:
                 covering.add("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from . import quantities
@@ -14,18 +15,18 @@ from .yaml_file import MapNode, Node, Scalar, data, scalars
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
-def read_vars(reader: Reader, node: Node | None) -> dict[str, Any]:
-    """`vars:`; from then on the reader's conditions and templates may use them."""
-    settings = reader.mapping(node, "`vars`")
-    values = {}
-    for name, value in settings.items():
-        if not VARIABLE_NAME.match(name):
-            key = node.keys[name] if isinstance(node, MapNode) else None
-            reader.problem(key, f"`{name}` is not a name for a variable", "a letter, then letters, digits and _")
-        values[name] = data(value)
-    reader.expressions = Expressions(reader.plugins.template_filters, variables=values)
-    for value in settings.values():
-        for scalar in scalars(value):
+def read_vars(places: Sequence[tuple[Reader, Node | None]]) -> dict[str, Any]:
+    """`vars:` of each file; from then on the readers' conditions and templates may use all of them."""
+    values: dict[str, Any] = {}
+    for reader, node in places:
+        for name, value in reader.mapping(node, "`vars`").items():
+            if not VARIABLE_NAME.match(name):
+                key = node.keys[name] if isinstance(node, MapNode) else None
+                reader.problem(key, f"`{name}` is not a name for a variable", "a letter, then letters, digits and _")
+            values[name] = data(value)
+    for reader, node in places:
+        reader.expressions = Expressions(reader.plugins.template_filters, variables=values)
+        for scalar in scalars(node) if isinstance(node, MapNode) else ():
             if isinstance(scalar.value, str):
                 reader.expression(scalar, "vars", reader.expressions.check_template)
     return values

@@ -26,10 +26,9 @@ _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z")
 _DOMAIN = re.compile(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*\Z")
 
 
-def read_sources(reader: Reader, node: Node | None) -> dict[str, SourceConfig]:
-    """`sources:`; a write key belongs to one source."""
+def read_sources(reader: Reader, node: Node | None, owners: dict[str, str]) -> dict[str, SourceConfig]:
+    """`sources:` of a file; a write key belongs to one source: `owners` are those of the files before."""
     sources: dict[str, SourceConfig] = {}
-    owners: dict[str, str] = {}
     if node is None or (isinstance(node, Scalar) and node.value is None):
         reader.problem(node, "there are no sources", "add `sources: { website: { write_key: … } }`")
     for name, value in reader.mapping(node, "`sources`").items():

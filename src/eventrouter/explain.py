@@ -39,7 +39,8 @@ class RouteLook(NamedTuple):
     """A route that was looked at for a destination."""
 
     route: str
-    line: int
+    place: str
+    """`routes.yaml:12`."""
     matches: bool
     why: str
     """Why it doesn't match when that isn't for its `when`: it is for other sources."""
@@ -95,12 +96,13 @@ class Explainer:
 
     def _look(self, route: CompiledRoute, event: StoredEvent) -> RouteLook:
         config = route.config
+        place = f"{config.path}:{config.line}"
         if config.from_ is not None and event.source not in config.from_:
-            return RouteLook(route.name, config.line, False, f"it is for {', '.join(config.from_)}", ())
+            return RouteLook(route.name, place, False, f"it is for {', '.join(config.from_)}", ())
         if config.when is None:
-            return RouteLook(route.name, config.line, True, "", ())
+            return RouteLook(route.name, place, True, "", ())
         parts = tuple(self._values(divide(config.when), event, 0))
-        return RouteLook(route.name, config.line, parts[0].value is True, "", parts)
+        return RouteLook(route.name, place, parts[0].value is True, "", parts)
 
     def _values(self, part: Part, event: StoredEvent, depth: int) -> Iterator[PartValue]:
         try:

@@ -34,6 +34,7 @@ def rules_schema(plugins: Plugins) -> Schema:
         **_object(
             {
                 "version": {"const": 1, "description": "The version of the file's format."},
+                "include": _texts("Further files with sources, vars, destinations, routes and tests."),
                 "sources": _named(_source(), "Who sends events, by name."),
                 "collect": _collect(),
                 "warehouse": _url("The warehouse; empty: an SQLite file in the data directory."),

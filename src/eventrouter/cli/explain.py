@@ -158,7 +158,7 @@ def _print_why(console: Console, one: Explanation) -> None:
     for look in one.looks:
         mark = ("  ✓ ", "green") if look.matches else ("  ✗ ", "red")
         why = f"  {look.why}" if look.why else ""
-        console.print(Text.assemble(mark, look.route, (f"  line {look.line}", "dim"), why))
+        console.print(Text.assemble(mark, look.route, (f"  {look.place}", "dim"), why))
         width = max((len(part.text) + 2 * part.depth for part in look.parts if not part.joined), default=0)
         for part in look.parts:
             text = "  " * part.depth + (part.joined if part.joined else part.text)

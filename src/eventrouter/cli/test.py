@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..rule_tests import Mistake, TestResult
+
+LOOK_SECONDS = 0.3
 
 
 def register(app: typer.Typer) -> None:
@@ -36,25 +39,26 @@ def register(app: typer.Typer) -> None:
         Nothing is sent, and no server is needed. Exit code 1 when a test fails.
         """
         if not watch:
-            raise typer.Exit(_run(file, only, as_json))
-        from watchfiles import watch as changes
+            raise typer.Exit(_run(file, only, as_json)[0])
+        from ..config_tests import companion
+        from ..file_changes import FileChanges
 
-        _run_again(file, only, as_json)
-        for _ in changes(file.resolve().parent, watch_filter=lambda _, path: path.endswith((".yaml", ".yml"))):
-            _run_again(file, only, as_json)
+        files = {str(file), str(companion(file))}
+        changes = FileChanges(files)
+        while True:
+            try:
+                files |= set(_run(file, only, as_json)[1])
+            except ConfigError as error:  # told, and waited out
+                typer.echo(str(error), err=True)
+            changes.watch(files)
+            if not as_json:
+                typer.echo("Waiting for a change (Ctrl-C ends) …", err=True)
+            while not changes.changed():
+                time.sleep(LOOK_SECONDS)
 
 
-def _run_again(file: Path, only: str, as_json: bool) -> None:
-    """For `--watch`: a broken file is told, and waited out."""
-    try:
-        _run(file, only, as_json)
-    except ConfigError as error:
-        typer.echo(str(error), err=True)
-    if not as_json:
-        typer.echo("Waiting for a change (Ctrl-C ends) …", err=True)
-
-
-def _run(file: Path, only: str, as_json: bool) -> int:
+def _run(file: Path, only: str, as_json: bool) -> tuple[int, tuple[str, ...]]:
+    """The exit code, and the files that the rules are made of."""
     from ..config import load
     from ..config_tests import companion, load_companion
     from ..plugins import Plugins
@@ -69,10 +73,10 @@ def _run(file: Path, only: str, as_json: bool) -> int:
         typer.echo(
             f"{where} no {'test' if tests else 'tests'}{f' with “{only}” in its name' if tests else ''}", err=True
         )
-        return 1 if tests else 0
+        return (1 if tests else 0), config.files
     results = run_tests(config, chosen, plugins.template_filters)
     failed = _print_json(results) if as_json else _print(results)
-    return 1 if failed else 0
+    return (1 if failed else 0), config.files
 
 
 def _print(results: Iterable[TestResult]) -> int:
