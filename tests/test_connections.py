@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,31 @@ async def test_a_log_of_another_format_is_refused(valkey: str, redis: Redis, tmp
     await redis.hset(META, "format", "99")
     with pytest.raises(StartError, match="format 99"):
         await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+
+
+async def test_a_full_server_that_has_an_event_log_is_taken(valkey: str, redis: Redis, tmp_path: Path) -> None:
+    await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+    async with _full(redis):
+        await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+
+
+async def test_a_server_that_others_filled_is_refused_at_the_first_start(
+    valkey: str, redis: Redis, tmp_path: Path
+) -> None:
+    async with _full(redis):
+        with pytest.raises(StartError, match="is full of other things") as caught:
+            await wait_for_server(redis, _settings(valkey, tmp_path), 1)
+    assert "maxmemory" in caught.value.hint
+
+
+@contextlib.asynccontextmanager
+async def _full(redis: Redis) -> AsyncIterator[None]:
+    before = (await redis.config_get("maxmemory"))["maxmemory"]
+    await redis.config_set("maxmemory", 100_000)
+    try:
+        yield
+    finally:
+        await redis.config_set("maxmemory", before)
 
 
 async def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from arq.connections import ArqRedis
+from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.worker import Worker, async_check_health
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 from structlog.testing import capture_logs
 
 from eventrouter import queue as queue_module
@@ -23,11 +25,12 @@ from eventrouter.lane import Claim, Lane
 from eventrouter.lanes import Lanes
 from eventrouter.queue import (
     HEALTH,
+    PATIENCE,
     QUEUE,
     TURNS_PER_DESTINATION,
+    Client,
     Queue,
     Turns,
-    redis_settings,
     turn_job,
     worker_settings,
 )
@@ -111,7 +114,7 @@ async def test_the_check_of_arq_goes_on_when_one_of_two_workers_ends(queue, redi
         await asyncio.sleep(0.2)
         await ending.close()
         for _ in range(30):
-            assert 0 == await async_check_health(redis_settings(valkey), queue_name=QUEUE)
+            assert 0 == await async_check_health(RedisSettings.from_dsn(valkey), queue_name=QUEUE)
             await asyncio.sleep(0.1)
         assert 10 < await redis.ttl(HEALTH)
 
@@ -174,10 +177,58 @@ async def test_no_job_is_a_pickle(queue, redis):
     assert (await redis.get(job_key_prefix + job)).startswith(b"{")
 
 
-def test_a_restarting_server_is_waited_for():
-    settings = redis_settings("redis://127.0.0.1:6379/0")
-    assert settings.retry is not None
-    assert settings.retry_on_error
+async def test_a_restarting_server_is_waited_for_by_a_worker_alone(tmp_path):
+    url = f"unix://{tmp_path / 'valkey.sock'}"
+    with pytest.raises(RedisConnectionError):
+        await Queue.connect(url)
+    worker = Client.of(url, **PATIENCE)
+    asking = asyncio.create_task(worker.ping())
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await worker.aclose(close_connection_pool=True)
+
+
+# a full server
+
+
+@pytest.fixture
+async def full(redis, queue):
+    """Fills the server, as often as it is called."""
+    before = (await redis.config_get("maxmemory"))["maxmemory"]
+    yield lambda: redis.config_set("maxmemory", 100_000)
+    await redis.config_set("maxmemory", before)
+
+
+@ARQ_CLOSES
+async def test_a_worker_starts_and_serves_while_the_server_is_full(valkey, queue, lanes, redis, full):
+    serve = Serve()
+    claims = await lanes.append(0, [append(("k", "one"), lane=f"lane{number}") for number in range(5)])
+    await full()
+    with pytest.raises(OutOfMemoryError):
+        await redis.set("key", "value")
+    await queue.enqueue(claims)
+    async with working(valkey, Turns(lanes, 2, queue, serve)):
+        await until(lambda: len(serve.turns) == 5)
+        async with asyncio.timeout(5):
+            while await redis.keys("arq:*job*") or await redis.keys("arq:in-progress:*"):
+                await asyncio.sleep(0.02)
+        assert 0 == await async_check_health(RedisSettings.from_dsn(valkey), queue_name=QUEUE)
+
+
+async def test_the_sweep_enqueues_while_the_server_is_full(turns, lanes, redis, full, monkeypatch):
+    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.02)
+    await lanes.append(1, [append(("k", "one"))])  # its claim never reached arq
+    await expire_lease(redis, Lane(1, "crm"))
+    await full()
+    sweeping = asyncio.create_task(turns(Serve()).sweep_forever())
+    async with asyncio.timeout(5):
+        while not await jobs(redis):
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)
+    assert await redis.exists(HEALTH)
 
 
 # turns

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError
 
 from .errors import StartError
 from .server_check import check_server
@@ -94,11 +94,21 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
 
 async def _check_meta(redis: Redis, settings: Settings) -> None:
     """The number of shards is stored at the first start: the order of a key's events depends on it."""
-    async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hsetnx(META, "shards", str(settings.shards))
-        pipeline.hsetnx(META, "format", str(FORMAT))
-        pipeline.hmget(META, ["shards", "format"])
-        _, _, (shards, stored_format) = await pipeline.execute()
+    stored: Any = redis.hmget(META, ["shards", "format"])  # typed as if it might be no coroutine
+    shards, stored_format = await stored
+    if shards is None or stored_format is None:
+        # Not at every start: a full server refuses to write, and has to be drained nevertheless.
+        try:
+            async with redis.pipeline(transaction=True) as pipeline:
+                pipeline.hsetnx(META, "shards", str(settings.shards))
+                pipeline.hsetnx(META, "format", str(FORMAT))
+                pipeline.hmget(META, ["shards", "format"])
+                _, _, (shards, stored_format) = await pipeline.execute()
+        except OutOfMemoryError:
+            raise StartError(
+                f"the memory of the Redis at {settings.shown_server_url} is full of other things",
+                hint="give it a larger maxmemory, or eventrouter a Redis of its own",
+            ) from None
     if int(shards) != settings.shards:
         raise StartError(
             f"this event log has {int(shards)} shards, not {settings.shards}",

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
-from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import health_check_key_suffix, in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.worker import Worker, func
@@ -25,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .lane import LEASE_MS, Claim, FencedError, Lane
 from .lanes import Lanes, Turn
+from .unrefused import Unrefused
 
 log = structlog.get_logger("eventrouter.queue")
 
@@ -58,16 +58,24 @@ class Served(Protocol):
     def __call__(self, turn: Turn, stopping: asyncio.Event) -> Awaitable[Claim | None]: ...
 
 
-def redis_settings(url: str) -> RedisSettings:
-    """arq's connection settings; a restarting server is waited for instead of ending the worker."""
-    settings = RedisSettings.from_dsn(url)
-    settings.conn_timeout = 5
-    settings.conn_retries = 0  # `retry` is patient enough; both would multiply
-    settings.retry = RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60)
+PATIENCE: dict[str, Any] = {
+    "retry": RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60),
     # OSError: a refused connection is none of redis-py's own errors while it connects.
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
-    settings.retry_on_timeout = True
-    return settings
+    "retry_on_error": [RedisConnectionError, RedisTimeoutError, OSError],
+    "retry_on_timeout": True,
+}
+"""What makes a worker wait for a restarting server instead of ending."""
+
+
+class Client(Unrefused, ArqRedis):  # type: ignore[misc]  # redis-py's own mix-ins differ in `command_info`
+    """arq's client. A full server refuses none of its writes, small and few: without jobs nothing would drain it."""
+
+    @classmethod
+    def of(cls, url: str, **options: Any) -> Client:
+        """One for the server at `url`; connects when it is used."""
+        client: Client = cls.from_url(url, socket_connect_timeout=5, **options)
+        client.job_serializer, client.job_deserializer = _encode, _decode
+        return client
 
 
 class Queue:
@@ -79,12 +87,9 @@ class Queue:
     @classmethod
     async def connect(cls, url: str) -> Queue:
         """A queue on the server at `url`. Raises `redis.RedisError` when it is away."""
-        settings = redis_settings(url)
-        settings.retry = None
-        settings.retry_on_error = None
-        settings.retry_on_timeout = False
-        settings.conn_retries = 0
-        return cls(await create_pool(settings, job_serializer=_encode, job_deserializer=_decode))
+        client = Client.of(url)
+        await client.ping()
+        return cls(client)
 
     async def enqueue(self, claims: Sequence[Claim]) -> None:
         """Makes an arq job of each claim. Never raises for a server that is away: the sweep finds what is missing."""
@@ -251,7 +256,8 @@ def worker_settings(
         {
             "__doc__": "eventrouter's worker: run it by `arq eventrouter.WorkerSettings`.",
             "functions": [func(turn_job, name="turn", max_tries=1_000_000)],
-            "redis_settings": redis_settings(url),
+            "redis_pool": Client.of(url, **PATIENCE),
+            "redis_settings": RedisSettings.from_dsn(url),  # of `arq --check`
             "queue_name": QUEUE,
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
