@@ -518,7 +518,8 @@ async def test_what_another_system_posts_becomes_an_event(fixture: Fixture) -> N
 async def test_a_webhook_whose_condition_is_false_is_counted(fixture: Fixture) -> None:
     response = await fixture.post("/v1/webhook/hook", {"kind": "ping", "user": "u"}, headers=[TOKEN])
     assert (response.body, fixture.events) == (b'{"success": true}', [])
-    assert fixture.collector.refused == {"webhook_filtered": 1}
+    assert (fixture.collector.refused, fixture.collector.ignored) == ({}, {"hook": 1})
+    assert fixture.collector.counted()["collector_webhooks_ignored"] == {("hook",): 1}
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,18 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
 
 def test_without_a_server_it_still_says_that_it_is_away_and_what_was_refused():
     assert {("eventrouter_up",): 0} == samples(render(None))
-    refused = samples(render(None, {"unavailable": 2}))
+    refused = samples(render(None, {"collector_requests_refused": {("unavailable",): 2}}))
     assert {("eventrouter_up",): 0, ("eventrouter_collector_requests_refused_total", "unavailable"): 2} == refused
 
 
 def test_what_this_collector_refused_and_mended_is_shown():
-    found = samples(render(snapshot(), {"too_large": 3}, {("web", "not_a_number"): 4}))
+    counted = {
+        "collector_requests_refused": {("too_large",): 3},
+        "collector_values_mended": {("web", "not_a_number"): 4},
+        "collector_webhooks_ignored": {("web",): 5},
+    }
+    found = samples(render(snapshot(), counted))
+    assert 5 == found[("eventrouter_collector_webhooks_ignored_total", "web")]
     assert 3 == found[("eventrouter_collector_requests_refused_total", "too_large")]
     assert 4 == found[("eventrouter_collector_values_mended_total", "not_a_number", "web")]
 

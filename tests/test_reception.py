@@ -63,7 +63,7 @@ def take(
 
 def test_the_source_of_the_key_gets_the_events() -> None:
     taken = take()
-    assert (taken.source, len(taken.acceptance.events), taken.headers, taken.dropped) == ("website", 1, (), "")
+    assert (taken.source, len(taken.acceptance.events), taken.headers, taken.ignored) == ("website", 1, (), False)
 
 
 def test_accept_is_told_all_that_it_needs() -> None:
@@ -140,7 +140,7 @@ def test_a_webhooks_event_is_no_visitors() -> None:
 
 def test_a_webhook_may_drop_or_refuse_what_comes() -> None:
     record = RejectedEvent(id="1", source="hook", received_at="", code="mapping_failed", message="")
-    assert take(b"", hook(None)).dropped == "webhook_filtered"
+    assert take(b"", hook(None)).ignored
     assert take(b"", hook(record)).acceptance.rejected == [record]
 
 

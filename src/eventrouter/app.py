@@ -159,7 +159,7 @@ class EventRouter:
             async with asyncio.timeout(5):
                 snapshot = await self.snapshot()
         spool = self.intake.state()
-        return render(snapshot, collector.refused, collector.mended, spool) if collector else render(snapshot)
+        return render(snapshot, collector.counted(), spool) if collector else render(snapshot)
 
     # The worker
 

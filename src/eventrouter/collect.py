@@ -62,6 +62,8 @@ class Collector:
         """Requests that were refused, by code, since the start. What became of events is counted in the shards."""
         self.mended: Counter[tuple[str, str]] = Counter()
         """Values that JSON can't hold, and that were replaced, by source and reason, since the start."""
+        self.ignored: Counter[str] = Counter()
+        """Webhooks whose `when` is false, by source."""
         limits = limits or Limits()
         proxies = Proxies(options.trusted_proxies)
         address = Address(options.public_url, options.path_prefix, proxies)
@@ -85,6 +87,14 @@ class Collector:
         endpoints = {f"/v1/{name}": Endpoint(type_) for name, type_ in (_TYPES | _BATCHES).items()}
         endpoints["/beacon/v1/batch"] = Endpoint("batch")
         self._endpoints = endpoints | {self._prefix + path: endpoint for path, endpoint in endpoints.items()}
+
+    def counted(self) -> dict[str, dict[tuple[str, ...], int]]:
+        """What it counted since it started, by the names of its metrics and their labels."""
+        return {
+            "collector_requests_refused": {(code,): count for code, count in self.refused.items()},
+            "collector_values_mended": dict(self.mended.items()),
+            "collector_webhooks_ignored": {(source,): count for source, count in self.ignored.items()},
+        }
 
     @property
     def held_bytes(self) -> int:
@@ -166,8 +176,8 @@ class Collector:
             with self._budget.hold() as hold:
                 data = await body.read(self.reception.limits, hold)
                 taken = self.reception.take(data, endpoint, scope, headers, hold)
-                if taken.dropped:
-                    self.refused[taken.dropped] += 1
+                if taken.ignored:
+                    self.ignored[taken.source] += 1
                 else:
                     await self._append(taken.acceptance.events, taken.acceptance.rejected)
         except BodyError as error:

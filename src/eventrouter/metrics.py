@@ -61,6 +61,7 @@ STATE = (
 OWN = (
     Family("collector_requests_refused", "Requests this collector refused, by the code of its answer.", ("code",)),
     Family("collector_values_mended", "Values that JSON can't hold, replaced by it.", ("source", "reason")),
+    Family("collector_webhooks_ignored", "Webhooks for which the source's `when` is false.", ("source",)),
 )
 """Counters of the one collector that is asked, since it started: add up those of all collectors."""
 
@@ -79,20 +80,14 @@ SPOOL_COUNTERS = (
 
 def render(
     snapshot: Snapshot | None,
-    refused: Mapping[str, int] | None = None,
-    mended: Mapping[tuple[str, str], int] | None = None,
+    counted: Mapping[str, Mapping[tuple[str, ...], int]] | None = None,
     spool: SpoolState | None = None,
 ) -> bytes:
     """The text format of Prometheus. Without a snapshot (Redis is away) what the shards tell is left out.
 
-    `refused` requests (by code), `mended` values (by source and reason) and `spool` are those of the collector that is
-    asked.
+    What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too.
     """
-    refusals, mends = OWN
-    own: dict[Family, Mapping[tuple[str, ...], int]] = {
-        refusals: {(code,): number for code, number in (refused or {}).items()},
-        mends: dict((mended or {}).items()),
-    }
+    own = {family: (counted or {}).get(family.name, {}) for family in OWN}
     gauges = _gauges(snapshot)
     if spool is not None:
         own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}

@@ -56,8 +56,8 @@ class Taken(NamedTuple):
     acceptance: Acceptance
     headers: Headers = ()
     """What the answer says beside what became of them."""
-    dropped: str = ""
-    """Why there is nothing to be kept; empty when there is."""
+    ignored: bool = False
+    """Whether there is nothing to be kept: the `when` of its webhook is false."""
 
 
 class Reception:
@@ -101,7 +101,7 @@ class Reception:
             read_other = self._read_webhook if endpoint.form == "webhook" else self._read_pixel
             source, read = read_other(data, endpoint, scope, headers, received_at)
             if read is None:
-                return Taken(source.name, Acceptance(), dropped="webhook_filtered")
+                return Taken(source.name, Acceptance(), ignored=True)
             if isinstance(read, RejectedEvent):
                 hold.resize(len(read.payload))
                 return Taken(source.name, Acceptance(rejections=[Rejection(0, read)]))
