@@ -63,7 +63,7 @@ def test_a_bad_configuration_has_an_exit_code_of_its_own():
 
 def test_a_secret_in_an_error_is_masked():
     result = invoke(app_that_fails(EventRouterError("can't reach redis://user:hunter2@host")), "fails")
-    assert result.stderr == "eventrouter: can't reach redis://***@host\n"
+    assert result.stderr == "eventrouter: can't reach redis://**********@host\n"
 
 
 def test_a_bug_keeps_its_traceback():

@@ -48,7 +48,7 @@ async def test_up_learns_what_to_show_without_a_password(tmp_path):
         "warehouse: {url: 'postgresql://me:hunter2@host/db'}\n"
     )
     router = EventRouter.load(Settings(config=tmp_path / "routes.yaml"), plugins=Plugins.load())
-    assert facts(router) == {"source": "web", "write_key": "b", "warehouse": "postgresql://***@host/db"}
+    assert facts(router) == {"source": "web", "write_key": "b", "warehouse": "postgresql://**********@host/db"}
     await router.close()
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 
 from eventrouter.config_options import OptionsReader
 from eventrouter.config_reader import Reader
-from eventrouter.options import OptionPath
+from eventrouter.masking import secrets_of
+from eventrouter.options import OptionPath, Options
 from eventrouter.yaml_file import MapNode, parse
 from routes_kit import PLUGINS
 
@@ -82,6 +83,19 @@ def test_the_place_is_that_of_the_item() -> None:
 def test_a_secret_is_never_shown() -> None:
     _, _, reader = read("use: { key: pass-word, fiel: b }")
     assert "use: { key: *********, fiel: b }" == reader.problems()[0].text
+
+
+class Noting(Options):
+    url: str = ""
+    deep: list[dict[str, str]] = Field(default_factory=list)
+
+
+def test_what_came_from_variables_is_noted_for_whoever_masks_texts() -> None:
+    text = "use: { url: 'https://h.example${PATH_OF_IT}', deep: [{ a: '${ONE:-none}', b: 'x ${TWO}' }] }"
+    found, _, _ = read(text, Noting, PATH_OF_IT="/t0/s3cr3t", TWO="from-two")
+    secrets = set(secrets_of(found))
+    assert {"/t0/s3cr3t", "from-two"} <= secrets
+    assert not {"none", "x from-two", "https://h.example/t0/s3cr3t"} & secrets
 
 
 def test_validators_know_where_the_file_is_and_whether_to_look_at_others() -> None:

@@ -96,7 +96,7 @@ def test_values_with_a_secret_name_are_masked_at_any_depth():
     logs.setup(stream=stream)
     structlog.get_logger().info("x", api_key="k1", headers={"Authorization": "k2", "n": 1}, all=[{"password": "k3"}])
     (line,) = written(stream)
-    assert ("***", {"Authorization": "***", "n": 1}, [{"password": "***"}]) == (
+    assert ("**********", {"Authorization": "**********", "n": 1}, [{"password": "**********"}]) == (
         line["api_key"],
         line["headers"],
         line["all"],
@@ -117,15 +117,15 @@ def test_hidden_texts_never_show_not_even_in_a_traceback(form):
     except ValueError:
         structlog.get_logger().exception('with s3cret"two', key=["s3cret-one"])
     assert "s3cret" not in stream.getvalue()
-    assert "ValueError: refused: ***" in stream.getvalue()
+    assert "ValueError: refused: **********" in stream.getvalue()
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("connect to redis://user:pass@host/0", "connect to redis://***@host/0"),
-        ("sent Authorization: Basic ZGV2LXdlYnNpdGU6", "sent Authorization: Basic ***"),
-        ("Bearer abc.def-ghi", "Bearer ***"),
+        ("connect to redis://user:pass@host/0", "connect to redis://**********@host/0"),
+        ("sent Authorization: Basic ZGV2LXdlYnNpdGU6", "sent Authorization: Basic **********"),
+        ("Bearer abc.def-ghi", "Bearer **********"),
         ("https://host/path@here", "https://host/path@here"),
     ],
 )

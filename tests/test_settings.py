@@ -80,7 +80,7 @@ def test_secrets_do_not_show(monkeypatch):
     settings = Settings.read()
     assert "hunter" not in repr(settings) + str(settings) + settings.shown_server_url
     assert "redis://user:hunter2@localhost/0" == settings.server_url
-    assert "redis://***@localhost/0" == settings.shown_server_url
+    assert "redis://**********@localhost/0" == settings.shown_server_url
     assert "hunter3" == settings.admin_token.get_secret_value()
 
 

@@ -9,6 +9,7 @@ from deliver_kit import Post, Sink
 from eventrouter import health as health_module
 from eventrouter import settlement as settlement_module
 from eventrouter.attempts import Bug, Verdict
+from eventrouter.builtin.webhook import Webhook
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.settlement import Settlement
@@ -99,6 +100,20 @@ async def test_a_dead_letter_reaches_the_warehouses_lane_without_secrets(case, r
         letter.attempts,
     )
     assert letter.first_at == letter.last_at
+
+
+async def test_what_was_sent_comes_back_in_a_dead_letter_without_the_secrets_of_the_options(redis):
+    options = Webhook.Options(
+        url="https://hooks.example/services/T0/B0/SECRET", headers={"Authorization": "Bearer abc.def-1"}
+    )
+    options.note_variables(["https://hooks.example/services/T0/B0/SECRET"])
+    post = Post(redis, Webhook(options), secrets=None)
+    case = await Case(post).begin("a")
+    echo = "x" * 1990 + "invalid key abc.def-1 at /services/T0/B0/SECRET"
+    await case.settle("", {"a": Reject("no abc.def-1", status=400, response=echo[10:])})
+    [letter] = await post.letters()
+    assert ("no **********", "x" * 1980 + "invalid key ********") == (letter.reason, letter.response)
+    await post.sink.close()
 
 
 async def test_a_dead_letter_holds_the_beginning_of_the_answer_and_the_end_of_the_traceback(case):

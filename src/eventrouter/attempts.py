@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from pydantic import BaseModel, SecretBytes, SecretStr
 
 from .delivery import InHand
 from .destination import Destination, Message, Outcome
 from .errors import MAX_TEXT, Reject, Retry, is_cancellation, plain, storable
+from .masking import Mask
+from .masking import secrets_of as secrets_of
 
 
 class Bug(Exception):
@@ -143,7 +144,12 @@ class Attempts:
     """Seconds."""
     lenient: bool = True
     """False for the warehouse: its batches are never split, and every failure is the whole destination's."""
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] | None = field(default=None, repr=False)
+    """What is masked; None: the secrets of the destination's options."""
+    _mask: Mask = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._mask = Mask(secrets_of(self.destination.options) if self.secrets is None else self.secrets)
 
     async def deliver(
         self, *parts: Sequence[InHand], alone: Callable[[], bool], permit: Permit | None = None
@@ -257,11 +263,9 @@ class Attempts:
                 raise
             return Bug(error)
 
-    def mask(self, text: str) -> str:
-        """`text` without the destination's secrets."""
-        for secret in self.secrets:
-            text = text.replace(secret, "**********")
-        return text
+    def mask(self, text: str, most: int | None = None) -> str:
+        """`text` without the destination's secrets, then cut after `most` characters."""
+        return self._mask(text, most)
 
 
 def _checked(outcomes: object, messages: Sequence[Message]) -> Mapping[str, Outcome]:
@@ -279,24 +283,3 @@ def _checked(outcomes: object, messages: Sequence[Message]) -> Mapping[str, Outc
             raise TypeError(f"deliver() returned {type(outcome).__name__} as an outcome, not Retry or Reject")
         found[key] = plain(outcome)
     return found
-
-
-def secrets_of(options: object) -> tuple[str, ...]:
-    """Every secret value in `options`, however deep, longest first."""
-    return tuple(sorted(set(_secrets(options)), key=len, reverse=True))
-
-
-def _secrets(value: object) -> Iterable[str]:
-    if isinstance(value, SecretStr | SecretBytes):
-        secret = value.get_secret_value()
-        if secret:
-            yield secret if isinstance(secret, str) else secret.decode("utf-8", "replace")
-    elif isinstance(value, BaseModel):
-        for _, part in value:
-            yield from _secrets(part)
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _secrets(part)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for part in value:
-            yield from _secrets(part)

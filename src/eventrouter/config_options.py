@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from .config_reader import Reader, did_you_mean
+from .options import Options
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
 
 
@@ -38,13 +39,17 @@ class OptionsReader:
         broken = [scalar for scalar in scalars(node) if scalar.broken] if node else []
         try:
             context = {"folder": Path(self._reader.path).absolute().parent, "check_files": self._reader.check_files}
-            return self._model.model_validate(data(node) if node else {}, context=context)
+            options = self._model.model_validate(data(node) if node else {}, context=context)
         except ValidationError as error:
             for each in error.errors(include_url=False, include_context=False, include_input=False):
                 self._problem(node, key, each, broken)
         except Exception as error:
             name = type(error).__name__
             self._reader.problem(node or key, f"{self._plugin} failed on its options with {name}")
+        else:
+            if isinstance(options, Options):
+                options.note_variables(_from_variables(node))
+            return options
         return None
 
     def _problem(self, node: MapNode | None, key: Node | None, error: Any, broken: list[Scalar]) -> None:
@@ -93,6 +98,16 @@ class OptionsReader:
             for kind in kinds:
                 if isinstance(inner, MapNode) and isinstance(kind, type) and issubclass(kind, BaseModel):
                     self._note_secrets(kind, inner)
+
+
+def _from_variables(node: Node | None) -> set[str]:
+    """What variables brought into `node`, and the texts that are made with it."""
+    made = [scalar for scalar in scalars(node) if scalar.interpolated.values] if node else []
+    return {
+        value
+        for scalar in made
+        for value in (*scalar.interpolated.values, *([scalar.text] if "://" in scalar.text else []))
+    }
 
 
 def _kinds(annotation: Any) -> set[Any]:

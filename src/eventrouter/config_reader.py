@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from .errors import Problem
 from .expressions import ExpressionError, Expressions
+from .masking import MASK
 from .plugins import Plugins
 from .yaml_file import ListNode, MapNode, Node, Scalar, YamlFault, scalars
 
@@ -82,7 +83,7 @@ class Reader:
     def _masked(self, text: str) -> str:
         for value in sorted(self._values, key=len, reverse=True):
             if len(value) >= 4:
-                text = text.replace(value, "***")
+                text = text.replace(value, MASK)
         return text[:MAX_MESSAGE]
 
     def _line(self, number: int) -> str:

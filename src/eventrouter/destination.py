@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import msgspec
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from .errors import Reject, Retry
 from .http import HttpClient, Response, retry_after
+from .options import Options as BaseOptions
 
 Outcome = Retry | Reject
 """Why a message was not delivered. A message without an outcome was delivered."""
@@ -56,7 +57,11 @@ class RateLimit:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """An HTTP request that a destination would make, for `explain`. Secrets are masked by the caller."""
+    """An HTTP request that a destination would make, for `explain`.
+
+    The destination writes `MASK` where it would put a secret, or what is made of one. `explain` masks what it finds of
+    the options' secrets all the same.
+    """
 
     method: str
     url: str
@@ -87,7 +92,7 @@ class Destination:
     pin_batches: ClassVar[bool] = False
     """True when a retry must repeat the very same batch (arrays with one id, files)."""
 
-    class Options(BaseModel):
+    class Options(BaseOptions):
         """What `options:` may hold. Subclasses add fields; each has a description, secrets are `SecretStr`."""
 
         # A wrong secret is as secret as a right one: errors show no values.

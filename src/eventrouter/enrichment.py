@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from .events import Event, StoredEvent
+from .options import Options as BaseOptions
 from .records import AnyRecord
 
 
@@ -24,7 +25,7 @@ class Enrichment:
     required: ClassVar[bool] = False
     """True: routing waits while it fails. False: a failure is counted and the events go on without it."""
 
-    class Options(BaseModel):
+    class Options(BaseOptions):
         """What the enrichment reads from `enrichments:` in routes.yaml; the built-in identity reads `state:`."""
 
         model_config = ConfigDict(extra="forbid")

@@ -10,18 +10,17 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TextIO
 
 import structlog
-from pydantic import BaseModel, SecretBytes, SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .masking import MASK, SHORTEST, Mask, forms, secrets_of
 
 PROCESS_VARIABLE = "EVENTROUTER_PROCESS"
 """The environment variable that holds this process's name among those of `up`, such as `worker-1`."""
 
-MASK = "***"
-_SHORTEST_SECRET = 6
 _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|write_?key|authori[sz]ation|credential|cookie|signature",
     re.IGNORECASE,
@@ -31,7 +30,7 @@ _QUIET = {"arq.worker": logging.WARNING, "uvicorn.access": logging.WARNING, "asy
 """Loggers that tell of every single job or request: heard only at level debug."""
 
 _hidden: set[str] = set()
-_hidden_pattern: re.Pattern[str] | None = None
+_mask_hidden = Mask()
 
 
 def setup(
@@ -79,26 +78,24 @@ def setup(
 
 def hide(*secrets: str) -> None:
     """From now on these texts appear in no log and no error of this process. Shorter ones than 6 characters stay."""
-    global _hidden_pattern
-    for secret in secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            # A JSON line holds the escaped form.
-            _hidden.update((secret, json.dumps(secret, ensure_ascii=False)[1:-1]))
-    if _hidden:
-        longest_first = sorted(_hidden, key=len, reverse=True)
-        _hidden_pattern = re.compile("|".join(re.escape(secret) for secret in longest_first))
+    _hide(form for secret in secrets if len(secret) >= SHORTEST for form in forms(secret))
 
 
 def hide_all_of(value: object) -> None:
-    """Hides every `SecretStr` in `value`: a model, a mapping or a sequence, at any depth."""
-    hide(*_secrets_of(value))
+    """Hides every secret in `value`: a model, a mapping or a sequence, at any depth."""
+    _hide(secrets_of(value))
+
+
+def _hide(texts: Iterable[str]) -> None:
+    global _mask_hidden
+    _hidden.update(texts)
+    # A JSON line holds the escaped form, of texts that hold an escape already, too.
+    _mask_hidden = Mask([*_hidden, *(json.dumps(text, ensure_ascii=False)[1:-1] for text in _hidden)])
 
 
 def mask(text: str) -> str:
     """`text` without the hidden secrets, the user and password of URLs, and credentials of HTTP."""
-    if _hidden_pattern is not None:
-        text = _hidden_pattern.sub(MASK, text)
-    return _SECRET_TEXT.sub(MASK, text)
+    return _SECRET_TEXT.sub(MASK, _mask_hidden(text))
 
 
 def mask_names(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -124,19 +121,3 @@ def _name_process(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     if name := os.environ.get(PROCESS_VARIABLE):
         event["process"] = name
     return event
-
-
-def _secrets_of(value: object) -> Iterable[str]:
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, SecretBytes):
-        yield value.get_secret_value().decode("utf-8", "replace")
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _secrets_of(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _secrets_of(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for item in value:
-            yield from _secrets_of(item)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, BaseModel, PrivateAttr, ValidationInfo
+
+
+class Options(BaseModel):
+    """The base of every plugin's options."""
+
+    _variables: tuple[str, ...] = PrivateAttr(default=())
+    """What variables brought into them from the environment, and the addresses made with it: kept out of texts
+    by `masking`."""
+
+    def note_variables(self, values: Iterable[str]) -> None:
+        """These came from variables."""
+        self._variables = tuple(values)
 
 
 def _resolved(path: Path, info: ValidationInfo) -> Path:

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import ConfigError, Problem
+from .masking import MASK
 
 PREFIX = "EVENTROUTER_"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -126,8 +127,8 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def mask_url(url: str) -> str:
-    """`url` with the user and password replaced by `***`."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "***@", url)
+    """`url` with the user and password replaced by `MASK`."""
+    return re.sub(r"(?<=://)[^/@\s]*@", f"{MASK}@", url)
 
 
 def _problem(details: Any, given: dict[str, Any]) -> Problem:

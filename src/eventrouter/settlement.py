@@ -169,7 +169,7 @@ class Settlement:
             reason=self._target.mask(failure),
             now_ms=int(time.time() * 1000),
             status=answered.status if answered else None,
-            response=mask(answered.response)[:RESPONSE_LENGTH] if answered else "",
+            response=mask(answered.response, RESPONSE_LENGTH) if answered else "",
             traceback=mask(failure.text)[-TRACEBACK_LENGTH:] if isinstance(failure, Bug) else "",
         )
 

@@ -59,4 +59,4 @@ class Target:
 
     def mask(self, failure: Failure) -> str:
         """The failure in words, without secrets."""
-        return self.attempts.mask(str(failure))[:1000] or type(failure).__name__
+        return self.attempts.mask(str(failure), 1000) or type(failure).__name__

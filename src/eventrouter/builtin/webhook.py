@@ -17,6 +17,7 @@ from standardwebhooks import Webhook as Signer
 from ..destination import Destination, Message, Outcome, Request, check_response
 from ..hookspecs import hookimpl
 from ..http import USER_AGENT, is_http_url, to_json
+from ..masking import MASK
 
 OWN_HEADERS = frozenset(
     {
@@ -105,7 +106,7 @@ class Webhook(Destination):
 
     def requests(self, messages: Sequence[Message]) -> list[Request]:
         body = self._body(messages)
-        headers = self._standard_headers(messages, body) | dict.fromkeys(self._headers, "**********")
+        headers = self._standard_headers(messages, body) | dict.fromkeys(self._headers, MASK)
         url = urlsplit(self.options.url)
         url = url._replace(netloc=url.netloc.rpartition("@")[2])
         return [Request(self.options.method, url.geturl(), headers, body.decode())]

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from ...masking import MASK
 from . import schema
 from .graph import Key
 from .store import OUTBOX_LIMIT, Changes, Loaded, Moved, StateError, Store
@@ -106,7 +107,7 @@ class PostgresStore(Store):
     def describe(self, error: Exception) -> str:
         text = " ".join(str(error).split()) or type(error).__name__
         for secret in self._secrets:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, MASK)
         return text
 
     def open(self) -> None:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from eventrouter.errors import StartError
 from eventrouter.warehouse import Warehouse
 
+from ...masking import MASK
 from .base import SqlWarehouse
 from .store import Store
 
@@ -57,7 +58,7 @@ class PostgresWarehouse(SqlWarehouse):
         password = self._url.password
         for secret in {password, self._url.query.get("password")}:
             if isinstance(secret, str) and secret:
-                text = text.replace(secret, "***")
+                text = text.replace(secret, MASK)
         return f"the warehouse at {self._place()}: {text}", hint_for(error)
 
     def _place(self) -> str:
