@@ -16,9 +16,9 @@ const parse = (text) => {
 /**
  * Who acts in this browser, known at once.
  *
- * `analytics` changes ids a moment after a call; this one says at every moment what the calls so far amount to, and what
- * other tabs and the collector's cookie have made of it. In a browser the anonymous id is in `analytics`' storage and in
- * the cookie, and the cookie wins: only the collector can set one that lasts.
+ * `analytics` changes ids a moment after a call; this one says at every moment what the calls so far amount to, and
+ * what other tabs and the collector's cookie have made of it. In a browser the anonymous id is in `analytics`' storage
+ * and in the cookie, and the cookie wins: only the collector can set one that lasts.
  *
  * @param {object} analytics the instance
  * @param {{cookie: string | false, cookieDomain?: string}} options

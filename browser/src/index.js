@@ -39,6 +39,13 @@ export const reducers = {
 
 const keep = ({ event, properties, options, meta }) => ({ last: { event, properties, options, meta }, history: [] })
 
+/** The plugin for a visitor whose browser says no: it sends and stores nothing. */
+function refuse() {
+  const nothing = () => {}
+  const methods = { group: nothing, alias: nothing, consent: nothing, flush: async () => false }
+  return { name: NAME, config: {}, methods }
+}
+
 /**
  * A plugin for `analytics` that sends its events to eventrouter. `index.d.ts` tells its options.
  *
@@ -48,11 +55,11 @@ const keep = ({ event, properties, options, meta }) => ({ last: { event, propert
 export default function eventrouter(options, parts = {}) {
   const { writeKey, host, consent: initial, ...settings } = { ...DEFAULTS, ...options }
   if (!writeKey || !host) throw new Error('eventrouter: the options `writeKey` and `host` are needed')
+  if (isRefused(settings.respect)) return refuse()
   const retry = { initial: 1_000, max: 300_000, ...settings.retry }
 
   const prefix = `eventrouter.${writeKey}.`
   const stores = openStores()
-  const isOff = isRefused(settings.respect)
   const lost = (count) => console.warn(`eventrouter: ${count} of the oldest events were dropped, the queue is full`)
   const queue = createQueue(stores, `${prefix}event.`, settings, lost)
   const address = String(host).replace(/\/*$/, '/')
@@ -92,7 +99,7 @@ export default function eventrouter(options, parts = {}) {
 
   function record({ type, meta, userId, event, properties = {}, traits, options: own }) {
     // `analytics` hands over a call twice when it was made offline: we take the first.
-    if (isOff || taken.has(meta)) return
+    if (taken.has(meta)) return
     taken.add(meta)
     const then = moments.get(meta) || moment()
     if (type === 'identify') then.userId = userId
@@ -109,7 +116,6 @@ export default function eventrouter(options, parts = {}) {
     config: {},
 
     bootstrap({ instance }) {
-      if (isOff) return
       identity = createIdentity(instance, settings)
       for (const type of ['track', 'page', 'identify']) {
         instance.on(`${type}Start`, ({ payload }) => {
@@ -128,18 +134,15 @@ export default function eventrouter(options, parts = {}) {
 
     methods: {
       group(groupId, traits, own) {
-        if (!isOff) send('group', { groupId, traits: traits || {} }, own || undefined)
+        send('group', { groupId, traits: traits || {} }, own || undefined)
       },
 
       alias(userId, previousId, own) {
-        if (isOff) return
         const then = moment()
         send('alias', { userId, previousId: previousId || then.userId || then.anonymousId }, own || undefined, then)
       },
 
-      consent(preferences) {
-        if (!isOff) consent.set(preferences)
-      },
+      consent: (preferences) => consent.set(preferences),
 
       // After the calls that were made before it have arrived here.
       flush: () => new Promise((resolve) => setTimeout(resolve)).then(() => sender.flush(true)),

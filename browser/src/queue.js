@@ -15,7 +15,7 @@ import { setFirst } from './stores.js'
 /** Milliseconds in which nobody else sends an event. Longer than a request may take. */
 export const LEASE = 40_000
 
-/** An event that may have arrived is sent again for so long: half of the 24 hours for which a server knows messageIds. */
+/** So long an event that may have arrived is sent again: half of the 24 hours for which a server knows messageIds. */
 const DOUBT = 12 * 3_600_000
 
 const MARK = 13

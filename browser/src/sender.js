@@ -157,12 +157,18 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
     else if (!navigator.sendBeacon(url, bodyOf(batch))) queue.release(batch)
   }
 
+  /** Sends soon what earlier pages have left. */
+  const resume = () => queue.size() && later(flushInterval)
+
   if (page) {
     addEventListener('pagehide', () => {
       gone = true
       leave()
     })
-    addEventListener('pageshow', () => (gone = false))
+    addEventListener('pageshow', () => {
+      gone = false
+      resume()
+    })
     document.addEventListener('visibilitychange', () => document.visibilityState === 'hidden' && leave())
     addEventListener('online', () => {
       if (!readWait().asked) notes.remove(waitKey)
@@ -179,7 +185,6 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
       else later(queue.size() < flushAt ? flushInterval : 0)
     },
     flush,
-    /** Sends soon what earlier pages have left. */
-    resume: () => queue.size() && later(flushInterval),
+    resume,
   }
 }

@@ -1,7 +1,12 @@
 /**
  * Places for texts by key, the best one first: localStorage where the browser lets us, and memory.
  *
- * @typedef {{keys(): string[], get(key: string): ?string, set(key: string, value: string): void, remove(key: string): void}} Store
+ * @typedef {{
+ *   keys(): string[],
+ *   get(key: string): ?string,
+ *   set(key: string, value: string): void,
+ *   remove(key: string): void,
+ * }} Store
  */
 
 /** Memory: lasts as long as the page or process. */

@@ -1,7 +1,7 @@
 /**
  * What stands in for `analytics-utils` in the built file: the same functions, as far as `analytics` uses them, with two
- * differences. Ids are not made by `Math.random`. And the page's address says nothing: `analytics` takes `?an_uid=…` and
- * the like for calls, so that a link could make a visitor someone else.
+ * differences. Ids are not made by `Math.random`. And the page's address says nothing: `analytics` takes `?an_uid=…`
+ * and the like for calls, so that a link could make a visitor someone else.
  */
 
 export { uuid } from './uuid.js'

@@ -45,7 +45,7 @@ test('each kind of call arrives as the event of its kind', async (t) => {
   })))
 })
 
-test('a batch is one plain request, which no browser asks leave for, with the key and the time of sending inside', async (t) => {
+test('a batch is one request without preflight, with the key and the time of sending inside', async (t) => {
   const { collector, analytics } = await setUp(t)
   for (const name of ['a', 'b', 'c']) analytics.track(name)
   const [request] = await until(() => collector.requests.length && collector.requests)
@@ -148,7 +148,7 @@ for (const failure of [
   })
 }
 
-for (const [status, message] of [[400, 'no'], [401, 'no source has this write key'], [403, 'off'], [413, 'too large']]) {
+for (const [status, message] of [[400, 'no'], [401, 'unknown write key'], [403, 'off'], [413, 'too large']]) {
   test(`an event that is refused by ${status} is not sent again, and the console says so`, async (t) => {
     const { collector, analytics, eventrouter } = await setUp(t)
     const said = t.mock.method(console, 'error', () => {})
