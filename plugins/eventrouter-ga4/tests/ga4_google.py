@@ -52,12 +52,16 @@ def units(value) -> int:
 
 
 class Google:
-    """`bodies` and `debug_bodies` are what came; `refuse` (event names) makes validation object."""
+    """`bodies` and `debug_bodies` are what came; `refuse` (event names) makes validation object.
+
+    `statuses` (by event name) refuses each request in which that event is.
+    """
 
     def __init__(self, server):
         self.url = server.url_for("").rstrip("/")
         self.bodies, self.debug_bodies, self.problems, self.queries = [], [], [], []
         self.refuse: set[str] = set()
+        self.statuses: dict[str, int] = {}
         self.status, self.headers = 204, {}
         server.expect_request("/mp/collect", method="POST").respond_with_handler(self.collect)
         server.expect_request("/debug/mp/collect", method="POST").respond_with_handler(self.debug)
@@ -65,6 +69,9 @@ class Google:
     def collect(self, request: Request) -> Response:
         if self.status != 204:
             return Response("busy", self.status, self.headers)
+        for event in json.loads(request.data)["events"]:
+            if event["name"] in self.statuses:
+                return Response(event["name"], self.statuses[event["name"]])
         self.bodies.append(json.loads(request.data))
         self.queries.append(request.args.to_dict())
         self.problems += self.check(request)

@@ -145,6 +145,29 @@ async def test_a_busy_google_is_a_retry_for_all_and_nothing_overtakes(google):
     ] * 3
 
 
+async def test_of_a_request_that_is_refused_only_the_event_at_fault_is(google):
+    google.statuses = {"bad": 400}
+    messages = [make_message(message_id=f"m{n}", event="Bad" if n == 3 else f"Step {n}") for n in range(6)]
+    messages += [make_message(message_id="other", event="Other", anonymousId="other")]
+    outcomes = await send(google, messages)
+    assert [messages[3].id] == [key for key, outcome in outcomes.items() if outcome is not None]
+    bad = outcomes[messages[3].id]
+    assert (Reject, 400, "bad") == (type(bad), bad.status, bad.response)
+    sent = [event["name"] for event in google.events]
+    assert [f"step_{n}" for n in (0, 1, 2, 4, 5)] == [name for name in sent if name != "other"]
+    assert sent.count("other") == 1
+    assert google.problems == []
+
+
+async def test_sent_one_by_one_nothing_overtakes_what_has_to_wait(google):
+    google.statuses = {"bad": 400, "busy": 503}
+    names = ["one", "bad", "busy", "two", *(f"step_{n}" for n in range(25))]
+    messages = [make_message(message_id=f"m{n}", event=name) for n, name in enumerate(names)]
+    outcomes = await send(google, messages)
+    assert [None, Reject, *[Retry] * 27] == [outcome and type(outcome) for outcome in outcomes.values()]
+    assert [event["name"] for event in google.events] == ["one"]
+
+
 async def test_a_body_stays_below_130_kb(google):
     product = {f"long property of a product number {n}": "ü" * 200 for n in range(40)} | {"product_id": "p"}
     properties = {"products": [product] * 250, "currency": "EUR", "revenue": 5}

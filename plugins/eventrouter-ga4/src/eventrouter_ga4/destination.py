@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, ClassVar
@@ -39,6 +40,10 @@ class Part:
             self.content["user_properties"] = dict(list(traits.items())[: limits.MAX_USER_PROPERTIES])
         self.content["events"] = [one.event for one in hits]
         self.body = to_json(self.content)
+
+    def alone(self) -> list[Part]:
+        """Each hit in a request of its own."""
+        return [Part([message], [one]) for message, one in zip(self.messages, self.hits, strict=True)]
 
 
 class Ga4(Destination):
@@ -135,17 +140,25 @@ class Ga4(Destination):
         return refused, [list(_parts(pairs)) for pairs in by_key.values()]
 
     async def _send_in_order(self, chain: list[Part]) -> dict[str, Outcome]:
-        """Sends `chain`; after a `Retry` the rest waits too, so that nothing overtakes."""
+        """Sends `chain`; after a `Retry` the rest waits too, so that nothing overtakes.
+
+        Of a request that is refused each hit goes alone, in order: only the one at fault shall not arrive.
+        """
         outcomes: dict[str, Outcome] = {}
         waiting: Retry | None = None
-        for part in chain:
+        rest = deque(chain)
+        while rest:
+            part = rest.popleft()
             if waiting is None:
                 try:
                     outcomes |= await self._send(part)
                 except Retry as error:
                     waiting = error
                 except Reject as error:
-                    outcomes |= dict.fromkeys((message.id for message in part.messages), error)
+                    if len(part.hits) > 1:
+                        rest.extendleft(reversed(part.alone()))
+                        continue
+                    outcomes[part.messages[0].id] = error
             if waiting is not None:
                 outcomes |= dict.fromkeys((message.id for message in part.messages), waiting)
         return outcomes
@@ -157,9 +170,9 @@ class Ga4(Destination):
             if len(part.hits) == 1:
                 raise Reject(f"Google's validation objects: {found}")
             # Which of them is meant is told in prose only: each is asked for alone.
-            for message, one in zip(part.messages, part.hits, strict=True):
-                if why := await self._objections(Part([message], [one])):
-                    objections[message.id] = Reject(f"Google's validation objects: {why}")
+            for one in part.alone():
+                if why := await self._objections(one):
+                    objections[one.messages[0].id] = Reject(f"Google's validation objects: {why}")
             kept = [pair for pair in zip(part.messages, part.hits, strict=True) if pair[0].id not in objections]
             if not kept:
                 return objections
