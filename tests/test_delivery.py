@@ -9,6 +9,7 @@ from deliver_kit import delivery, hand_of, item_of
 from eventrouter.delivery import FORMAT, dead_letter, decode, encode, in_hand
 from eventrouter.events import idempotency_key, lane_key
 from eventrouter.lane import Item
+from eventrouter.stored import UnreadableError
 
 
 def test_what_is_stored_comes_back_exactly():
@@ -36,6 +37,21 @@ def test_a_field_that_a_later_version_appended_is_passed_over():
 def test_foreign_data_is_an_error(data):
     with pytest.raises(msgspec.DecodeError):
         decode(data)
+
+
+def test_what_cannot_be_read_tells_whose_it_is_where_it_can():
+    for data, whose in (
+        (encode(delivery("m1")).replace(b'"Order Completed"', b"5"), ("m1", "web")),
+        (b'[1,2,"web"]', (None, "")),
+        (b"nonsense", (None, "")),
+    ):
+        with pytest.raises(UnreadableError) as caught:
+            decode(data)
+        assert (data, *whose) == (caught.value.data, caught.value.message_id, caught.value.source)
+
+
+def test_tries_that_cannot_be_read_are_forgotten():
+    assert 1 == in_hand(item_of(delivery("m1"), tries=b"nonsense"), "crm").messages[0].attempt
 
 
 def test_a_message_carries_what_a_plugin_needs():

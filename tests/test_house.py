@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment
-        acceptance lane masking logs disk log_entry blocked digest differences file_changes""",
+        acceptance lane masking logs disk stored unreadable log_entry blocked digest differences file_changes""",
     "reading": """hookspecs operators filters codegen compiler builder requirements syntax variables expressions
         condition_parts plugins quantities interpolation yaml_file config_model config_tests config_reader
         config_documents config_sections config_options config_destinations config_enrichments config_routes config

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from eventrouter.events import StoredEvent
-from eventrouter.log_entry import decode_entry, encode_entry
+from eventrouter.log_entry import decode_each, decode_entry, encode_entry
+from eventrouter.stored import NewerFormatError, UnreadableError
 
 
 def test_an_entry_gives_back_its_events_in_order() -> None:
@@ -18,3 +19,40 @@ def test_an_entry_gives_back_its_events_in_order() -> None:
 def test_an_entry_that_this_version_cannot_read_is_an_error(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_entry(data)
+
+
+def good(message_id: str) -> bytes:
+    times = {"timestamp": "2026-11-24T17:00:00.000Z", "receivedAt": "2026-11-24T17:00:00.000Z"}
+    return msgspec.json.encode(["web", {"type": "track", "messageId": message_id, **times}])
+
+
+@pytest.mark.parametrize(
+    ("bad", "source"),
+    [
+        (b"5", ""),
+        (b'["web",5]', ""),
+        (b'["web",{"messageId":"m"}]', "web"),
+        (good("m").replace(b'"track"', b"null"), "web"),
+        (good("m").replace(b'"m"', b"7"), "web"),
+        (b'["web",{"type":"\xff"}]', ""),
+    ],
+)
+def test_an_event_that_cannot_be_read_costs_no_other(bad: bytes, source: str) -> None:
+    first, fault, last = decode_each(encode_entry([good("m1"), bad, good("m2")]))
+    assert isinstance(fault, UnreadableError)
+    assert (fault.data, fault.source) == (bad, source)
+    assert [isinstance(one, StoredEvent) and one.message_id for one in (first, last)] == ["m1", "m2"]
+
+
+def test_events_that_can_be_read_are_given_back_as_they_are() -> None:
+    data = encode_entry([good("m1"), good("m2")])
+    assert decode_each(data) == decode_entry(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(b"nonsense", UnreadableError), (b"", UnreadableError), (b'{"v":3,"events":5}', NewerFormatError)],
+)
+def test_an_entry_without_events_is_an_error_as_a_whole(data: bytes, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        decode_each(data)

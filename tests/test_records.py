@@ -18,7 +18,9 @@ from eventrouter.records import (
     pack,
     rejection_id,
     unpack,
+    unpack_each,
 )
+from eventrouter.stored import NewerFormatError, UnreadableError
 
 NOW = "2026-11-24T17:00:00.000Z"
 RECORDS: list[AnyRecord] = [
@@ -60,6 +62,21 @@ def test_a_field_that_a_later_version_added_is_passed_over() -> None:
 def test_foreign_data_is_an_error() -> None:
     with pytest.raises(msgspec.DecodeError):
         unpack(b'{"records":[{"record":"nonsense"}]}')
+
+
+def test_a_record_that_cannot_be_read_costs_no_other() -> None:
+    bad = b'{"record":"event","source":"web","event":{},"person_id":5}'
+    data = pack([RECORDS[0], RECORDS[1]]).replace(b'},{"record"', b"}," + bad + b',{"record"', 1)
+    first, fault, last = unpack_each(data)
+    assert (first, last) == (RECORDS[0], RECORDS[1])
+    assert isinstance(fault, UnreadableError)
+    assert fault.data == bad
+
+
+def test_a_pack_without_records_is_an_error_as_a_whole() -> None:
+    for data, kind in ((b"nonsense", UnreadableError), (b'{"records":[{"record":"new"}],"v":2}', NewerFormatError)):
+        with pytest.raises(kind):
+            unpack_each(data)
 
 
 def test_a_refusal_has_the_same_id_when_the_same_is_sent_again() -> None:

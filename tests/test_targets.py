@@ -107,6 +107,19 @@ async def test_a_destination_is_served_as_routes_yaml_says(targets: Targets) -> 
     assert target.throttle is not None
 
 
+async def test_a_batch_holds_one_of_each_key_unless_the_plugin_keeps_their_order(
+    targets: Targets, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = await targets.get("crm")
+    assert target is not None and target.policy.apart
+    monkeypatch.setattr(Crm, "keeps_order", True)
+    hooks = SimpleNamespace(
+        register_destinations=hookimpl(lambda: [Crm]), register_warehouses=hookimpl(lambda: [Memory])
+    )
+    target = await _targets(RULES, Plugins(hooks), lanes, tmp_path).get("crm")
+    assert target is not None and not target.policy.apart
+
+
 async def test_a_destination_is_made_and_started_once(targets: Targets) -> None:
     assert await targets.get("crm") is await targets.get("crm")
     assert [destination.destination for destination in Crm.made] == ["crm"]
@@ -273,3 +286,18 @@ def test_the_warehouses_items_hold_records() -> None:
         ("1-1:1", "", ""),
     ]
     assert [message.payload for message in hand.messages] == records
+
+
+def test_a_record_that_cannot_be_read_is_stored_as_refused_beside_the_others() -> None:
+    good = EventRecord(source="web", event={"messageId": "m1", "type": "track"})
+    data = pack([good, good]).replace(b'"event":{', b'"person_id":5,"event":{', 1)
+    hand = records_in_hand(Item("1795539600123-0", False, "", 2, data), "warehouse")
+    refused, other = (message.payload for message in hand.messages)
+    assert ("unreadable", good, 1) == (refused.code, other, hand.unreadable)
+
+
+def test_an_event_without_an_id_stops_nothing() -> None:
+    [message] = records_in_hand(
+        Item("1-0", False, "", 1, pack([EventRecord(source="web", event={})])), "warehouse"
+    ).messages
+    assert "" == message.message_id

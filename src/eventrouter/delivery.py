@@ -11,6 +11,7 @@ from .destination import Message
 from .events import idempotency_key
 from .lane import Item
 from .records import DeadLetter
+from .stored import FAULTS, Form, UnreadableError
 from .times import EPOCH, write_time
 
 FORMAT = 1
@@ -49,7 +50,7 @@ class Tries(msgspec.Struct):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Delivery)
+_form = Form("a delivery", Delivery, FORMAT)
 _tries_decoder = msgspec.json.Decoder(Tries)
 
 
@@ -59,13 +60,23 @@ def encode(delivery: Delivery) -> bytes:
 
 
 def decode(data: bytes) -> Delivery:
-    """Raises `msgspec.DecodeError` on foreign data and on a format that this version doesn't read."""
-    delivery = _decoder.decode(data)
-    if abs(delivery.v - FORMAT) > 1:
-        raise msgspec.ValidationError(
-            f"delivery of format {delivery.v}: this version reads {FORMAT - 1} to {FORMAT + 1}"
-        )
-    return delivery
+    """Raises `UnreadableError` on foreign data, `NewerFormatError` on that of a newer version."""
+    try:
+        return _form.read(data)
+    except UnreadableError as error:
+        error.message_id, error.source = _whose(data)
+        raise
+
+
+def _whose(data: bytes) -> tuple[str | None, str]:
+    """Message id and source of a delivery of which something else can't be read, where it tells them."""
+    try:
+        match msgspec.json.decode(data):
+            case [_, str(message_id), str(source), *_]:
+                return message_id, source
+    except FAULTS:
+        pass
+    return None, ""
 
 
 class InHand(msgspec.Struct):
@@ -76,6 +87,8 @@ class InHand(msgspec.Struct):
     delivery: Delivery | None
     """None in the warehouse's lane, whose items hold records."""
     tries: Tries
+    unreadable: int = 0
+    """How many of its records can't be read: the messages in their places say so."""
 
     @property
     def key(self) -> str:
@@ -83,10 +96,18 @@ class InHand(msgspec.Struct):
         return self.item.key
 
 
+def _read_tries(data: bytes) -> Tries:
+    """What is known of the attempts; nothing, when it can't be read."""
+    try:
+        return _tries_decoder.decode(data) if data else Tries()
+    except FAULTS:
+        return Tries()
+
+
 def in_hand(item: Item, destination: str) -> InHand:
-    """Decodes an item of a destination's lane."""
+    """Decodes an item of a destination's lane. Raises what `decode` raises."""
     delivery = decode(item.data)
-    tries = _tries_decoder.decode(item.tries) if item.tries else Tries()
+    tries = _read_tries(item.tries)
     message = Message(
         id=idempotency_key(delivery.source, delivery.message_id, destination),
         payload=delivery.payload,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .events import StoredEvent
+from .stored import FAULTS, Form, UnreadableError
 
 FORMAT = 1
 """The version of a log entry; a router reads its own and its neighbours'."""
@@ -19,15 +20,57 @@ class Entry(msgspec.Struct):
     v: int = FORMAT
 
 
-_decoder = msgspec.json.Decoder(Entry)
+class _RawEntry(msgspec.Struct):
+    events: list[msgspec.Raw]
+    v: int = FORMAT
+
+
+_form = Form("an entry of the log", Entry, FORMAT)
+_raw_form = Form("an entry of the log", _RawEntry, FORMAT)
+_event_decoder = msgspec.json.Decoder(StoredEvent)
 
 
 def decode_entry(data: bytes) -> list[StoredEvent]:
-    """The events of a log entry; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
-    entry = _decoder.decode(data)
-    if abs(entry.v - FORMAT) > 1:
-        raise msgspec.ValidationError(f"log entry of format {entry.v}: this version reads {FORMAT - 1} to {FORMAT + 1}")
-    return entry.events
+    """The events of a log entry; numbers keep their exact value.
+
+    Raises `UnreadableError` on foreign data, `NewerFormatError` on that of a newer version.
+    """
+    return _form.read(data).events
+
+
+def decode_each(data: bytes) -> list[StoredEvent | UnreadableError]:
+    """As `decode_entry`, but an event that can't be read, or lacks what every event has, costs no other.
+
+    In its place is why. Raises `UnreadableError` when there are no events at all.
+    """
+    try:
+        events = decode_entry(data)
+        if all(map(_is_whole, events)):
+            return list(events)
+    except UnreadableError:
+        pass
+    return [_read(bytes(raw)) for raw in _raw_form.read(data).events]
+
+
+def _is_whole(stored: StoredEvent) -> bool:
+    event = stored.event
+    return (
+        type(event.get("messageId")) is str
+        and type(event.get("type")) is str
+        and type(event.get("timestamp")) is str
+        and type(event.get("receivedAt")) is str
+    )
+
+
+def _read(raw: bytes) -> StoredEvent | UnreadableError:
+    try:
+        stored = _event_decoder.decode(raw)
+    except FAULTS as error:
+        return UnreadableError(f"an event that can't be read: {error}", raw)
+    if _is_whole(stored):
+        return stored
+    reason = "an event that lacks its type, messageId, timestamp or receivedAt"
+    return UnreadableError(reason, raw, source=stored.source)
 
 
 def encode_entry(events: Sequence[bytes]) -> bytes:

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import msgspec
 
+from .stored import FAULTS, Form, UnreadableError
+
 FORMAT = 1
 """The version of the stored form; a reader accepts its own and its neighbours'."""
 
@@ -125,8 +127,15 @@ class Pack(msgspec.Struct):
     v: int = FORMAT
 
 
+class _RawPack(msgspec.Struct):
+    records: list[msgspec.Raw]
+    v: int = FORMAT
+
+
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Pack)
+_form = Form("a pack of records", Pack, FORMAT)
+_raw_form = Form("a pack of records", _RawPack, FORMAT)
+_record_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
 
 def pack(records: Sequence[AnyRecord]) -> bytes:
@@ -135,8 +144,26 @@ def pack(records: Sequence[AnyRecord]) -> bytes:
 
 
 def unpack(data: bytes) -> list[AnyRecord]:
-    """The records of a lane item; numbers keep their exact value. Raises `msgspec.DecodeError` on foreign data."""
-    found = _decoder.decode(data)
-    if abs(found.v - FORMAT) > 1:
-        raise msgspec.ValidationError(f"records of format {found.v}: this version reads {FORMAT - 1} to {FORMAT + 1}")
-    return found.records
+    """The records of a lane item; numbers keep their exact value.
+
+    Raises `UnreadableError` on foreign data, `NewerFormatError` on that of a newer version.
+    """
+    return _form.read(data).records
+
+
+def unpack_each(data: bytes) -> list[AnyRecord | UnreadableError]:
+    """As `unpack`, but a record that can't be read costs no other: in its place is why.
+
+    Raises `UnreadableError` when there are no records at all.
+    """
+    try:
+        return list(unpack(data))
+    except UnreadableError:
+        return [_read(bytes(raw)) for raw in _raw_form.read(data).records]
+
+
+def _read(raw: bytes) -> AnyRecord | UnreadableError:
+    try:
+        return _record_decoder.decode(raw)
+    except FAULTS as error:
+        return UnreadableError(f"a record that can't be read: {error}", raw)

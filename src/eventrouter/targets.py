@@ -18,9 +18,11 @@ from .health import Health
 from .lane import Claim, Item
 from .lanes import Lanes
 from .plugins import Plugins
-from .records import EventRecord, unpack
+from .records import EventRecord, unpack_each
 from .settings import Settings
+from .stored import UnreadableError
 from .target import Policy, Target
+from .unreadable import refusal
 from .warehouse import Warehouse
 
 log = structlog.get_logger("eventrouter.targets")
@@ -163,6 +165,7 @@ class Targets:
             max_age=one.retry.max_age,
             max_attempts=one.retry.max_attempts,
             pin=one.cls.pin_batches and one.batch_size > 1,
+            apart=not one.cls.keeps_order,
         )
         attempts = Attempts(destination, one.timeout, secrets=secrets_of(one.options))
         throttle = Throttle(self._lanes, name, one.rate_limit) if one.rate_limit else None
@@ -200,20 +203,27 @@ class Throttle:
 
 
 def records_in_hand(item: Item, destination: str) -> InHand:
-    """Decodes an item of the warehouse's lane: a pack of records, settled together."""
+    """Decodes an item of the warehouse's lane: a pack of records, settled together.
+
+    In the place of a record that can't be read is the one that says so. Raises `UnreadableError` when none can,
+    `NewerFormatError` when a newer version has written them.
+    """
+    found = unpack_each(item.data)
+    records = [refusal(one, item.id, at) if isinstance(one, UnreadableError) else one for at, one in enumerate(found)]
+    events = [record.event if isinstance(record, EventRecord) else {} for record in records]
     messages = [
         Message(
             id=f"{item.id}:{number}",
             payload=record,
-            message_id=record.event["messageId"] if isinstance(record, EventRecord) else "",
+            message_id=str(event.get("messageId", "")),
             source=record.source if isinstance(record, EventRecord) else "",
-            type=record.event["type"] if isinstance(record, EventRecord) else "",
+            type=str(event.get("type", "")),
             order_key="",
             timestamp="",
         )
-        for number, record in enumerate(unpack(item.data))
+        for number, (record, event) in enumerate(zip(records, events, strict=True))
     ]
-    return InHand(item, messages, None, Tries())
+    return InHand(item, messages, None, Tries(), sum(isinstance(one, UnreadableError) for one in found))
 
 
 def _quiet(hook: Any) -> Callable[..., None] | None:
