@@ -326,6 +326,20 @@ async def test_a_failed_delivery_holds_up_its_order_key_and_no_other(make, redis
     assert {} == await leftovers(redis)
 
 
+async def test_of_one_key_nothing_is_taken_before_what_has_to_be_sent_again(make):
+    taken: list[str] = []
+
+    def answer(messages):
+        later = messages[:1] if not taken else []
+        taken.extend(message.message_id for message in messages[len(later) :])
+        return {message.id: Retry("later") for message in later}
+
+    post = make(answer, batch_size=3, apart=True)
+    await post.put(("a1", "a"), ("a2", "a"), ("b1", "b"), ("a3", "a"))
+    await post.run()
+    assert (["a1", "b1"], ["b1", "a1", "a2", "a3"]) == (post.sink.batches[0], taken)
+
+
 async def test_what_comes_for_a_parked_key_waits_behind_it(make, redis):
     post = make(fail_first(1, Retry("later")), initial=60, max_interval=60)
     await post.put(("a1", "a"))

@@ -101,6 +101,19 @@ async def test_records_have_no_key_and_wait_for_nothing():
     await asyncio.wait(set(hands.tasks))
 
 
+def test_where_messages_are_answered_one_by_one_a_batch_holds_one_of_each_key():
+    hands = hands_of(
+        hand("a1", "a"), hand("b1", "b"), hand("a2", "a"), hand("a3", "a"), hand("c1", "c"), batch_size=3, apart=True
+    )
+    assert [["a1", "b1", "c1"], ["a2"], ["a3"]] == [ids(hands.take()) for _ in range(3)]
+
+
+def test_records_go_together_in_any_case():
+    first, second = hand("a"), hand("b")
+    first.item.key = second.item.key = ""
+    assert ["a", "b"] == ids(hands_of(first, second, apart=True).take())
+
+
 def test_where_batches_are_pinned_what_is_parked_goes_by_itself_and_in_order():
     hands = hands_of(
         hand("p1", "p", parked=True),

@@ -91,6 +91,10 @@ class Destination:
     """Seconds after which an attempt is given up and counts as `Retry`; at most `MAX_TIMEOUT`."""
     pin_batches: ClassVar[bool] = False
     """True when a retry must repeat the very same batch (arrays with one id, files)."""
+    keeps_order: ClassVar[bool] = False
+    """False: a batch holds one message of each order key, since what is taken can't be taken back when the one before
+    it has to be sent again. True: batches are full, and `deliver` sees to the order: where it returns `Retry` for a
+    message, the later ones of its order key are not taken (the service takes all or nothing, say)."""
 
     class Options(BaseOptions):
         """What `options:` may hold. Subclasses add fields; each has a description, secrets are `SecretStr`."""

@@ -81,6 +81,8 @@ class Hands:
             else:
                 batch.append(hand)
                 units += len(hand.messages)
+                if self._policy.apart and hand.key:
+                    blocked.add(hand.key)
                 if single and hand.item.parked:
                     break
         self.put_back(passed)

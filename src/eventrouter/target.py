@@ -26,6 +26,8 @@ class Policy:
     max_attempts: int = 10
     pin: bool = False
     """Whether a retry must repeat the very same batch."""
+    apart: bool = False
+    """Whether a batch holds one delivery of each key."""
 
     read_bytes: int = 16 * 1024 * 1024
     """Bytes of stored deliveries that a turn has in hand, about."""

@@ -28,6 +28,7 @@ class Stdout(Destination):
     name: ClassVar[str] = "stdout"
     batch_size: ClassVar[int] = 100
     concurrency: ClassVar[int] = 1
+    keeps_order: ClassVar[bool] = True
 
     class Options(Destination.Options):
         """What is written, and where."""

@@ -47,6 +47,7 @@ class Webhook(Destination):
     batch_size: ClassVar[int] = 1000
     default_batch_size: ClassVar[int | None] = 1
     pin_batches: ClassVar[bool] = True
+    keeps_order: ClassVar[bool] = True
 
     class Options(Destination.Options):
         """Where to post, and how the receiver knows that it was us."""

@@ -55,6 +55,7 @@ class Ga4(Destination):
 
     name: ClassVar[str] = "ga4"
     batch_size: ClassVar[int] = limits.MAX_EVENTS
+    keeps_order: ClassVar[bool] = True
 
     class Options(Destination.Options):
         """Which data stream, and how events are told."""
