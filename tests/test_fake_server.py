@@ -16,6 +16,14 @@ async def test_it_records_what_it_gets_and_answers_as_told():
     assert request.headers["x-key"] == "k"
 
 
+async def test_its_answer_may_depend_on_the_request():
+    client = HttpClient(5, allow_private=True)
+    with FakeServer(lambda request: Answer(404 if request.json() == 1 else 200)) as server:
+        statuses = [(await client.post(server.url, json=n)).status for n in range(3)]
+    await client.close()
+    assert statuses == [200, 404, 200]
+
+
 async def test_an_answer_without_a_body_leaves_the_connection_usable():
     client = HttpClient(5, allow_private=True)
     with FakeServer(Answer(204)) as server:

@@ -102,14 +102,19 @@ async def test_children_run_until_a_signal_and_end_in_order(run):
     assert not run.server.is_alive()
 
 
-async def test_with_a_full_disk_the_server_starts_again_when_there_is_room(run, monkeypatch):
+async def meet_a_full_disk(run, monkeypatch, lines) -> None:
+    """A server that ends because its disk is full."""
     run.server = EmbeddedServer(run.path / "data")
     run.start()
     await run.until(lambda: run.server.is_alive() and run.server.is_reachable())
     monkeypatch.setattr(disk, "FULL_BYTES", 2**80)
+    os.kill(run.server.pid, signal.SIGKILL)
+    await run.until(lambda: any("The disk is full" in line["event"] for line in lines))
+
+
+async def test_with_a_full_disk_the_server_starts_again_when_there_is_room(run, monkeypatch):
     with capture_logs() as lines:
-        os.kill(run.server.pid, signal.SIGKILL)
-        await run.until(lambda: any("The disk is full" in line["event"] for line in lines))
+        await meet_a_full_disk(run, monkeypatch, lines)
         await asyncio.sleep(2 * FIRST_PAUSE)
         assert not run.server.is_alive()
         monkeypatch.setattr(disk, "FULL_BYTES", 0)
@@ -118,13 +123,8 @@ async def test_with_a_full_disk_the_server_starts_again_when_there_is_room(run, 
 
 
 async def test_a_stop_ends_the_wait_for_room(run, monkeypatch):
-    run.server = EmbeddedServer(run.path / "data")
-    run.start()
-    await run.until(lambda: run.server.is_alive() and run.server.is_reachable())
-    monkeypatch.setattr(disk, "FULL_BYTES", 2**80)
     with capture_logs() as lines:
-        os.kill(run.server.pid, signal.SIGKILL)
-        await run.until(lambda: any("The disk is full" in line["event"] for line in lines))
+        await meet_a_full_disk(run, monkeypatch, lines)
         await run.stop()
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -34,15 +35,15 @@ class Received(msgspec.Struct, frozen=True):
 class FakeServer:
     """An HTTP server on loopback that records what it gets: `with FakeServer() as server: … server.url`.
 
-    It gives `answer` to every request.
+    It gives `answer` to every request, or what `answer` makes of the request; that may run in several threads at once.
     """
 
-    def __init__(self, answer: Answer | None = None) -> None:
+    def __init__(self, answer: Answer | Callable[[Received], Answer] | None = None) -> None:
         self.answer = answer or Answer()
         self.received: list[Received] = []
         self._stopped = threading.Event()
 
-    def __enter__(self) -> FakeServer:
+    def __enter__(self) -> Self:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,8 +57,9 @@ class FakeServer:
             def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                fake.received.append(Received(self.command, self.path, headers, body))
-                answer = fake.answer
+                received = Received(self.command, self.path, headers, body)
+                fake.received.append(received)
+                answer = fake.answer(received) if callable(fake.answer) else fake.answer
                 fake._stopped.wait(answer.delay)
                 text = b"" if answer.status == 204 else answer.body.encode()
                 try:
@@ -89,6 +91,7 @@ class _Server(ThreadingHTTPServer):
     """Ends with its process, and says nothing about a client that hangs up."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Quiet: what was received tells the test enough."""

@@ -6,13 +6,12 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import msgspec
 from system import until
 
-from eventrouter.testing import Answer
+from eventrouter.testing import Answer, FakeServer, Received
 
 
 class Hit(NamedTuple):
@@ -43,11 +42,11 @@ class Sink:
     """`with Sink() as sink:`; destinations post to `sink.url + path`. Without a script every path answers 200."""
 
     def __init__(self) -> None:
+        self._server = FakeServer(self._take)
         self._hits: dict[str, list[Hit]] = defaultdict(list)
         self._next: dict[str, deque[Answer]] = defaultdict(deque)
         self._always: dict[str, Script] = {}
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
 
     def answer(self, path: str, *answers: Answer) -> None:
         """Gives these answers to the next requests of `path`, one each."""
@@ -84,54 +83,24 @@ class Sink:
         return hits
 
     def __enter__(self) -> Sink:
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                answer = sink._choose(self.path, body)
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                with sink._lock:
-                    sink._hits[self.path].append(Hit(self.path, headers, body, time.monotonic(), answer.status))
-                sink._stopped.wait(answer.delay)
-                text = answer.body.encode()
-                try:
-                    self.send_response(answer.status)
-                    for name, value in {"Content-Length": str(len(text)), **answer.headers}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(text)
-                except OSError:  # the client gave up
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self._server.__exit__(*error)
 
-    def _choose(self, path: str, body: bytes) -> Answer:
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return self._server.url
+
+    def _take(self, request: Received) -> Answer:
+        path, body = request.path, request.body
         with self._lock:
-            if self._next[path]:
-                return self._next[path].popleft()
             script = self._always.get(path)
-        return script(msgspec.json.decode(body)) if script is not None else Answer()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Quiet: what came tells the test enough."""
+            answer = self._next[path].popleft() if self._next[path] else None
+        if answer is None:
+            answer = script(msgspec.json.decode(body)) if script is not None else Answer()
+        with self._lock:
+            self._hits[path].append(Hit(path, request.headers, body, time.monotonic(), answer.status))
+        return answer

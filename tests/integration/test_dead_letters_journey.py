@@ -81,7 +81,7 @@ def test_dead_letters_are_listed_and_sent_again_until_they_arrive(system: System
     system.rows(2, "SELECT * FROM dead_letters WHERE destination = 'orders' AND replayed_at IS NOT NULL")
     assert listed(system, "--destination", "orders") == []
     assert len(listed(system, "--destination", "orders", "--replayed")) == 2
-    system.until_count(2, "deliveries_replayed_total", destination="orders")
+    system.until_count(2, "deliveries_replayed_total", **{"class": "permanent", "destination": "orders"})
     system.until_count(2, "deliveries_delivered_total", destination="orders")
     system.until_count(2, "deliveries_dead_total", **{"class": "permanent", "destination": "orders"})
 
