@@ -14,7 +14,8 @@ from eventrouter import enrich
 from eventrouter.enrichment import Enrichment
 from eventrouter.errors import Retry
 from eventrouter.events import lane_key
-from eventrouter.lane import Append, Lane, Memory
+from eventrouter.lane import Append, Lane
+from eventrouter.lanes import Turn
 from eventrouter.records import DeadLetter, EventRecord, Identity
 from lane_kit import counts, expire_lease, leftovers
 
@@ -147,45 +148,36 @@ async def test_a_backlog_smaller_than_the_number_of_shards_still_lets_one_in(mak
     assert ["m1"] == await router.ids("crm")
 
 
-def with_memory(monkeypatch, router, used: int, own: int) -> None:
-    """Lets the server seem so full."""
+def with_memory(monkeypatch, router, **changes: int) -> None:
+    """Lets the server's memory seem so, of 100,000 bytes."""
     look = router.lanes.look
 
     async def full(*args):
-        seen, waiting, _ = await look(*args)
-        return seen, waiting, Memory(used, own)
+        seen, waiting, memory = await look(*args)
+        return seen, waiting, memory._replace(limit=100_000, **changes)
 
     monkeypatch.setattr(router.lanes, "look", full)
 
 
-@pytest.mark.parametrize(
-    ("used", "own", "shards", "cut"),
-    [
-        (enrich.CUT_PERCENT - 1, 0, 1, False),
-        (enrich.CUT_PERCENT, 0, 1, True),
-        (enrich.CUT_PERCENT + 9, 10, 1, False),
-        (enrich.CUT_PERCENT + 10, 10, 1, True),
-        (enrich.CUT_PERCENT + 10, 5, 4, False),
-    ],
-)
-async def test_while_memory_is_short_a_destination_with_a_backlog_gets_no_more_and_others_do(
-    make, redis, monkeypatch, used, own, shards, cut
-):
-    monkeypatch.setattr(enrich, "CUT_WAITING", 2)
+async def test_while_memory_is_short_a_destination_with_a_backlog_gets_no_more_and_others_do(make, redis, monkeypatch):
     router = make(route=everything_to("crm", "erp"), backlogs={"crm": 1000, "erp": 1000})
-    router.shards = shards
-    await router.lanes.append(0, [Append("crm", [("k", 2, b"waits")], "to:crm")])
-    with_memory(monkeypatch, router, used, own)
+    await router.lanes.append(0, [Append("crm", [("k", 2, b"x" * 3000)], "to:crm")])
+    with_memory(monkeypatch, router, used=61_000)
     await router.accept(event(1))
     await router.run()
     found = await counts(redis)
-    assert (int(cut), 1) == (found.get("dead:crm:backlog_full", 0), found["to:erp"])
+    assert (1, 1) == (found["dead:crm:backlog_full"], found["to:erp"])
     assert ["m1"] == await router.ids("erp")
+    with_memory(monkeypatch, router, used=50_000)
+    await router.accept(event(2))
+    await router.run()
+    assert ["m1", "m2"] == await router.ids("erp")
+    assert 1 == (await counts(redis))["dead:crm:backlog_full"]
 
 
-async def test_while_memory_is_nearly_full_routing_waits(make, redis, monkeypatch):
+async def test_while_memory_is_nearly_full_routing_waits_for_the_warehouse(make, redis, monkeypatch):
     router = make()
-    with_memory(monkeypatch, router, enrich.WAIT_PERCENT, enrich.WAIT_PERCENT)
+    with_memory(monkeypatch, router, used=90_000, warehouse=20_000)
     await router.accept(event(1))
     claim = await router.run()
     assert (LOG, 1.0) == (claim.lane, claim.delay)
@@ -194,6 +186,34 @@ async def test_while_memory_is_nearly_full_routing_waits(make, redis, monkeypatc
     router.claims = [claim]
     await router.run()
     assert ["m1"] == await router.ids("crm")
+
+
+async def test_while_memory_is_short_fewer_entries_are_routed_at_once(make, redis, monkeypatch):
+    router = make()
+    steps, reads = [], []
+    settle, read = Turn.settle, Turn.read
+
+    async def noted(turn, removals, **more):
+        steps.append(len(removals))
+        return await settle(turn, removals, **more)
+
+    async def noted_read(turn, *args, size, **more):
+        reads.append(size)
+        return await read(turn, *args, size=size, **more)
+
+    monkeypatch.setattr(Turn, "settle", noted)
+    monkeypatch.setattr(Turn, "read", noted_read)
+    with_memory(monkeypatch, router, used=80_000)
+    for number in range(10):
+        await router.accept(event(number, pad="x" * 3000))
+    await router.run()
+    assert [f"m{number}" for number in range(10)] == await router.ids("crm") == await router.ids("warehouse")
+    assert [2, 2, 2, 2, 2] == steps
+    assert enrich.READ_BYTES == reads[0]
+    assert all(size < 15_000 for size in reads[1:5])
+    assert {"accepted": 10, "log_out": 10, "routed": 10} == {
+        name: number for name, number in (await counts(redis)).items() if not name.startswith("to:")
+    }
 
 
 async def test_the_dedup_limit_is_shared_by_the_shards(make, redis):

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from eventrouter.errors import UnavailableError
 from eventrouter.events import event_digest
-from eventrouter.lane import Append, Claim, FencedError, Item, Lane, Park, Removal, Seen
+from eventrouter.lane import Append, Claim, FencedError, Item, Lane, Memory, Park, Removal, Seen
 from eventrouter.lanes import STEPS, source
 from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
 
@@ -132,27 +132,42 @@ async def test_append_refuses_at_the_memory_budget_and_the_steps_that_drain_go_o
     assert {"to:crm": 302, "delivered:crm": 301, "to:warehouse": 1} == await counts(redis)
 
 
-async def test_the_router_is_told_how_full_the_memory_is_and_what_the_log_and_the_warehouse_have_of_it(lanes, redis):
+async def test_the_router_is_told_how_full_the_memory_is_and_what_the_lanes_have_of_it(lanes, redis):
     await lanes.append(
         0, [Append("log", [("", 1, b"x" * 2_000_000)]), Append("warehouse", [("", 1, b"x" * 1_000_000)])]
     )
-    await lanes.append(0, [append(("k", "x" * 500_000))])
+    await lanes.append(0, [append(("k", "x" * 500_000), ("l", "x" * 7))])
     used = (await redis.info("memory"))["used_memory"]
-    await redis.config_set("maxmemory", 2 * used)
-    try:
-        _, _, memory = await lanes.look(0, [], ["crm"])
-        assert 49 <= memory.used <= 51
-        assert memory.own == pytest.approx(3_000_000 * 100 / (2 * used), rel=0.2)
-        assert (await lanes.look(1, [], []))[2].own == 0
-    finally:
-        await redis.config_set("maxmemory", 256 * 1024 * 1024)
+    _, _, memory = await lanes.look(0, [], ["crm", "erp"])
+    assert used == pytest.approx(memory.used, rel=0.05)
+    assert Memory(memory.used, 256 * 1024 * 1024, 2_000_000, 1_000_000, (500_007, 0)) == memory
+    _, _, memory = await lanes.look(1, [], [])
+    assert (0, 0, ()) == memory[2:]
+
+
+async def test_the_bytes_of_a_lane_follow_what_comes_is_parked_and_goes(lanes, redis):
+    async def there():
+        return (await lanes.look(0, [], ["crm"]))[2].ahead[0]
+
+    turn = await begin(lanes, ("k", "12345"), ("l", "123"), ("m", "1"))
+    five, three, one = (await turn.read()).items
+    assert 9 == await there()
+    await turn.settle([Removal(three, "delivered:crm")], [Park("k", 0, [five])])
+    assert 6 == await there()
+    await turn.settle([Removal(three, "delivered:crm")])  # it is gone
+    assert 6 == await there()
+    [parked] = (await turn.read(one.id)).items
+    await turn.settle([Removal(parked, "delivered:crm")])
+    assert 1 == await there()
+    await turn.settle([Removal(one, "delivered:crm")])
+    assert not await redis.hexists(f"{CRM.key}:turn", "bytes")
 
 
 async def test_without_a_limit_of_the_server_nothing_is_refused(lanes, redis):
     await redis.config_set("maxmemory", 0)
     try:
         assert 1 == len(await lanes.append(0, [append(("k", "one"))]))
-        assert (0, 0) == (await lanes.look(0, [], []))[2]
+        assert 0 == (await lanes.look(0, [], []))[2].limit
     finally:
         await redis.config_set("maxmemory", 256 * 1024 * 1024)
 

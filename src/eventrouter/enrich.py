@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +22,7 @@ from .lanes import Lanes, Turn
 from .lease import Lease
 from .log_entry import decode_entry
 from .records import AnyRecord, DeadLetter, EventRecord, pack
+from .room import room as room_for
 
 log = structlog.get_logger("eventrouter.enrich")
 
@@ -33,12 +35,8 @@ BATCH_EVENTS = 1000
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
 PACK_BYTES = 512 * 1024
-CUT_PERCENT = 60
-"""With so much of the server's memory used, the log and the warehouse's lane apart, a destination gets no more that has
-`CUT_WAITING` deliveries in a shard. It is well below what `append` may fill: no destination holds up the collectors."""
-CUT_WAITING = 500
-WAIT_PERCENT = 95
-"""With so much of it used, routing waits."""
+READ_BYTES = 4_000_000
+"""What one read takes at most, about."""
 BYTES_PER_ID = 54
 """What a remembered id costs in Valkey."""
 
@@ -109,6 +107,7 @@ class RouterTurn:
         self._stopping = stopping
         self._dropped = dropped
         self._shard = turn.lane.shard
+        self._read_bytes = READ_BYTES
 
     async def run(self) -> Claim | None:
         """Serves the log until it is empty (None) or another turn has to go on (its claim).
@@ -123,7 +122,7 @@ class RouterTurn:
         ends = time.monotonic() + TURN_SECONDS
         lingered = False
         while not self._stopping.is_set() and time.monotonic() < ends:
-            batch = await self._turn.read(units=BATCH_EVENTS, give_back=lingered)
+            batch = await self._turn.read(units=BATCH_EVENTS, size=self._read_bytes, give_back=lingered)
             if batch.status == "idle":
                 return None
             if batch.items:
@@ -142,25 +141,30 @@ class RouterTurn:
     async def _route(self, items: Sequence[Item]) -> None:
         rules = self._rules()
         try:
-            events = [event for item in items for event in decode_entry(item.data)]
+            entries = [decode_entry(item.data) for item in items]
         except msgspec.DecodeError as error:
             raise Retry(f"an entry of the log can't be read: {error}", after=30.0) from error
+        events = list(chain(*entries))
         digests = [event_digest(event.source, event.event["messageId"]) for event in events]
         destinations = list(rules.backlogs)
         seen, waiting, memory = await self._lanes.look(self._shard, digests, destinations)
-        if memory.used >= WAIT_PERCENT:
-            raise Retry(f"the server's memory is {memory.used} % full; destinations have to drain first", after=1.0)
-        # The shards are alike, since order keys are spread by a hash.
-        crowded = memory.used - memory.own * self._shards >= CUT_PERCENT
+        number, cut = room_for(memory, self._shards, destinations, items)
+        if not number:
+            used = memory.used * 100 // memory.limit
+            raise Retry(f"the server's memory is {used} % full; the warehouse has to drain first", after=1.0)
+        if number < len(items):
+            items, events = items[:number], list(chain(*entries[:number]))
+        # While memory is short, nothing is read that then has to be left.
+        self._read_bytes = sum(len(item.data) for item in items) * 2 if number < len(entries) else READ_BYTES
         fresh: dict[bytes, StoredEvent] = {}
-        for digest, known, event in zip(digests, seen, events, strict=True):
+        for digest, known, event in zip(digests, seen, events, strict=False):
             if not known:
                 fresh.setdefault(digest, event)
         kept, records, failures = await self._enrichments.run(self._shard, list(fresh.values()))
         room = {
             name: max(max(rules.backlogs[name] // self._shards, 1) - there, 0)
             for name, there in zip(destinations, waiting, strict=True)
-            if not crowded or there < CUT_WAITING
+            if name not in cut
         }
         step = _Step(rules, room)
         mismatches = rules.mismatches()

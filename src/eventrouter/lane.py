@@ -99,11 +99,16 @@ class Seen(msgspec.Struct):
 
 
 class Memory(NamedTuple):
-    """The server's memory, in percent of its maxmemory; 0 when it has no limit."""
+    """The server's memory in bytes, and those of the data in one shard's lanes."""
 
     used: int
-    own: int
-    """What one shard's log and its warehouse's lane have of it."""
+    limit: int
+    """Its maxmemory; 0: none."""
+    log: int
+    warehouse: int
+    """In the warehouse's lane."""
+    ahead: tuple[int, ...]
+    """In each of the lanes that were asked for."""
 
 
 class Batch(NamedTuple):

@@ -167,8 +167,8 @@ class Lanes:
     ) -> tuple[list[bool], list[int], Memory]:
         """Which event digests were seen, how many units wait in each of `lanes`, and the server's memory."""
         keys = [Lane(shard, name).key for name in ("log", *lanes)]
-        seen, waiting, used, own = await self.run("look", keys, digests)
-        return [flag == 49 for flag in seen], list(waiting), Memory(int(used), int(own))
+        seen, waiting, ahead, used, limit, log, warehouse = await self.run("look", keys, digests)
+        return [flag == 49 for flag in seen], list(waiting), Memory(used, limit, log, warehouse, tuple(ahead))
 
 
 def _append_result(result: Any) -> list[Claim] | Exception:
@@ -261,7 +261,7 @@ class Turn:
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
         for removal in removals:
             item = removal.item
-            args += (item.id, item.key if item.parked else "", item.units, removal.count)
+            args += (item.id, item.key if item.parked else "", item.units, len(item.data), removal.count)
         args.append(len(parks))
         for park in parks:
             args += (park.key, park.delay_ms, len(park.items))

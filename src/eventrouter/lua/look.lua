@@ -1,7 +1,7 @@
 -- What the router asks before it routes a batch: which events were seen, and how much waits in the lanes ahead.
 -- KEYS the log's lane, then the lanes ahead. ARGV event digests.
--- Returns a string of 0 and 1, the waiting units per lane, percent of maxmemory in use (0: it has no limit), and the percent
--- that this shard's log and its warehouse's lane have of it.
+-- Returns a string of 0 and 1, the waiting units per lane ahead and their bytes, the memory in use, maxmemory (0: no limit), and
+-- the bytes in this shard's log and in its warehouse's lane.
 local shard = shard_of(KEYS[1])
 local seen = {}
 for i = 1, #ARGV do
@@ -17,15 +17,13 @@ for _, start in ipairs(redis.call('LRANGE', shard .. 'seen', 0, -1)) do
     end
   end
 end
-local waiting = {}
+local function of(lane, field)
+  return tonumber(redis.call('HGET', lane .. ':turn', field) or 0)
+end
+local waiting, bytes = {}, {}
 for i = 2, #KEYS do
-  waiting[#waiting + 1] = tonumber(redis.call('HGET', KEYS[i] .. ':turn', 'waiting') or 0)
+  waiting[i - 1] = of(KEYS[i], 'waiting')
+  bytes[i - 1] = of(KEYS[i], 'bytes')
 end
-local memory, own = memory_percent(), 0
-if memory > 0 then
-  local max = tonumber(string.match(redis.call('INFO', 'memory'), '[\r\n]maxmemory:(%d+)'))
-  for _, key in ipairs({ KEYS[1], shard .. 'lane:warehouse' }) do
-    own = own + (redis.call('MEMORY', 'USAGE', key) or 0) * 100 / max
-  end
-end
-return { table.concat(seen), waiting, memory, own }
+local used, max = memory()
+return { table.concat(seen), waiting, bytes, used, max, of(KEYS[1], 'bytes'), of(shard .. 'lane:warehouse', 'bytes') }

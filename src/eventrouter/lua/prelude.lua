@@ -1,7 +1,7 @@
 -- What all steps share. A lane is named by its stream's key, er:{SHARD}:lane:NAME; everything else of it hangs below that key,
 -- everything else of its shard below er:{SHARD}:, so that one step may touch them all, on a Cluster too.
 --   KEY            stream: the items, in order. k = lane key (a digest of the order key), n = units in the item, d = data
---   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), paused
+--   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), bytes (of their data), paused
 --   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
 --   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
 --   KEY:tries      hash: item id -> what is known of its attempts (JSON)
@@ -30,11 +30,10 @@ local function name_of(lane)
   return string.match(lane, '^er:{%d+}:lane:(.*)$')
 end
 
--- How much of maxmemory is in use; 0 when there is no limit.
-local function memory_percent()
+-- The bytes in use, and maxmemory; 0 when there is no limit.
+local function memory()
   local info = redis.call('INFO', 'memory')
-  local max = tonumber(string.match(info, '[\r\n]maxmemory:(%d+)') or 0)
-  return max > 0 and tonumber(string.match(info, 'used_memory:(%d+)')) * 100 / max or 0
+  return tonumber(string.match(info, 'used_memory:(%d+)')), tonumber(string.match(info, '[\r\n]maxmemory:(%d+)') or 0)
 end
 
 local function lease(lane, ms)
@@ -68,13 +67,15 @@ local function appends()
   local short = number()
   for _ = 1, number() do
     local lane, token, field = KEYS[number()], arg(), arg()
-    local units = 0
+    local units, bytes = 0, 0
     for _ = 1, number() do
       local key, n, data = arg(), arg(), arg()
       redis.call('XADD', lane, '*', 'k', key, 'n', n, 'd', data)
       units = units + tonumber(n)
+      bytes = bytes + #data
     end
     redis.call('HINCRBY', lane .. ':turn', 'waiting', units)
+    redis.call('HINCRBY', lane .. ':turn', 'bytes', bytes)
     if field ~= '' then
       count(shard_of(lane), field, units)
     end

@@ -1,7 +1,7 @@
 -- Settle: take out what is delivered, dead or routed, park what failed, append what follows from it (deliveries, records), mark
 -- events as seen, renew. Counts by what was really there. Memory may be full: this step makes room.
 -- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
---   removals: id, k when it is parked else '', n, count field
+--   removals: id, k when it is parked else '', n, bytes of its data, count field
 --   parks: k, delay (ms), items in order: id and tries (JSON or ''); those in the park stay where they are
 --   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
 --   due: parked keys of which the turn has nothing in hand any more
@@ -15,12 +15,13 @@ end
 local shard, parked = shard_of(lane), lane .. ':parked'
 lease(lane, ms)
 
-local removed = 0
+local removed, bytes = 0, 0
 for _ = 1, number() do
-  local id, key, n, field = arg(), arg(), number(), arg()
+  local id, key, n, size, field = arg(), arg(), number(), number(), arg()
   local stream = key == '' and lane or lane .. ':park:' .. key
   if redis.call('XDEL', stream, id) == 1 then
     removed = removed + n
+    bytes = bytes + size
     count(shard, field, n)
     redis.call('HDEL', lane .. ':tries', id)
     if key ~= '' then
@@ -32,7 +33,10 @@ for _ = 1, number() do
   end
 end
 if removed > 0 then
-  redis.call('HINCRBY', lane .. ':turn', 'waiting', -removed)
+  redis.call('HINCRBY', lane .. ':turn', 'bytes', -bytes)
+  if redis.call('HINCRBY', lane .. ':turn', 'waiting', -removed) <= 0 then
+    redis.call('HDEL', lane .. ':turn', 'bytes')
+  end
 end
 
 for _ = 1, number() do
