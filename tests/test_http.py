@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from email.utils import formatdate
 
@@ -189,6 +190,48 @@ async def test_a_name_that_does_not_resolve_is_a_retry_for_everyone(client, monk
     with pytest.raises(Retry) as caught:
         await client.get("https://nowhere.example/x?key=secret")
     assert (caught.value.everyone, caught.value.reason) == (True, "cannot resolve the name of nowhere.example:443")
+
+
+SLOW = """
+import asyncio, socket, threading, time
+from eventrouter.errors import Retry
+from eventrouter.http import HttpClient
+
+socket.getaddrinfo = lambda *args, **kwargs: time.sleep(60)
+
+async def main():
+    client = HttpClient(timeout=0.1)
+    for number in range(5):
+        try:
+            await client.get(f"http://slow-{number}.example/")
+        except Retry as error:
+            print(error.reason)
+    print(sum(thread.name.startswith("eventrouter-dns") for thread in threading.enumerate()))
+    %s
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("end", ["await client.close()", "pass"])
+async def test_a_slow_name_server_delays_no_exit_and_takes_two_threads_at_most(end):
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "ignore", "-c", SLOW % end, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert (0, "2") == (process.returncode, output.decode().split("\n")[-2])
+    assert output.count(b"slow-") == 5
+    assert time.monotonic() - began < 30
+
+
+async def test_who_waits_for_a_name_when_the_client_is_closed_is_told(client, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: time.sleep(0.5) or [])
+    request = asyncio.create_task(client.get("http://slow.example/"))
+    await asyncio.sleep(0.1)
+    await client.close()
+    with pytest.raises(Retry, match=r"slow\.example:80 ended: the client was closed"):
+        await request
 
 
 async def test_a_late_answer_is_a_retry(client, httpserver: HTTPServer):

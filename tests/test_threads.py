@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from eventrouter.builtin.threads import StoppedError, Threads
+from eventrouter.threads import StoppedError, Threads
 
 
 def alive(name: str) -> list[str]:
@@ -131,9 +131,7 @@ async def test_threads_that_were_forgotten_end():
 
 
 def test_a_process_exits_while_a_thread_is_still_at_work():
-    code = (
-        "import time; from eventrouter.builtin.threads import Threads; Threads(1, 'x').submit(lambda: time.sleep(60))"
-    )
+    code = "import time; from eventrouter.threads import Threads; Threads(1, 'x').submit(lambda: time.sleep(60))"
     started = time.monotonic()
     assert 0 == subprocess.run([sys.executable, "-c", code], timeout=30).returncode
     assert time.monotonic() - started < 20

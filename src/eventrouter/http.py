@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
@@ -20,13 +19,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
-from .errors import Reject, Retry
+from .errors import Reject, Retry, is_cancellation
+from .threads import StoppedError, Threads
 
 USER_AGENT = f"eventrouter/{metadata.version('eventrouter')}"
 """What every request says about its sender, unless its own headers do."""
 
 MAX_CONNECTIONS = 64
 """Open connections per client, at most; a request beyond that waits, within its timeout."""
+
+RESOLVERS = 2
+"""Threads of a client that look up names, at most."""
 
 MAX_BODY = 64 * 1024
 """Bytes of an answer that are kept; the rest is discarded, with its connection."""
@@ -183,6 +186,10 @@ class HttpClient:
             ) as answer:
                 body, cut = await _read(answer, max_body)
                 return Response(answer.status, answer.headers, body, cut)
+        except asyncio.CancelledError as error:
+            if is_cancellation(error):
+                raise
+            raise Retry(f"the request to {where} ended: the client was closed") from None
         except aiohttp.ConnectionTimeoutError:
             raise Retry(f"cannot connect to {where}: timeout after {limits.sock_connect:g} s", everyone=True) from None
         except TimeoutError:
@@ -245,20 +252,22 @@ def _public_socket(info: tuple[Any, ...]) -> socket.socket:
 
 
 class _Resolver(AbstractResolver):
-    """Resolves in threads of its own: a slow name server keeps no other destination's lookups waiting."""
+    """Resolves in threads of its own: a slow name server keeps no other destination's lookups waiting, nor an exit."""
 
     def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads: Threads | None = None
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(2, thread_name_prefix="eventrouter-dns")
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._pool,
-            lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG),
-        )
+        if self._threads is None:
+            self._threads = Threads(RESOLVERS, "eventrouter-dns")
+        try:
+            found = await self._threads.run(
+                lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            )
+        except StoppedError:
+            raise OSError(None, "the client was closed") from None
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
             ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags)
@@ -266,9 +275,9 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            await threads.stop(0.0, lambda: None)
 
 
 def _target(url: str) -> tuple[URL, str]:

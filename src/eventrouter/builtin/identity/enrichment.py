@@ -16,7 +16,7 @@ from eventrouter.errors import Retry, StartError
 from eventrouter.events import StoredEvent
 from eventrouter.records import AnyRecord
 
-from ..threads import StoppedError, Threads
+from ...threads import StoppedError, Threads
 from .graph import Batch
 from .postgres import PostgresStore
 from .resolve import resolve

@@ -17,7 +17,7 @@ from eventrouter.events import StoredEvent
 from eventrouter.records import EventRecord
 from eventrouter.warehouse import Warehouse
 
-from ..threads import StoppedError, Threads
+from ...threads import StoppedError, Threads
 from . import queries
 from .load import Item, Loader
 from .migrations import migrate
