@@ -48,3 +48,10 @@ def test_a_destination_in_trouble_shows_why_and_when_it_is_tried_again(capsys):
 def test_nothing_that_runs_is_told(tmp_path):
     result = Place(tmp_path).run("status")
     assert (result.returncode, "is not reachable" in result.stderr) == (1, True)
+
+
+def test_a_router_that_fails_says_why(capsys):
+    show({"router": {"state": "failing", "reason": "it is bad", "turns_failed": 3}})
+    assert "Routing is failing: it is bad" in capsys.readouterr().out
+    show({"router": {"state": "ok", "reason": "", "turns_failed": 3}})
+    assert "Routing" not in capsys.readouterr().out

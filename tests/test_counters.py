@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from eventrouter.counters import by_destination, read_snapshot, reasons
+from eventrouter.counters import by_destination, failing, read_snapshot, reasons
 from eventrouter.health import Health
 from eventrouter.lane import Append, Lane, Park, Removal, Seen
 from lane_kit import append, begin
@@ -99,6 +99,7 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
         "replayed": {},
         "state": "ok",
         "reason": "",
+        "turns_failed": 0,
         "next_try_seconds": None,
     } == row
 
@@ -133,6 +134,30 @@ async def test_a_destination_that_waits_says_why_and_how_long(lanes, refused, st
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     assert (state, health.reason) == (row["state"], row["reason"])
     assert 5 < row["next_try_seconds"] <= 300
+
+
+async def test_a_lane_whose_turns_come_to_nothing_is_failing_and_says_why(lanes):
+    turns = [await begin(lanes, ("k", "1"), lane=Lane(shard, "crm")) for shard in range(2)]
+    await turns[0].fail("the first reason", 5.0)
+    await asyncio.sleep(0.01)
+    await turns[1].fail("the last reason", 30.0)
+    snapshot = await read_snapshot(lanes, 2, ["crm"])
+    told = {"state": "failing", "reason": "the last reason", "turns_failed": 2}
+    assert told == failing(snapshot, "crm")
+    row = by_destination(snapshot, "crm")
+    assert told == {name: row[name] for name in told}
+    assert {"state": "ok", "reason": "", "turns_failed": 0} == failing(snapshot, "log")
+    snapshot.now_ms += 89_000
+    assert "failing" == by_destination(snapshot, "crm")["state"]
+    snapshot.now_ms += 2_000
+    assert ("ok", "", 2) == tuple(failing(snapshot, "crm").values())
+
+
+async def test_the_health_of_a_destination_is_told_before_its_turns(lanes):
+    await (await begin(lanes, ("k", "1"))).fail("a bug", 5.0)
+    await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP 503", 120)
+    row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
+    assert ("backing off", "HTTP 503", 1) == (row["state"], row["reason"], row["turns_failed"])
 
 
 async def test_an_unknown_destination_has_a_row_of_nothing(lanes):

@@ -30,6 +30,7 @@ def snapshot(**changes) -> Snapshot:
                 "log_out": 9,
                 "enrichment_failed:geo": 2,
                 "warehouse:late_duplicates": 6,
+                "turn_failed:log": 4,
             }
         ),
         "lanes": {"log": LaneState(1, 0, NOW - 2500), "crm": LaneState(2, 1, 0)},
@@ -71,6 +72,7 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
         ("eventrouter_oldest_seconds", "crm"): 0,
         ("eventrouter_destination_state", "crm"): 2,
         ("eventrouter_dedup_window_seconds",): 60,
+        ("eventrouter_turns_failed_total", "log"): 4,
     }
     found = samples(render(snapshot()))
     assert expected == {name: found.get(name) for name in expected}

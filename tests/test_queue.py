@@ -17,10 +17,11 @@ from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.worker import Worker, async_check_health
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from structlog.testing import capture_logs
 
 from eventrouter import queue as queue_module
+from eventrouter.counters import failing, read_snapshot
 from eventrouter.lane import Claim, Lane
 from eventrouter.lanes import Lanes
 from eventrouter.queue import (
@@ -245,6 +246,19 @@ async def test_a_turn_that_has_more_to_do_is_enqueued_again(turns, lanes, redis)
     await turns(serve).run(CRM, claim.token, "job")
     [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
     assert 2 < due / 1000 - time.time() <= 3.1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"), (ResponseError("OOM"), "Redis refuses a step: OOM")],
+)
+async def test_a_turn_that_fails_is_noted_with_its_reason_and_goes_on_later(turns, lanes, redis, error, told):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Serve(error=error)).run(CRM, claim.token, "job")
+    found = failing(await read_snapshot(lanes, 2, ["crm"]), "crm")
+    assert {"state": "failing", "reason": told, "turns_failed": 1} == found
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 4 < due / 1000 - time.time() <= 5.1
 
 
 async def test_a_copy_of_a_job_serves_nothing(turns, lanes, redis):

@@ -21,7 +21,7 @@ from .collecting import Sources
 from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
-from .counters import Snapshot, by_destination, read_snapshot, reasons
+from .counters import Snapshot, by_destination, failing, read_snapshot, reasons
 from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
@@ -238,6 +238,7 @@ class EventRouter:
                 "duplicates": counts["duplicates"],
                 "routed": counts["routed"],
             },
+            "router": failing(snapshot, "log"),
             "dedup_window_seconds": round(window, 1),
             "sources": {
                 name: {

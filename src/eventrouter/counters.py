@@ -14,6 +14,10 @@ from .lane import Lane
 from .lanes import Lanes
 
 
+FAILING_SECONDS = 60
+"""So long after its next turn was due, a lane counts as failing still: turns that succeed don't say so."""
+
+
 class LaneState(msgspec.Struct):
     """A destination's lanes (or the log's), added up over the shards."""
 
@@ -22,6 +26,12 @@ class LaneState(msgspec.Struct):
     parked_keys: int = 0
     oldest_ms: int = 0
     """When the oldest item was appended, by the server's clock; 0: none waits. Of parked keys 100 are looked at."""
+    failed_ms: int = 0
+    """When a turn came to nothing last; 0: never."""
+    failed_until_ms: int = 0
+    """When the next turn was due then."""
+    failure: str = ""
+    """Why."""
 
 
 class Snapshot(msgspec.Struct):
@@ -41,9 +51,10 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
         for shard in range(shards):
             pipeline.hgetall(f"er:{{{shard}}}:counts")
             pipeline.lindex(f"er:{{{shard}}}:seen", 0)
+            pipeline.hgetall(f"er:{{{shard}}}:failures")
         rows = await pipeline.execute()
     counts: Counter[str] = Counter()
-    for row in rows[::2]:
+    for row in rows[::3]:
         counts.update({field.decode(): int(number) for field, number in row.items()})
     names = {"log", "warehouse", *destinations}
     names.update(field.removeprefix("to:") for field in counts if field.startswith("to:"))
@@ -58,10 +69,21 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
             lane.waiting += waiting
             lane.parked_keys += parked_keys
             lane.oldest_ms = min(lane.oldest_ms or oldest_ms, oldest_ms or lane.oldest_ms)
-    since = [int(start) for start in rows[1::2] if start]
+    for row in rows[2::3]:
+        for name, value in row.items():
+            if name.decode() in found:
+                _add_failure(found[name.decode()], value.decode())
+    since = [int(start) for start in rows[1::3] if start]
     return Snapshot(
         counts, found, dict(zip(ordered, healths, strict=True)), max(since, default=0), int(time.time() * 1000)
     )
+
+
+def _add_failure(lane: LaneState, value: str) -> None:
+    """Takes what the step `fail` noted in one shard; the last of all shards counts."""
+    at, until, reason = value.split(" ", 2)
+    if int(at) >= lane.failed_ms:
+        lane.failed_ms, lane.failed_until_ms, lane.failure = int(at), int(until), reason
 
 
 async def _healths(lanes: Lanes, names: Iterable[str]) -> list[dict[str, str]]:
@@ -72,6 +94,17 @@ async def _healths(lanes: Lanes, names: Iterable[str]) -> list[dict[str, str]]:
     return [{field.decode(): value.decode() for field, value in row.items()} for row in rows]
 
 
+def failing(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """How the turns of a lane fare: `state` is ok or failing; `reason` why they came to nothing, while they do."""
+    lane = snapshot.lanes.get(name, LaneState())
+    fails = lane.failed_ms > 0 and snapshot.now_ms < lane.failed_until_ms + FAILING_SECONDS * 1000
+    return {
+        "state": "failing" if fails else "ok",
+        "reason": lane.failure if fails else "",
+        "turns_failed": snapshot.counts[f"turn_failed:{name}"],
+    }
+
+
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """One destination's row of `status`. Once nothing moves,
 
@@ -79,6 +112,7 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
     as what became of it then, so `dead` = `died` - `replayed` for each class.
     """
     counts, lane, health = snapshot.counts, snapshot.lanes.get(name, LaneState()), snapshot.health.get(name, {})
+    turns = failing(snapshot, name)
     until = int(health.get("until", 0))
     filtered, died, replayed = (reasons(counts, f"{what}:{name}:") for what in ("filtered", "dead", "replayed"))
     return {
@@ -91,8 +125,9 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "dead": {class_: left for class_, number in died.items() if (left := number - replayed.get(class_, 0))},
         "died": died,
         "replayed": replayed,
-        "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), "ok"),
-        "reason": health.get("reason", ""),
+        "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), turns["state"]),
+        "reason": health.get("reason", "") or turns["reason"],
+        "turns_failed": turns["turns_failed"],
         "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") else None,
         "oldest_seconds": max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None,
     }

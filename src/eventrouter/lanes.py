@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
 
-STEPS = ("append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state")
+STEPS = (
+    "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
+)  # fmt: skip
 
 
 @cache
@@ -241,6 +243,10 @@ class Turn:
         """Renews the lease."""
         if await self.lanes.run("renew", [self.lane.key], [self.token, LEASE_MS]) != 1:
             raise self._fenced()
+
+    async def fail(self, reason: str, seconds: float) -> None:
+        """Notes that this turn came to nothing, and why; the next one is in so many seconds. It ends nothing."""
+        await self.lanes.run("fail", [self.lane.key], [int(seconds * 1000), reason])
 
     async def settle(
         self,

@@ -39,6 +39,7 @@ SHARED = (
     Family(
         "enrichments_failed", "Events that went on without it, since it failed.", ("enrichment",), "enrichment_failed"
     ),
+    Family("turns_failed", "Turns that came to nothing; the router's are those of `log`.", ("lane",), "turn_failed"),
     Family("deliveries_routed", "Deliveries that entered a lane; of the warehouse: records.", ("destination",), "to"),
     Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
     Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),

@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .lane import LEASE_MS, Claim, FencedError, Lane
 from .lanes import Lanes, Turn
+from .turn_failures import FAILED_SECONDS, tell
 from .unrefused import Unrefused
 
 log = structlog.get_logger("eventrouter.queue")
@@ -171,10 +172,14 @@ class Turns:
             if claim is not None:
                 await self._queue.enqueue([claim])
         except (RedisError, OSError, TimeoutError, FencedError) as error:
+            if turn is not None and isinstance(error, ResponseError):
+                # A step that the server refuses would be refused again at once.
+                await tell(turn, f"Redis refuses a step: {error}", FAILED_SECONDS)
+                await self._hand_over(turn, FAILED_SECONDS)
+                return
             log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
             if turn is not None and not isinstance(error, FencedError):
-                # A step that the server refuses would be refused again at once.
-                await self._hand_over(turn, 5.0 if isinstance(error, ResponseError) else 0.0)
+                await self._hand_over(turn, 0.0)
 
     async def _hand_over(self, turn: Turn, delay: float) -> None:
         """Ends a turn that was broken off as soon as Redis is back, which is sooner than its lease would end."""
@@ -199,9 +204,9 @@ class Turns:
             return await self._serve(turn, self.stopping)
         except (RedisError, OSError, TimeoutError, FencedError):
             raise
-        except Exception:
-            log.exception("a turn failed", lane=name, shard=turn.lane.shard)
-            return await turn.give_up(5.0)
+        except Exception as error:
+            await tell(turn, f"{type(error).__name__}: {error}", FAILED_SECONDS, error)
+            return await turn.give_up(FAILED_SECONDS)
         finally:
             self._running[name] -= 1
 

@@ -43,6 +43,8 @@ def show(found: dict[str, Any]) -> None:
         f"Rules {found.get('rules')}, {found.get('shards')} shards, duplicates are known back to"
         f" {duration(found.get('dedup_window_seconds') or 0.0)} ago"
     )
+    if (router := found.get("router", {})).get("reason"):
+        typer.echo(f"Routing is failing: {router['reason']}")
     refused = [
         (source, reason, number)
         for source, row in found.get("sources", {}).items()
