@@ -177,7 +177,7 @@ async def test_while_memory_is_short_a_destination_with_a_backlog_gets_no_more_a
 
 async def test_while_memory_is_nearly_full_routing_waits_for_the_warehouse(make, redis, monkeypatch):
     router = make()
-    with_memory(monkeypatch, router, used=90_000, warehouse=20_000)
+    with_memory(monkeypatch, router, used=85_000, warehouse=20_000)
     await router.accept(event(1))
     claim = await router.run()
     assert (LOG, 1.0) == (claim.lane, claim.delay)
@@ -203,7 +203,7 @@ async def test_while_memory_is_short_fewer_entries_are_routed_at_once(make, redi
 
     monkeypatch.setattr(Turn, "settle", noted)
     monkeypatch.setattr(Turn, "read", noted_read)
-    with_memory(monkeypatch, router, used=80_000)
+    with_memory(monkeypatch, router, used=75_000)
     for number in range(10):
         await router.accept(event(number, pad="x" * 3000))
     await router.run()

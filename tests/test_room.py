@@ -30,18 +30,17 @@ def test_with_much_room_all_is_routed_for_all():
 
 
 def test_as_many_entries_are_taken_as_fit_when_each_event_goes_to_every_destination():
-    left = FULL_PERCENT - 89
-    assert Room(left * MB // int(2 * OVERHEAD * 100_000 + 100)) == room(memory(89), 1, NAMES, items(100))
-    assert Room(2) == room(memory(89), 2, NAMES, items(100))
+    assert Room(MB // int(2 * OVERHEAD * 100_000 + 100)) == room(memory(FULL_PERCENT - 1), 1, NAMES, items(100))
+    assert Room(2) == room(memory(FULL_PERCENT - 1), 2, NAMES, items(100))
 
 
 def test_without_destinations_the_log_moves_on_at_any_rate():
-    assert Room(100) == room(memory(89)._replace(ahead=()), 1, [], items(100))
+    assert Room(100) == room(memory(FULL_PERCENT - 1)._replace(ahead=()), 1, [], items(100))
     assert Room(1) == room(memory(120, log=90)._replace(ahead=()), 1, [], items(100))
 
 
 def test_the_first_entry_may_have_what_is_left_and_not_only_this_shards_share():
-    assert Room(1) == room(memory(80, log=70), 64, NAMES, items(size=3 * MB))
+    assert Room(1) == room(memory(FULL_PERCENT - 10, log=70), 64, NAMES, items(size=3 * MB))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +65,8 @@ def test_what_a_destination_may_have_in_any_case_is_shared_by_all_lanes():
 
 
 def test_what_a_dead_letter_costs_is_counted():
-    assert 10 > room(memory(89.99, crm=50, erp=50), 1, NAMES, items(100, size=10)).items
-    assert 100 == room(memory(89.8, crm=50, erp=50), 1, NAMES, items(100, size=10)).items
+    assert 10 > room(memory(FULL_PERCENT - 0.01, crm=50, erp=50), 1, NAMES, items(100, size=10)).items
+    assert 100 == room(memory(FULL_PERCENT - 0.2, crm=50, erp=50), 1, NAMES, items(100, size=10)).items
 
 
 def test_a_full_server_waits_for_a_warehouse_that_has_much():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .lane import Item, Memory
 
-FULL_PERCENT = 90
+FULL_PERCENT = 85
 """Routing fills the server's memory no further than this, about; what is above `append`'s limit is for its sake."""
 CUT_PERCENT = 60
 """With so much of it used, the log and the warehouse's lane apart, a destination that has its spare room full gets no
