@@ -36,7 +36,17 @@ def texts(items: Sequence[Item]) -> list[str]:
 
 
 async def counts(redis: Redis, shard: int = 0) -> dict[str, int]:
-    """The shard's counters."""
+    """The shard's counters of what became of events and deliveries; failures that are tried again are in `retries`."""
+    return {field: number for field, number in (await _counts(redis, shard)).items() if "retried:" not in field}
+
+
+async def retries(redis: Redis, shard: int = 0) -> dict[str, int]:
+    """How many failures are tried again, by destination and status: `crm:503`."""
+    found = await _counts(redis, shard)
+    return {field.removeprefix("retried:"): number for field, number in found.items() if "retried:" in field}
+
+
+async def _counts(redis: Redis, shard: int) -> dict[str, int]:
     stored = await redis.hgetall(f"er:{{{shard}}}:counts")
     return {field.decode(): int(number) for field, number in stored.items()}
 

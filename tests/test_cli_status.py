@@ -45,6 +45,13 @@ def test_a_destination_in_trouble_shows_why_and_when_it_is_tried_again(capsys):
     assert " ".join(line.split()) == "crm backing off 7 3 4 2 h HTTP 503 (next try in 12 s)"
 
 
+def test_deliveries_that_wait_one_by_one_show_why(capsys):
+    row = {"state": "ok", "waiting": 3, "oldest_seconds": 60.0, "parked_keys": 2, "parked_reason": "HTTP 500"}
+    show({"destinations": {"crm": row}})
+    line = next(line for line in capsys.readouterr().out.splitlines() if "crm" in line)
+    assert " ".join(line.split()).endswith("2 order keys wait: HTTP 500")
+
+
 def test_nothing_that_runs_is_told(tmp_path):
     result = Place(tmp_path).run("status")
     assert (result.returncode, "is not reachable" in result.stderr) == (1, True)

@@ -82,8 +82,9 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
             Removal(items[2], "dead:crm:max_age"),
         ],
         [Park(items[3].key, 60_000, [items[3]])],
-        counts={"filtered:crm:consent": 4},
+        counts={"filtered:crm:consent": 4, "retried:crm:503": 2, "retried:crm:none": 1, "retried:crm2:none": 9},
     )
+    await Health(lanes, "crm", initial=1.0, max_interval=60.0, timeout=10.0).parked(1, "HTTP 503")
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     oldest = row.pop("oldest_seconds")
     assert 0 <= oldest < 10
@@ -92,6 +93,8 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
         "routed": 9,
         "waiting": 2,
         "parked_keys": 1,
+        "parked_reason": "HTTP 503",
+        "retried": {"503": 2, "none": 1},
         "delivered": 1,
         "filtered": {"consent": 4},
         "dead": {"max_age": 1, "permanent": 1},

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from eventrouter import health as health_module
 from eventrouter.health import (
     CONVINCING,
     FIRST_PROBE_SECONDS,
@@ -249,6 +252,23 @@ async def test_since_when_it_fails_is_kept(make, clock, redis):
         await health.failed("away")
         await clock.tick(HOUR)
     assert began == int(await redis.hget("er:{dest:crm}:health", "since"))
+
+
+async def test_why_deliveries_are_tried_again_is_noted_once_a_second_and_logged_now_and_then(make, redis, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    told: list[tuple[int, str]] = []
+    warn = lambda _, **fields: told.append((fields["number"], fields["reason"]))  # noqa: E731
+    monkeypatch.setattr(health_module, "log", SimpleNamespace(warning=warn))
+    health = make()
+    noted = []
+    for after, reason in ((0, "HTTP 500"), (0.5, "HTTP 501"), (0.6, "HTTP 502"), (9, "HTTP 503")):
+        now[0] += after
+        await health.parked(2, reason)
+        noted.append((await redis.hget("er:{dest:crm}:health", "retry_reason")).decode())
+    assert ["HTTP 500", "HTTP 500", "HTTP 502", "HTTP 503"] == noted
+    assert [(2, "HTTP 500"), (6, "HTTP 503")] == told
+    assert ("", "") == (health.state, health.reason)
 
 
 async def test_a_reason_is_cut(make, redis):

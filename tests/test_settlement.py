@@ -13,7 +13,7 @@ from eventrouter.builtin.webhook import Webhook
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.settlement import Settlement
-from lane_kit import counts, make_due, take
+from lane_kit import counts, make_due, retries, take
 
 
 class Case:
@@ -398,8 +398,31 @@ async def test_dead_letters_are_told_to_the_hook(case):
     ]
 
 
+async def test_failures_that_are_tried_again_are_counted_by_status_and_their_reason_is_kept(case, redis):
+    await case.begin(*"abcdef")
+    failures = {
+        "a": Retry("busy s3cr3t", status=503),
+        "b": Retry("no answer"),
+        "c": Bug(KeyError("x")),
+        "d": Retry("odd", status=70_000),
+        "e": Reject("bad", status=400),
+    }
+    await case.settle("f", failures)
+    assert {f"crm:{status}": 1 for status in ("503", "none", "bug", "other")} == await retries(redis)
+    await case.due(*"abcd")
+    assert ["busy **********", "no answer", "KeyError: 'x'", "odd"] == [case.hands[one].tries.reason for one in "abcd"]
+    assert b"odd" == await redis.hget("er:{dest:crm}:health", "retry_reason")
+
+
+async def test_a_failure_of_the_whole_is_counted_too(case, redis):
+    await case.begin("a", "b")
+    await case.settle("", whole=Retry("HTTP 429", status=429))
+    assert {"crm:429": 1} == await retries(redis)
+    assert None is await redis.hget("er:{dest:crm}:health", "retry_reason")
+
+
 async def test_what_is_noted_of_the_tries_is_json(case, redis):
     await case.begin("a")
     await case.settle("", {"a": Retry("later")})
     [stored] = (await redis.hgetall(f"{case.post.lane.key}:tries")).values()
-    assert {"attempts", "made", "first_ms", "last_ms", "refused_ms"} == set(msgspec.json.decode(stored))
+    assert {"attempts", "made", "first_ms", "last_ms", "refused_ms", "reason"} == set(msgspec.json.decode(stored))

@@ -120,6 +120,8 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "routed": counts[f"to:{name}"] - sum(replayed.values()) + sum(filtered.values()),
         "waiting": lane.waiting,
         "parked_keys": lane.parked_keys,
+        "parked_reason": health.get("retry_reason", "") if lane.parked_keys else "",
+        "retried": reasons(counts, f"retried:{name}:"),
         "delivered": counts[f"delivered:{name}"],
         "filtered": filtered,
         "dead": {class_: left for class_, number in died.items() if (left := number - replayed.get(class_, 0))},

@@ -140,7 +140,7 @@ class DeliveryTurn:
                 continue
             hand = self._target.decode(item, self._target.name)
             if self._too_old(hand, batch.now_ms):
-                aged.bury(hand, "max_age", Reject(self._aged_reason()))
+                aged.bury(hand, "max_age", Reject(self._aged_reason(hand)))
                 some_aged = True
             else:
                 self._hands.pending.append(hand)
@@ -159,8 +159,8 @@ class DeliveryTurn:
             more, self._more = self._more, None
             more.result()
 
-    def _aged_reason(self) -> str:
-        last = self._target.health.reason
+    def _aged_reason(self, hand: InHand) -> str:
+        last = hand.tries.reason or self._target.health.reason
         return "older than retry.max_age" + (f"; what was last in the way: {last}" if last else "")
 
     def _too_old(self, hand: InHand, now_ms: float) -> bool:

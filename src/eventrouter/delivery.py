@@ -47,6 +47,8 @@ class Tries(msgspec.Struct):
     last_ms: int = 0
     refused_ms: int = 0
     """When it was last refused in a way that may be meant for every event (401, 403, …); 0: never."""
+    reason: str = ""
+    """Why the last one failed, without secrets."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -21,6 +21,8 @@ FIRST_PROBE_SECONDS = 10.0
 SUCCESS_SPEAKS_SECONDS = 60.0
 """So long after a success, two refused messages are not enough for a hold: it takes `CONVINCING` ones."""
 CONVINCING = 5
+QUIET_SECONDS = 10.0
+"""How often it is logged that deliveries are tried again one by one."""
 
 
 class Gate(NamedTuple):
@@ -56,6 +58,8 @@ class Health:
         self._well = False
         self._suspicious = False
         self._row = 0
+        self._parked = 0
+        self._note_at = self._log_at = 0.0
         self.state = ""
         """'' (well), 'backoff' or 'hold', as last seen."""
         self.reason = ""
@@ -128,6 +132,22 @@ class Health:
         self._told = now
         self._suspicious = False
         await self._step("succeed")
+
+    async def parked(self, number: int, reason: str) -> None:
+        """Notes why `number` deliveries are tried again one by one: for `status` and, now and then, the log."""
+        self._parked += number
+        now = time.monotonic()
+        if now >= self._log_at:
+            log.warning(
+                "Deliveries fail and are tried again",
+                destination=self._destination,
+                number=self._parked,
+                reason=reason[:200],
+            )
+            self._log_at, self._parked = now + QUIET_SECONDS, 0
+        if now >= self._note_at:
+            self._note_at = now + FRESH_SECONDS
+            await self._step("note", reason[:500])
 
     def taken(self) -> None:
         """Notes that a delivery was taken: what fails beside it is at fault itself."""

@@ -44,6 +44,12 @@ SHARED = (
     Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
     Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),
     Family("deliveries_dead", "Dead letters, by class.", ("destination", "class"), "dead"),
+    Family(
+        "failures_retried",
+        "Failures of a delivery, or of a batch as a whole, after which it is tried again, by the status of the answer.",
+        ("destination", "status"),
+        "retried",
+    ),
     Family("deliveries_replayed", "Dead letters sent again, by class.", ("destination", "class"), "replayed"),
     Family("warehouse", "What the warehouse met: late_duplicates, discarded, refused.", ("what",), "warehouse"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_PARKED_KEYS = 10_000
 """Parked keys of a lane; beyond it a failure is the whole destination's."""
 SUSPECT_TRIES = 3
 """How often a delivery is tried that is refused with 401, 403, … while nothing else is taken or refused."""
+REASON_LENGTH = 200
+"""Characters of the reason that are kept with a parked delivery."""
 RESPONSE_LENGTH = 2000
 TRACEBACK_LENGTH = 4000
 """Characters of an answer (its beginning) and of a traceback (its end) in a dead letter."""
@@ -53,6 +56,9 @@ class Settlement:
         self._parks: dict[str, Park] = {}
         self._pins: Pins = {}
         self._held = False
+        self._retried: Counter[str] = Counter()
+        """Failures after which something is tried again, by status."""
+        self._last_reason = ""
         self.wait: float | None = None
         """After `apply`: seconds that every lane of the destination has to wait; None: go on."""
         self.crowded = False
@@ -83,13 +89,15 @@ class Settlement:
         self._removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
         appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
-        counts = self._target.counts() if self._target.counts else {}
+        counts = dict(self._target.counts() if self._target.counts else {}) | self._retried
         claims, parked = await turn.settle(
             self._removals, list(self._parks.values()), self._pins, sorted(due), appends, counts
         )
         self.crowded = parked >= MAX_PARKED_KEYS
         if claims:
             await self._target.enqueue(claims)
+        if self._last_reason:
+            await self._target.health.parked(self._retried.total(), self._last_reason)
         if self._target.dropped is not None:
             for record in records:
                 self._target.dropped(record)
@@ -113,6 +121,7 @@ class Settlement:
                 else:
                     self._park(hand, failure)
             if verdict.whole is not None:
+                self._count_retry(verdict.whole)
                 self._wait(await health.failed(self._target.mask(verdict.whole), verdict.whole.after))
         if answered and not taken and self.wait is None:
             await health.succeeded()
@@ -156,8 +165,14 @@ class Settlement:
     def _park(self, hand: InHand, failure: Failure) -> None:
         after = failure.after if isinstance(failure, Retry) else None
         delay = int(self._target.health.delay(hand.tries.made, after) * 1000)
+        self._count_retry(failure)
+        self._last_reason = self._target.mask(failure)
+        hand.tries.reason = self._last_reason[:REASON_LENGTH]
         hand.item.tries = msgspec.json.encode(hand.tries)
         self._parks.setdefault(hand.key, Park(hand.key, delay, [])).items.append(hand.item)
+
+    def _count_retry(self, failure: Failure) -> None:
+        self._retried[f"retried:{self._target.name}:{_status(failure)}"] += 1
 
     def _record(self, hand: InHand, class_: str, failure: Failure) -> DeadLetter:
         answered = failure if isinstance(failure, Retry | Reject) else None
@@ -172,6 +187,15 @@ class Settlement:
             response=mask(answered.response, RESPONSE_LENGTH) if answered else "",
             traceback=mask(failure.text)[-TRACEBACK_LENGTH:] if isinstance(failure, Bug) else "",
         )
+
+
+def _status(failure: Failure) -> str:
+    """What a failure is counted under; only so many of them, since each is a counter."""
+    if isinstance(failure, Bug):
+        return "bug"
+    if failure.status is None:
+        return "none"
+    return str(failure.status) if 100 <= failure.status <= 599 else "other"
 
 
 def _packed(records: Sequence[DeadLetter]) -> bytes:

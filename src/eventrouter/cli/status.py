@@ -72,6 +72,9 @@ def show(found: dict[str, Any]) -> None:
 
 def _reason(row: dict[str, Any]) -> str:
     seconds = row.get("next_try_seconds")
+    keys = row.get("parked_keys")
+    if keys and not row.get("reason"):
+        return f"{keys} order {'key waits' if keys == 1 else 'keys wait'}: {row.get('parked_reason') or ''}"
     return f"{row.get('reason') or ''}{f' (next try in {duration(seconds)})' if seconds is not None else ''}"
 
 

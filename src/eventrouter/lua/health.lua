@@ -1,7 +1,7 @@
 -- The health of a destination, over all shards. KEYS er:{dest:NAME}:health, a hash:
 --   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
 --   probing (ms: a probe is under way until then), success (ms: the last one),
---   suspects (ids of messages refused since, a line each; a few), refusals (all of them)
+--   retry_reason (why deliveries are parked, the last one), suspects (ids of messages refused since, a line each; a few), refusals (all of them)
 -- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures, refusals, several (0/1).
 local key, step = KEYS[1], arg()
 
@@ -66,6 +66,9 @@ elseif step == 'soon' then
     redis.call('HSET', key, 'until', 0)
     redis.call('HDEL', key, 'probing')
   end
+elseif step == 'note' then
+  -- ARGV why deliveries are tried again one by one
+  redis.call('HSET', key, 'retry_reason', arg())
 elseif step == 'release' then
   redis.call('HDEL', key, 'probing')
 elseif step == 'succeed' then
