@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from eventrouter.builtin.warehouse import schema
+from eventrouter.builtin.warehouse import schema, sqlite_store
+from eventrouter.builtin.warehouse.base import SqlWarehouse
 from eventrouter.builtin.warehouse.naming import column_name, part, table_name
+from eventrouter.builtin.warehouse.postgres_store import PostgresStore
 from eventrouter.builtin.warehouse.values import kind_of
 from eventrouter.records import Identity, IdentityMerge, RejectedEvent
 from warehouse_kit import letter, messages, record, select, warehouse_at
 
 TEXT = (Path(__file__).parent.parent / "docs" / "warehouse.md").read_text()
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##)", TEXT, re.MULTILINE | re.DOTALL))
+CHAPTERS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## )", TEXT, re.MULTILINE | re.DOTALL))
+PACKAGE = Path(schema.__file__).parent
 EXAMPLES = [(database, sql.strip()) for database, sql in re.findall(r"^```sql ?(\w*)\n(.*?)^```", TEXT, re.M | re.S)]
 
 
@@ -82,6 +86,27 @@ def test_names_become_what_is_documented() -> None:
 )
 def test_types_are_what_is_documented(value: Any, documented: str) -> None:
     assert documented in schema.TYPES[kind_of(value)].__class__.__name__.lower()
+
+
+def test_limits_are_the_documented_ones() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.*?) ?\| (.*?) ?\|$", CHAPTERS["Limits"], re.M)
+    assert [
+        ("tables of track events", f"{SqlWarehouse.max_tables:,}", f"{SqlWarehouse.max_tables:,}"),
+        ("columns of a table", f"{SqlWarehouse.max_columns:,}", f"{SqlWarehouse.max_columns:,}"),
+        ("columns of all tables", f"{sqlite_store.MAX_COLUMNS:,}", ""),
+        (
+            "new columns of tables that are there, per batch",
+            f"{sqlite_store.MAX_READ_AGAIN:,} / columns of all tables",
+            "",
+        ),
+        ("values in a row", "", str(PostgresStore.max_values)),
+    ] == rows
+
+
+def test_reasons_of_discarded_values_are_the_documented_ones() -> None:
+    source = "".join((PACKAGE / name).read_text() for name in ("typed.py", "catalog.py"))
+    made = set(re.findall(r'"(type_mismatch|name_clash|id_too_long|more_values|too_many_\w+)"', source))
+    assert made == set(re.findall(r"^\| (\w+) \| ", SECTIONS["discarded_values"].partition("| reason | |")[2], re.M))
 
 
 @pytest.fixture

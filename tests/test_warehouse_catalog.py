@@ -8,7 +8,7 @@ import pytest
 
 from eventrouter.builtin.warehouse import schema
 from eventrouter.builtin.warehouse.catalog import Catalog
-from eventrouter.builtin.warehouse.store import Store
+from eventrouter.builtin.warehouse.store import Room, Store
 from eventrouter.builtin.warehouse.values import NUMBER, TEXT
 from warehouse_kit import NOW, opened, store_at, transaction
 
@@ -72,6 +72,43 @@ def test_tables_and_columns_are_bounded(store: Store) -> None:
     assert TEXT == catalog.column("one", "a", "x")
     assert catalog.column("one", "b", "x") is None
     assert TEXT == catalog.column("one", "a", "y")
+
+
+def room_of(store: Store, monkeypatch: pytest.MonkeyPatch, new: int, added: int) -> Catalog:
+    monkeypatch.setattr(type(store), "room", lambda store: Room(new, added))
+    return catalog_of(store)
+
+
+def test_all_tables_together_have_no_more_columns_than_the_database_has_room_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = room_of(store, monkeypatch, new=3, added=9)
+    assert "" == catalog.refusal("users")
+    assert [TEXT, TEXT] == [catalog.column(table, "a", "x") for table in ("users", "pages")]
+    assert "one" == catalog.event_table("One")
+    assert [TEXT, None] == [catalog.column("one", name, "x") for name in ("a", "b")]
+    assert {"too_many_columns"} == {catalog.refusal(table) for table in ("users", "one")}
+    assert TEXT == catalog.column("pages", "a", "x")
+
+
+def test_a_transaction_adds_no_more_columns_than_is_fast_but_makes_tables_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = room_of(store, monkeypatch, new=9, added=1)
+    assert [TEXT, None] == [catalog.column("users", name, "x") for name in ("a", "b")]
+    assert "too_many_new_columns" == catalog.refusal("pages")
+    assert "one" == catalog.event_table("One")
+    assert [TEXT, TEXT] == [catalog.column("one", name, "x") for name in ("a", "b")]
+
+
+def test_each_transaction_asks_again_how_much_room_there_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = room_of(store, monkeypatch, new=9, added=1)
+    with transaction(store):
+        catalog.column("users", "a", "x")
+        catalog.apply(NOW)
+    assert catalog.column("users", "b", "x") is None
+    catalog.begin()
+    assert TEXT == catalog.column("users", "b", "x")
 
 
 def test_a_faster_worker_makes_the_batch_look_again(warehouse_url: str, store: Store) -> None:

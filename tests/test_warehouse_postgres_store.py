@@ -37,6 +37,10 @@ def test_only_new_events_are_added_and_told(store: PostgresStore) -> None:
     assert [(4,)] == store.execute("SELECT count(*) FROM events")
 
 
+def test_there_is_room_for_as_many_columns_as_one_likes(store: PostgresStore) -> None:
+    assert min(store.room()) > 10**9
+
+
 def test_the_payload_is_kept_to_the_letter(store: PostgresStore) -> None:
     payload = '{"b": 1e300, "a": "tab\\t quote\\" back\\\\ ü", "big": 123456789012345678901234567890}'
     store.begin()

@@ -51,6 +51,18 @@ def test_more_events_than_fit_into_one_question_are_found(store: SqliteStore) ->
     store.commit()
 
 
+def test_each_column_leaves_less_room(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    [(columns,)] = store.execute(
+        "SELECT count(*) FROM sqlite_master m JOIN pragma_table_info(m.name) WHERE m.type = 'table'"
+    )
+    room = store.room()
+    assert (sqlite_store.MAX_COLUMNS - columns, sqlite_store.MAX_READ_AGAIN // columns) == (room.new, room.added)
+    store.add_columns("users", {"a": TEXT, "b": TEXT})
+    assert room.new - 2 == store.room().new
+    monkeypatch.setattr(sqlite_store, "MAX_COLUMNS", 10)
+    assert 0 == store.room().new
+
+
 def test_a_rollback_leaves_nothing(store: SqliteStore) -> None:
     store.begin()
     store.insert_events([row("a")])

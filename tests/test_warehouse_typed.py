@@ -10,7 +10,7 @@ import pytest
 
 from eventrouter.builtin.warehouse import typed
 from eventrouter.builtin.warehouse.catalog import Catalog
-from eventrouter.builtin.warehouse.store import Store
+from eventrouter.builtin.warehouse.store import Room, Store
 from eventrouter.builtin.warehouse.typed import Names, TypedRows
 from warehouse_kit import NOW, RECEIVED, SENT, event, opened
 
@@ -155,6 +155,13 @@ def test_beyond_the_limit_of_columns_values_are_discarded(store: Store) -> None:
     rows = rows_of(store, event("m1", properties={"a": 1, "b": 2, "c": 3}), max_columns=13)
     assert {"a": 1, "b": 2} == {key: rows.rows["order_completed"][0].get(key) for key in ("a", "b")}
     assert [("order_completed", "c", "m1", "3", None, "too_many_columns")] == discarded(rows)
+
+
+def test_beyond_what_a_transaction_may_add_values_are_discarded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(store), "room", lambda store: Room(new=100, added=1))
+    rows = rows_of(store, event("m1", "page", properties={"a": 1, "b": 2}), event("m2", properties={"a": 1, "b": 2}))
+    assert [("pages", "b", "m1", "2", None, "too_many_new_columns")] == discarded(rows)
+    assert {"a": 1, "b": 2} == {key: rows.rows["order_completed"][0].get(key) for key in ("a", "b")}
 
 
 def test_beyond_the_limit_of_values_in_a_row_they_are_discarded(store: Store) -> None:

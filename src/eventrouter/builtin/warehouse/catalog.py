@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import naming, schema
-from .store import Store
+from .store import Room, Store
 from .values import Kind, kind_of
 
 MAX_TEXTS = 10_000
@@ -15,7 +15,8 @@ MAX_TEXTS = 10_000
 class Catalog:
     """What is known of one database over one connection; what a batch adds is pending until `apply`.
 
-    After a transaction that failed, call `clear`: everything is then read again when it is asked for.
+    Call `begin` with each transaction; after one that failed, call `clear`: everything is then read again when it is
+    asked for.
     """
 
     def __init__(self, store: Store, *, max_tables: int, max_columns: int) -> None:
@@ -31,6 +32,14 @@ class Catalog:
         self._by_text: dict[str, str] = {}
         self._new_tables: dict[str, tuple[str, str]] = {}
         self._new_columns: dict[str, dict[str, Kind]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets how much room the database had for columns: others may have added some."""
+        self._room: Room | None = None
+        self._made: set[str] = set()
+        self._new = 0
+        self._added = 0
 
     def columns(self, table: str) -> dict[str, Kind]:
         """The columns of a typed table, pending ones included; not to be changed by the caller."""
@@ -40,15 +49,27 @@ class Catalog:
         return known
 
     def column(self, table: str, name: str, value: Any) -> Kind | None:
-        """The kind of a column, which is made (pending) for `value` when it is new; None: the table is full."""
+        """The kind of a column, which is made (pending) for `value` when it is new; None: `refusal` says why not."""
         columns = self.columns(table)
         kind = columns.get(name)
         if kind is None:
-            if len(columns) >= self._max_columns:
+            if self.refusal(table):
                 return None
+            self._new += 1
+            self._added += table not in self._made
             kind = columns[name] = kind_of(value)
             self._new_columns.setdefault(table, {})[name] = kind
         return kind
+
+    def refusal(self, table: str) -> str:
+        """Why `table` gets no further column, as a reason of `discarded_values`; empty: it may have one."""
+        if len(self.columns(table)) >= self._max_columns:
+            return "too_many_columns"
+        if self._room is None:
+            self._room = self._store.room()
+        if self._new >= self._room.new:
+            return "too_many_columns"
+        return "too_many_new_columns" if table not in self._made and self._added >= self._room.added else ""
 
     def event_table(self, text: str) -> str | None:
         """The table of the track events called `text`, made (pending) when it is new; None: there are too many.
@@ -80,6 +101,7 @@ class Catalog:
         self._event_tables[event] = table
         self._new_tables[event] = (table, text)
         self._columns[table] = dict(schema.EVENT_TABLE)
+        self._made.add(table)
         return table
 
     def _read_event_tables(self) -> list[tuple[str, str]]:

@@ -86,6 +86,7 @@ class Loader:
     def load(self, items: Sequence[Item], now: str) -> Loaded:
         """Loads `items` in one transaction, durable on return. Whatever it raises, nothing of them was loaded."""
         self.store.begin()
+        self._catalog.begin()
         try:
             loaded = self._load(items, now)
             self.store.commit()

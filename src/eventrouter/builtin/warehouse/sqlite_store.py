@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 
 from ..sqlite_wait import SLICE_SECONDS, wait_for_lock
 from . import schema
-from .store import Row, Trouble, chunks, placeholders
+from .store import Room, Row, Trouble, chunks, placeholders
 from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Kind
 
 BUSY_TIMEOUT: Final = 30.0
@@ -22,6 +22,12 @@ BUSY_TIMEOUT: Final = 30.0
 
 CHECKPOINT_PAGES: Final = 8000
 """Pages (of 4 KB) in the write-ahead log at which it is copied into the database: fewer, larger copies load faster."""
+
+MAX_COLUMNS: Final = 20_000
+"""Columns of all tables together. Whoever opens the file reads them all, and so does everybody after each change."""
+
+MAX_READ_AGAIN: Final = 3_000_000
+"""Columns that a transaction may make SQLite read again: for each one that is added it reads them all (0.7 µs each)."""
 
 _KINDS: Final[dict[str, Kind]] = {
     "TEXT": TEXT,
@@ -156,6 +162,12 @@ class SqliteStore:
         for name, kind in columns.items():
             type_ = schema.type_name(kind, self.dialect)
             self.execute(f"ALTER TABLE {schema.quote(table)} ADD COLUMN {schema.quote(name)} {type_}")
+
+    def room(self) -> Room:
+        [(there,)] = self.execute(
+            "SELECT count(*) FROM sqlite_master AS m JOIN pragma_table_info(m.name) WHERE m.type = 'table'"
+        )
+        return Room(new=max(MAX_COLUMNS - there, 0), added=MAX_READ_AGAIN // max(there, 1))
 
     def trouble(self, error: Exception) -> Trouble:
         if isinstance(error, MemoryError | OSError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
@@ -24,6 +24,15 @@ class Trouble(enum.Enum):
     """The tables may not be as we remember them: the same batch once more, with fresh eyes."""
     DATA = "data"
     """Something in the batch is at fault."""
+
+
+class Room(NamedTuple):
+    """How many columns a database may get."""
+
+    new: int
+    """In all tables together, for as long as it lives."""
+    added: int
+    """In one transaction, in tables that are there already: a new table is made with all its columns at once."""
 
 
 class Store(Protocol):
@@ -80,6 +89,9 @@ class Store(Protocol):
 
     def add_columns(self, table: str, columns: Mapping[str, Kind]) -> None:
         """Adds columns to a table."""
+
+    def room(self) -> Room:
+        """How many more columns the database may get, as it is now."""
 
     def trouble(self, error: Exception) -> Trouble:
         """What `error`, which a method has raised, means."""

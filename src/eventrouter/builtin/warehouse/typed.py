@@ -183,7 +183,7 @@ class TypedRows:
                 if kind is None:
                     kind = self._catalog.column(table, column, value)
                     if kind is None:
-                        refused.append((column, value, None, "too_many_columns"))
+                        refused.append((column, value, None, self._catalog.refusal(table)))
                         continue
                 converter = FITS[kind].get(type(value))
                 cell = MISFIT if converter is None else converter(value)
