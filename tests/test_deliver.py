@@ -11,11 +11,13 @@ import pytest
 
 from deliver_kit import Post, Sink, delivery
 from eventrouter import deliver, health
+from eventrouter.counters import by_destination, read_snapshot
 from eventrouter.delivery import encode
 from eventrouter.destination import RateLimit
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
-from eventrouter.lane import LEASE_MS, Append
+from eventrouter.lane import LEASE_MS, Append, Lane, Park
+from eventrouter.records import unpack
 from lane_kit import counts, expire_lease, leftovers, make_due
 
 LINGER = 0.03
@@ -834,3 +836,110 @@ async def test_what_is_appended_to_an_unserved_lane_of_a_neighbour_version_is_re
     await post.enqueue(await post.lanes.append(0, [Append("crm", [(lane_key("a"), 1, encode(one))], "to:crm")]))
     await post.run()
     assert ["a"] == post.sink.got
+
+
+# what can't be read
+
+
+async def put_raw(post, *pairs):
+    """Appends (order key, data)."""
+    items = [(lane_key(key), 1, data) for key, data in pairs]
+    await post.enqueue(await post.lanes.append(0, [Append("crm", items, "to:crm")]))
+
+
+async def set_aside(redis):
+    """What was kept of items that nobody can read."""
+    rows = await redis.xrange(Lane(0, "warehouse").key)
+    return [record.payload for _, fields in rows for record in unpack(fields[b"d"])]
+
+
+TORN = encode(delivery("torn")).replace(b'"Order Completed"', b"5")
+
+
+async def test_an_item_that_nobody_can_read_blocks_nothing(make, redis):
+    post = make(batch_size=2)
+    await put_raw(post, ("a", TORN))
+    await post.put("a", "b")
+    await put_raw(post, ("b", b"\xff\x00"))
+    await post.put("c")
+    await post.run()
+    assert ["a", "b", "c"] == post.sink.got
+    assert [TORN.decode(), "base64:/wA="] == await set_aside(redis)
+    assert {"to:crm": 5, "delivered:crm": 3, "dead:crm:unreadable": 2, "to:warehouse": 2} == await counts(redis)
+    await redis.delete(*await redis.keys("er:{0}:lane:warehouse*"), "er:{0}:leases")
+    assert {} == await leftovers(redis)
+
+
+async def test_a_parked_item_that_nobody_can_read_makes_way_for_its_key(make, redis):
+    post = make()
+    await post.put("a")
+    await put_raw(post, ("a", TORN))
+    await post.put(("a2", "a"), "b")
+    turn = await post.begin()
+    items = (await turn.read()).items
+    await turn.settle(parks=[Park(items[0].key, 1, [item for item in items if item.key == items[0].key])])
+    await post.enqueue([await turn.give_up()])
+    await post.run()
+    assert {"a", "a2", "b"} == set(post.sink.got)
+    assert post.sink.got.index("a") < post.sink.got.index("a2")
+    assert [TORN.decode()] == await set_aside(redis)
+
+
+async def test_of_a_pinned_batch_with_an_item_that_nobody_can_read_the_others_are_sent(make, redis):
+    post = make(batch_size=3, pin=True)
+    await post.put("a")
+    await put_raw(post, ("b", TORN))
+    await post.put("c")
+    turn = await post.begin()
+    await turn.pin("batch", (await turn.read()).items)
+    await post.enqueue([await turn.give_up()])
+    await post.run()
+    assert ["a", "c"] == post.sink.got
+    assert {} == await redis.hgetall(f"{post.lane.key}:pins")
+    assert [TORN.decode()] == await set_aside(redis)
+
+
+async def test_an_item_for_a_newer_version_waits_behind_what_came_before_it_and_says_so(make, redis):
+    post = make(seconds=0.05)
+    await post.put("a", "b")
+    newer = encode(delivery("n", v=9))
+    await put_raw(post, ("n", newer))
+    await post.put("c")
+    claim = await post.turn()
+    assert ["a", "b"] == post.sink.got
+    assert (post.lane, 30.0) == (claim.lane, claim.delay)
+    row = by_destination(await read_snapshot(post.lanes, 1, ["crm"]), "crm")
+    told = "a delivery of format 9: this version reads 0 to 2"
+    assert ("failing", told, 2) == (row["state"], row["reason"], row["waiting"])
+    post.claims = [claim]
+    assert 30.0 == (await post.turn()).delay
+    assert ["a", "b"] == post.sink.got
+
+
+async def test_a_pinned_batch_of_a_newer_version_waits_as_it_is(make, redis):
+    post = make(batch_size=2, pin=True)
+    await post.put("a")
+    await put_raw(post, ("n", encode(delivery("n", v=9))))
+    await post.put("c")
+    turn = await post.begin()
+    await turn.pin("batch", (await turn.read()).items[:2])
+    await post.enqueue([await turn.give_up()])
+    assert 30.0 == (await post.turn()).delay
+    assert [] == post.sink.got
+    assert 1 == await redis.hlen(f"{post.lane.key}:pins")
+
+
+async def test_a_turn_that_waits_for_an_attempt_before_an_item_for_a_newer_version_costs_no_work(make, monkeypatch):
+    post = make(seconds=0.3, concurrency=2)
+    await post.put("a")
+    await put_raw(post, ("n", encode(delivery("n", v=9))))
+    waits = []
+    wait = asyncio.wait
+
+    async def counted(*args, **options):
+        waits.append(1)
+        return await wait(*args, **options)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+    await post.turn()
+    assert len(waits) < 10

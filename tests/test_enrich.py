@@ -7,16 +7,19 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from enrich_kit import LOG, Router, event, everything_to
 from eventrouter import enrich
+from eventrouter.counters import failing, read_snapshot
 from eventrouter.enrichment import Enrichment
 from eventrouter.errors import Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import Append, Lane
 from eventrouter.lanes import Turn
-from eventrouter.records import DeadLetter, EventRecord, Identity
+from eventrouter.log_entry import encode_entry
+from eventrouter.records import DeadLetter, EventRecord, Identity, RejectedEvent
 from lane_kit import counts, expire_lease, leftovers
 
 
@@ -181,7 +184,7 @@ async def test_while_memory_is_nearly_full_routing_waits_for_the_warehouse(make,
     await router.accept(event(1))
     claim = await router.run()
     assert (LOG, 1.0) == (claim.lane, claim.delay)
-    assert {"accepted": 1} == await counts(redis)
+    assert {"accepted": 1, "turn_failed:log": 1} == await counts(redis)
     monkeypatch.undo()
     router.claims = [claim]
     await router.run()
@@ -295,7 +298,7 @@ async def test_while_a_required_enrichment_fails_routing_waits_and_nothing_moves
     await router.accept(event(1))
     claim = await router.run()
     assert (LOG, delay) == (claim.lane, claim.delay)
-    assert {"accepted": 1} == await counts(redis)
+    assert {"accepted": 1, "turn_failed:log": 1} == await counts(redis)
     router.claims = [claim]
     await router.run()
     assert ["m1"] == await router.ids("crm")
@@ -362,11 +365,61 @@ async def test_a_turn_that_was_taken_over_moves_nothing(make, redis):
     assert 1 == (await counts(redis))["routed"]
 
 
-async def test_an_entry_that_cannot_be_read_waits_and_says_so(make, lanes):
+async def put(router, data, units=1):
+    router.claims += await router.lanes.append(0, [Append("log", [("", units, data)], "accepted")])
+
+
+async def test_an_entry_that_nobody_can_read_is_set_aside_and_what_follows_goes_on(make, redis):
     router = make()
-    router.claims = await lanes.append(0, [Append("log", [("", 1, b"nonsense")], "accepted")])
+    await put(router, b"nonsense", 3)
+    await router.accept(event(1))
+    assert await router.run() is None
+    assert ["m1"] == await router.ids("crm")
+    [refused] = [record for record in await router.lane("warehouse") if isinstance(record, RejectedEvent)]
+    assert ("unreadable", "nonsense") == (refused.code, refused.payload)
+    found = Counter(await counts(redis))
+    assert (4, 4, 3, 1) == (found["accepted"], found["log_out"], found["unreadable"], found["routed"])
+
+
+async def test_a_log_with_nothing_but_nonsense_is_emptied(make, redis):
+    router = make()
+    await put(router, b"\xff")
+    assert await router.run() is None
+    assert 0 == await redis.xlen(LOG.key)
+    assert ["base64:/w=="] == [record.payload for record in await router.lane("warehouse")]
+
+
+async def test_an_event_that_nobody_can_read_costs_no_other_of_its_entry(make, redis):
+    router = make()
+    good = [msgspec.json.encode(["web", event(number)]) for number in (1, 2)]
+    await put(router, encode_entry([good[0], b'["web",{"messageId":"torn"}]', good[1]]), 3)
+    await router.run()
+    assert ["m1", "m2"] == await router.ids("crm")
+    [refused] = [record for record in await router.lane("warehouse") if isinstance(record, RejectedEvent)]
+    assert ("web", '["web",{"messageId":"torn"}]') == (refused.source, refused.payload)
+    found = Counter(await counts(redis))
+    assert (3, 1, 2) == (found["accepted"], found["unreadable"], found["routed"])
+
+
+async def test_an_entry_for_a_newer_version_waits_behind_what_came_before_it_and_says_so(make, lanes):
+    router = make()
+    await router.accept(event(1))
+    await put(router, b'{"v":9,"events":[]}')
+    await router.accept(event(2))
     claim = await router.run()
     assert 30.0 == claim.delay
+    assert ["m1"] == await router.ids("crm")
+    state = failing(await read_snapshot(lanes, 1, ["crm"]), "log")
+    assert ("failing", 1) == (state["state"], state["turns_failed"])
+    assert "an entry of the log of format 9: this version reads 0 to 2" == state["reason"]
+
+
+async def test_while_routing_waits_status_says_why(make, lanes):
+    router = make()
+    router.enrichments = [Stamp([Retry("the state is away")])]
+    await router.accept(event(1))
+    await router.run()
+    assert "the state is away" == failing(await read_snapshot(lanes, 1, ["crm"]), "log")["reason"]
 
 
 async def test_records_are_packed_by_number_and_by_size(make, redis, monkeypatch):

@@ -21,7 +21,7 @@ FLOORS = {
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room enrich route_index route delivery attempts health
         target settlement hands deliver dead_letters dead_letter_log counters metrics queue server_check
-        connections ports serve unrefused turn_failures""",
+        connections ports serve unrefused turn_failures set_aside""",
     "wiring": """targets intake collecting outcome rule_tests pytest_plugin explain preview app child
         data_directory embedded supervise watchdog sender fake_server testing __init__ __main__ cli builtin""",
 }

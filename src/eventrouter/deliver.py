@@ -13,16 +13,21 @@ from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
 from .hands import Hands
-from .lane import Claim, Pins
+from .lane import Claim, Item, Pins
 from .lanes import Turn
 from .lease import Lease
+from .set_aside import set_aside
 from .settlement import MAX_PARKED_KEYS, Settlement
+from .stored import NewerFormatError, UnreadableError
 from .target import Target
+from .turn_failures import tell
 
 LINGER_SECONDS = 1.0
 """How long a turn waits at an empty lane before it gives the claim back."""
 TURN_SECONDS = 60.0
 """After so long a turn lets others in."""
+NEWER_SECONDS = 30.0
+"""How long a lane waits whose next item is for a newer version."""
 READ_BYTES = 4_000_000
 """What one read takes at most, about."""
 
@@ -43,6 +48,10 @@ class DeliveryTurn:
         self._closing: float | None = None
         """Seconds until the next turn, once this one is to end before the lane is empty."""
         self._probing = False
+        self._lost: list[tuple[Item, UnreadableError]] = []
+        """Items that nobody can read."""
+        self._newer = ""
+        """Says so when an item is for a newer version: what came before it is sent, then the lane waits."""
         self._crowded = turn.parked >= MAX_PARKED_KEYS
         self._ahead_ms = 0.0
         """How far the server's clock is ahead of our monotonic one."""
@@ -76,6 +85,9 @@ class DeliveryTurn:
                 status, got = await self._read(give_back=lingered and idle)
                 if status == "idle":
                     return None
+            if self._closing is None and self._newer and not (self._hands.tasks or self._hands.waiting):
+                await tell(self._turn, self._newer, NEWER_SECONDS)
+                self._closing = NEWER_SECONDS
             if self._closing is None and self._hands.waiting:
                 await self._gate()
             await self._launch()
@@ -97,12 +109,30 @@ class DeliveryTurn:
         now_ms = time.time() * 1000
         for pin, ids in self._turn.pins.items():
             items = await self._turn.fetch(list(chain(*ids)))
-            hands = {item.id: self._target.decode(item, self._target.name) for item in items}
+            hands = {hand.item.id: hand for item in items if (hand := self._decode(item)) is not None}
+            if self._newer:
+                return
             # It ends with its youngest: without the old ones, the others would come again under another id.
             if hands.keys() >= set(chain(*ids)) and not all(self._too_old(hand, now_ms) for hand in hands.values()):
                 self._hands.pinned.append([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
+        await self._set_aside()
+
+    def _decode(self, item: Item) -> InHand | None:
+        """The item in hand; None when it can't be read: see `_lost` and `_newer`."""
+        try:
+            return self._target.decode(item, self._target.name)
+        except UnreadableError as error:
+            self._lost.append((item, error))
+        except NewerFormatError as error:
+            self._newer = str(error)
+        return None
+
+    async def _set_aside(self) -> None:
+        if self._lost:
+            lost, self._lost = self._lost, []
+            await set_aside(self._turn, lost, self._target.enqueue)
 
     async def _gate(self) -> None:
         if not self._probing:
@@ -118,7 +148,7 @@ class DeliveryTurn:
         return max((self._next_due_ms - self._ahead_ms) / 1000 - time.monotonic(), 0.0)
 
     def _may_read(self) -> bool:
-        return self._more is None or self._more.done() or self._due_in() == 0.0
+        return not self._newer and (self._more is None or self._more.done() or self._due_in() == 0.0)
 
     async def _read(self, *, give_back: bool) -> tuple[str, bool]:
         units, size = self._hands.room()
@@ -138,7 +168,11 @@ class DeliveryTurn:
                 continue
             if item.id in pinned:
                 continue
-            hand = self._target.decode(item, self._target.name)
+            hand = self._decode(item)
+            if self._newer:
+                break
+            if hand is None:
+                continue
             if self._too_old(hand, batch.now_ms):
                 aged.bury(hand, "max_age", Reject(self._aged_reason(hand)))
                 some_aged = True
@@ -146,6 +180,7 @@ class DeliveryTurn:
                 self._hands.pending.append(hand)
         if some_aged:
             await aged.apply(self._turn)
+        await self._set_aside()
         self._forget_more()
         if batch.status == "empty":
             self._last_id = batch.last_id
@@ -255,7 +290,7 @@ class DeliveryTurn:
         if self._closing is None and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
             waits = [self._due_in() or 0.0, self._batch_wait() if self._hands.pending else 0.0]
             timeout = min((wait for wait in waits if wait > 0), default=None)
-            if self._hands.room()[0] > 0:
+            if not self._newer and self._hands.room()[0] > 0:
                 self._forget_more()
                 if self._more is None:
                     self._more = asyncio.create_task(self._turn.wait(self._cursor or "0-0", LINGER_SECONDS))
@@ -270,6 +305,8 @@ class DeliveryTurn:
         tried = [hand for _, batch in ended for hand in batch]
         parked = await settlement.apply(self._turn, self._hands.siblings, tried)
         self._crowded = settlement.crowded
+        if unreadable := sum(hand.unreadable for verdict, _ in ended for hand in verdict.delivered):
+            await self._turn.settle(counts={f"{self._target.name}:unreadable": unreadable})
         if settlement.wait is not None:
             self._closing = max(self._closing or 0.0, settlement.wait)
         elif self._probing and self._target.health.state:

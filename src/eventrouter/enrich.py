@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
-import msgspec
-import structlog
-
 from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
 from .errors import Retry
@@ -20,11 +17,12 @@ from .events import Event, StoredEvent, event_digest, event_name, lane_key, orde
 from .lane import Append, Claim, Item, Removal, Seen
 from .lanes import Lanes, Turn
 from .lease import Lease
-from .log_entry import decode_entry
-from .records import AnyRecord, DeadLetter, EventRecord, pack
+from .log_entry import decode_each
+from .records import AnyRecord, DeadLetter, EventRecord, RejectedEvent, pack
 from .room import room as room_for
-
-log = structlog.get_logger("eventrouter.enrich")
+from .stored import NewerFormatError, UnreadableError
+from .turn_failures import tell
+from .unreadable import refusal
 
 LINGER_SECONDS = 1.0
 """How long a turn waits at an empty log before it gives the claim back."""
@@ -35,6 +33,8 @@ BATCH_EVENTS = 1000
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
 PACK_BYTES = 512 * 1024
+NEWER_SECONDS = 30.0
+"""How long a log waits whose next entry is for a newer version."""
 READ_BYTES = 4_000_000
 """What one read takes at most, about."""
 BYTES_PER_ID = 54
@@ -130,7 +130,7 @@ class RouterTurn:
                     await self._route(batch.items)
                 except Retry as away:
                     wait = away.after if away.after is not None else 1.0
-                    log.warning("routing waits", shard=self._shard, reason=str(away), seconds=wait)
+                    await tell(self._turn, str(away), wait)
                     return await self._turn.give_up(wait)
                 lingered = False
             else:
@@ -140,11 +140,8 @@ class RouterTurn:
 
     async def _route(self, items: Sequence[Item]) -> None:
         rules = self._rules()
-        try:
-            entries = [decode_entry(item.data) for item in items]
-        except msgspec.DecodeError as error:
-            raise Retry(f"an entry of the log can't be read: {error}", after=30.0) from error
-        events = list(chain(*entries))
+        entries = _entries(items)
+        events = _readable(entries)
         digests = [event_digest(event.source, event.event["messageId"]) for event in events]
         destinations = list(rules.backlogs)
         seen, waiting, memory = await self._lanes.look(self._shard, digests, destinations)
@@ -152,10 +149,11 @@ class RouterTurn:
         if not number:
             used = memory.used * 100 // memory.limit
             raise Retry(f"the server's memory is {used} % full; the warehouse has to drain first", after=1.0)
-        if number < len(items):
-            items, events = items[:number], list(chain(*entries[:number]))
+        items = items[: min(number, len(entries))]
+        if len(items) < len(entries):
+            events = _readable(entries[:number])
         # While memory is short, nothing is read that then has to be left.
-        self._read_bytes = sum(len(item.data) for item in items) * 2 if number < len(entries) else READ_BYTES
+        self._read_bytes = sum(len(item.data) for item in items) * 2 if len(items) < len(entries) else READ_BYTES
         fresh: dict[bytes, StoredEvent] = {}
         for digest, known, event in zip(digests, seen, events, strict=False):
             if not known:
@@ -170,7 +168,8 @@ class RouterTurn:
         mismatches = rules.mismatches()
         step.add(kept, rules.route(kept))
         step.counts["mismatches"] += rules.mismatches() - mismatches
-        step.records += records
+        step.records += [*records, *_refusals(self._shard, items, entries)]
+        step.counts["unreadable"] += sum(item.units for item in items) - len(events)
         step.counts.update(failures)
         step.counts["routed"] += len(kept)
         step.counts["duplicates"] += len(events) - len(kept)
@@ -186,6 +185,38 @@ class RouterTurn:
         if self._dropped is not None:
             for record in step.letters:
                 self._dropped(record)
+
+
+Entry = Sequence[StoredEvent | UnreadableError]
+
+
+def _entries(items: Sequence[Item]) -> list[Entry]:
+    """What each item holds, up to one for a newer version. Raises `Retry` when that is the first."""
+    entries: list[Entry] = []
+    for item in items:
+        try:
+            entries.append(decode_each(item.data))
+        except UnreadableError as error:
+            entries.append([error])
+        except NewerFormatError as error:
+            if not entries:
+                raise Retry(str(error), after=NEWER_SECONDS) from error
+            break
+    return entries
+
+
+def _readable(entries: Sequence[Entry]) -> list[StoredEvent]:
+    return [one for one in chain(*entries) if isinstance(one, StoredEvent)]
+
+
+def _refusals(shard: int, items: Sequence[Item], entries: Sequence[Entry]) -> list[RejectedEvent]:
+    """What can't be read of `items`, for the warehouse."""
+    return [
+        refusal(one, f"{shard}:log", item.id, part)
+        for item, entry in zip(items, entries, strict=False)
+        for part, one in enumerate(entry)
+        if isinstance(one, UnreadableError)
+    ]
 
 
 class _Step:

@@ -34,6 +34,7 @@ SHARED = (
     Family("events_accepted", "Events kept in the event log.", (), "accepted"),
     Family("events_routed", "Events routed.", (), "routed"),
     Family("events_duplicates", "Events dropped as duplicates.", (), "duplicates"),
+    Family("events_unreadable", "Events of the log that nobody can read.", (), "unreadable"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
     Family(
@@ -51,7 +52,9 @@ SHARED = (
         "retried",
     ),
     Family("deliveries_replayed", "Dead letters sent again, by class.", ("destination", "class"), "replayed"),
-    Family("warehouse", "What the warehouse met: late_duplicates, discarded, refused.", ("what",), "warehouse"),
+    Family(
+        "warehouse", "What the warehouse met: late_duplicates, discarded, refused, unreadable.", ("what",), "warehouse"
+    ),
 )
 """Counters of all shards: the same whichever collector is asked, and kept over restarts."""
 

@@ -209,7 +209,10 @@ def records_in_hand(item: Item, destination: str) -> InHand:
     `NewerFormatError` when a newer version has written them.
     """
     found = unpack_each(item.data)
-    records = [refusal(one, item.id, at) if isinstance(one, UnreadableError) else one for at, one in enumerate(found)]
+    records = [
+        refusal(one, destination, item.id, number) if isinstance(one, UnreadableError) else one
+        for number, one in enumerate(found)
+    ]
     events = [record.event if isinstance(record, EventRecord) else {} for record in records]
     messages = [
         Message(

@@ -14,11 +14,11 @@ CODE = "unreadable"
 """The code of its row in `rejected_events`, and the class under which it is counted as dead."""
 
 
-def refusal(error: UnreadableError, item: str, part: int = 0) -> RejectedEvent:
-    """The record of what `error` is about: the lane's item with this id, or a part of it. The same at every try."""
+def refusal(error: UnreadableError, lane: str, item: str, part: int = 0) -> RejectedEvent:
+    """The record of what `error` is about: the item with this id in `lane`, or a part of it. The same at every try."""
     digest = hashlib.blake2b(error.data, digest_size=8).hexdigest()
     return RejectedEvent(
-        id=f"{CODE}_{item}_{part}_{digest}",
+        id=f"{CODE}_{lane}_{item}_{part}_{digest}",
         source=error.source,
         received_at=write_time(EPOCH + timedelta(milliseconds=int(item.split("-")[0]))),
         code=CODE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from eventrouter.log_entry import decode_entry, encode_entry
 from eventrouter.records import DeadLetter, EventRecord, unpack
 from eventrouter.target import Policy, Target
 from eventrouter.targets import records_in_hand
+from lane_kit import counts
 
 LINGER = 0.02
 FIELDS = (
@@ -106,9 +108,8 @@ class Journey(Router):
     def __init__(self, lanes: Any, redis: Any, directory: Path, **changes: Any) -> None:
         super().__init__(lanes, backlogs={"crm": 1000, "erp": 1000}, **changes)
         self.post = Post(redis, Sink())
-        self.warehouse = SqliteWarehouse(
-            SqliteWarehouse.Options(url=f"sqlite:///{directory / 'warehouse.sqlite3'}"), destination="warehouse"
-        )
+        self.path = directory / "warehouse.sqlite3"
+        self.warehouse = SqliteWarehouse(SqliteWarehouse.Options(url=f"sqlite:///{self.path}"), destination="warehouse")
 
     async def run_all(self) -> None:
         """Routes what is in the log, and serves every lane until all are empty."""
@@ -160,3 +161,25 @@ async def test_odd_events_and_their_neighbours_reach_warehouse_and_destinations(
     assert set(identities) == {(one.source, one.message_id) for one in await journey.warehouse.find_events(identities)}
     letters = await journey.warehouse.find_dead_letters()
     assert set(ids) == {row["message_id"] for row in letters}
+
+
+async def test_what_nobody_can_read_anywhere_stops_nothing(journey, lanes):
+    event = {"userId": "u", "messageId": "good", "type": "track", "event": "Paid"}
+    entry = encode_entry([one.data for one in taken(event).events] + [b'["web",{"messageId":"torn"}]'])
+    torn_record = b'{"records":[{"record":"event","source":"web","event":{},"person_id":5}]}'
+    items = {"log": [b"nonsense", entry], "crm": [b"nonsense"], "warehouse": [b"nonsense", torn_record]}
+    claims = [
+        claim
+        for name, datas in items.items()
+        for claim in await lanes.append(0, [Append(name, [("", 1, data) for data in datas], f"to:{name}")])
+    ]
+    journey.claims = [claim for claim in claims if claim.lane.name == "log"]
+    journey.ahead = [claim for claim in claims if claim.lane.name != "log"]
+    await journey.run_all()
+    assert ["good"] == journey.post.sink.got
+    assert 1 == len(await journey.warehouse.find_events([("web", "good")]))
+    kept = sqlite3.connect(journey.path).execute("SELECT code, count(*) FROM rejected_events GROUP BY 1").fetchall()
+    assert [("unreadable", 5)] == kept
+    found = await counts(lanes.redis)
+    assert 1 == found["warehouse:unreadable"]
+    assert (1, 1) == (found["dead:crm:unreadable"], found["dead:warehouse:unreadable"])
