@@ -104,7 +104,7 @@ async def answers_by_position(self, messages):
 
 
 def test_results_by_position_are_caught():
-    with pytest.raises(AssertionError, match="no ids of its messages"):
+    with pytest.raises(ValueError, match="no id of its messages"):
         broken(deliver=answers_by_position).test_what_the_service_accepts_is_delivered()
 
 
@@ -115,6 +115,75 @@ async def tells_the_secret(self, messages):
 def test_a_secret_in_an_error_is_caught():
     with pytest.raises(AssertionError, match="can be read"):
         broken(deliver=tells_the_secret).test_secrets_stay_out_of_errors_and_representations()
+
+
+async def tells_a_part_of_the_secret(self, messages):
+    raise Reject(f"wrong key {self.options.api_key.get_secret_value()[:8]}…")
+
+
+def test_a_part_of_a_secret_in_an_error_is_caught():
+    with pytest.raises(AssertionError, match="can be read"):
+        broken(deliver=tells_a_part_of_the_secret).test_secrets_stay_out_of_errors_and_representations()
+
+
+async def tells_what_came_back_cut(self, messages):
+    key = self.options.api_key.get_secret_value()
+    response = await self.http.post(f"{self.options.url}/{key}", json=[])
+    raise Reject(response.text[:16])  # "POST: /" and most of the key
+
+
+def test_a_cut_that_leaves_a_part_of_what_came_back_is_caught():
+    with pytest.raises(AssertionError, match="can be read"):
+        broken(deliver=tells_what_came_back_cut).test_secrets_that_the_service_sends_back_stay_out_of_dead_letters()
+
+
+async def forgets_the_status(self, messages):
+    response = await self.http.post(self.options.url, json=[])
+    raise Reject(f"HTTP {response.status}")
+
+
+def test_a_refusal_that_does_not_tell_its_status_is_caught():
+    with pytest.raises(AssertionError, match="status="):
+        broken(deliver=forgets_the_status).test_a_refusal_is_a_reject_with_a_reason()
+
+
+async def gives_a_status_as_text(self, messages):
+    response = await self.http.post(self.options.url, json=[])
+    raise Reject(f"HTTP {response.status}", status=str(response.status))
+
+
+def test_a_status_as_text_does_no_harm():
+    broken(deliver=gives_a_status_as_text).test_a_refusal_is_a_reject_with_a_reason()
+
+
+async def never_ends(self, messages):
+    while True:
+        try:
+            await self.http.post(self.options.url, json=[])
+        except asyncio.CancelledError:
+            return
+
+
+def test_one_that_keeps_a_cancellation_to_itself_is_caught():
+    with pytest.raises(AssertionError, match="CancelledError"):
+        broken(deliver=never_ends).test_an_attempt_that_is_cancelled_ends()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3)])
+async def test_what_would_end_the_worker_is_a_bug_too(error):
+    async def deliver(self, messages):
+        raise error
+
+    with pytest.raises(AssertionError, match=type(error).__name__):
+        await attempt(broken(deliver=deliver).make("http://127.0.0.1:1"), [make_message()])
+
+
+async def test_an_error_of_the_network_is_a_retry_as_in_the_router():
+    async def deliver(self, messages):
+        raise ConnectionResetError
+
+    (outcome,) = (await attempt(broken(deliver=deliver).make("http://127.0.0.1:1"), [make_message()])).values()
+    assert (Retry, True) == (type(outcome), outcome.everyone)
 
 
 def shows_the_secret(self, messages):

@@ -22,6 +22,7 @@ class Bug(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(storable(f"{type(error).__name__}: {storable(error)}"))
+        self.error = error
         self.text = storable("".join(traceback.format_exception(error))[-MAX_TEXT:])
 
 
@@ -180,7 +181,7 @@ class Attempts:
         if not await work.goes_on(batch, doubted=doubted):
             work.leave(batch)
             return
-        outcome = await self._call(batch)
+        outcome = await self.call([message for hand in batch for message in hand.messages])
         if isinstance(outcome, Mapping):
             self._each(batch, outcome, work)
         elif not self.lenient:
@@ -247,8 +248,8 @@ class Attempts:
             else:
                 work.failed(hand, failure)
 
-    async def _call(self, batch: Sequence[InHand]) -> Mapping[str, Outcome] | Failure:
-        messages = [message for hand in batch for message in hand.messages]
+    async def call(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | Failure:
+        """Calls the plugin once: what it did not deliver by message id, or why none was; raises nothing of its own."""
         try:
             async with asyncio.timeout(self.timeout):
                 return _checked(await self.destination.deliver(messages), messages)

@@ -17,6 +17,8 @@ class Answer(msgspec.Struct, frozen=True):
     body: str = "{}"
     headers: dict[str, str] = {}
     delay: float = 0.0
+    echo: bool = False
+    """Whether the answer's body is what was sent, with its headers, as in the error pages of some services."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -61,7 +63,10 @@ class FakeServer:
                 fake.received.append(received)
                 answer = fake.answer(received) if callable(fake.answer) else fake.answer
                 fake._stopped.wait(answer.delay)
-                text = b"" if answer.status == 204 else answer.body.encode()
+                sent = "".join(
+                    f"{name}: {value}\n" for name, value in [(self.command, self.path), *self.headers.items()]
+                )
+                text = b"" if answer.status == 204 else sent.encode() + body if answer.echo else answer.body.encode()
                 try:
                     self.send_response(answer.status)
                     for name, value in {"Content-Length": str(len(text)), **answer.headers}.items():

@@ -8,17 +8,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
+from .attempts import Attempts, Bug
 from .destination import Destination, Message, Outcome
 from .errors import Reject, Retry
 from .events import idempotency_key, lane_key, order_key
 from .fake_server import Answer, FakeServer, Received
+from .masking import secrets_of
 
 __all__ = ["Answer", "DestinationContract", "FakeServer", "Received", "attempt", "make_message"]
 
 SECRET_NAME = re.compile(r"secret|token|password|passwd|api_?key|private_?key|credential", re.IGNORECASE)
 """A field so named holds a secret."""
+PART = 8
+"""So many characters of a secret are a good part of it."""
 
 
 def make_message(
@@ -55,16 +59,15 @@ def make_message(
 async def attempt(destination: Destination, messages: Sequence[Message]) -> dict[str, Outcome | None]:
     """One attempt as the router makes it: each message's id with its outcome, None for delivered.
 
-    An exception that is neither `Retry` nor `Reject` is the plugin's bug and is passed on.
+    What the router takes for the plugin's bug is raised: an exception other than `Retry`, `Reject` and those of the
+    network, or an answer that is none.
     """
-    try:
-        refused: Mapping[str, Outcome] = await destination.deliver(messages) or {}
-    except (Retry, Reject) as error:
-        refused = {message.id: error for message in messages}
-    ids = [message.id for message in messages]
-    foreign = set(refused) - set(ids)
-    assert not foreign, f"deliver() returned keys that are no ids of its messages: {sorted(foreign)}"
-    return {id: refused.get(id) for id in ids}  # noqa: A001
+    found = await Attempts(destination, destination.timeout).call(messages)
+    if isinstance(found, Bug):
+        if isinstance(found.error, Exception):
+            raise found.error
+        raise AssertionError(f"deliver() ended with {found}") from found.error
+    return {one.id: found.get(one.id) if isinstance(found, Mapping) else found for one in messages}
 
 
 class DestinationContract:
@@ -145,6 +148,11 @@ class DestinationContract:
             outcomes, _ = self.outcomes(Answer(status))
             assert [type(outcome) for outcome in outcomes] == [Reject] * len(outcomes), f"HTTP {status}"
             assert all(outcome is not None and outcome.reason for outcome in outcomes), "a Reject needs a reason"
+            if status == 401:
+                known = all(
+                    outcome and (outcome.status == 401 or getattr(outcome, "everyone", False)) for outcome in outcomes
+                )
+                assert known, "who passes no `status=` on turns events into dead letters when the key is wrong"
 
     def test_a_redirect_is_a_reject(self) -> None:
         outcomes, received = self.outcomes(Answer(302, headers={"Location": "/elsewhere"}))
@@ -154,6 +162,20 @@ class DestinationContract:
     def test_a_late_answer_is_a_retry(self) -> None:
         outcomes, _ = self.outcomes(Answer(delay=30), timeout=0.2)
         assert [type(outcome) for outcome in outcomes] == [Retry] * len(outcomes)
+
+    def test_an_attempt_that_is_cancelled_ends(self) -> None:
+        async def cancel() -> bool:
+            with FakeServer(Answer(delay=30)) as server:
+                task = asyncio.create_task(self._attempt(server.url, {"timeout": 20.0}))
+                for _ in range(500):
+                    await asyncio.sleep(0.01)
+                    if server.received:
+                        break
+                task.cancel()
+                await asyncio.wait({task}, timeout=5.0)
+                return task.done() and task.cancelled()
+
+        assert asyncio.run(cancel()), "deliver() keeps CancelledError to itself: a worker that ends would wait for it"
 
     def test_a_service_that_is_away_is_a_retry_for_everyone(self) -> None:
         with FakeServer() as server:
@@ -175,8 +197,16 @@ class DestinationContract:
         for answer in (Answer(400), Answer(429), Answer(500), Answer(delay=30)):
             outcomes, _ = self.outcomes(answer, timeout=0.2)
             texts += [f"{outcome!r} {outcome} {outcome.reason} {outcome.response}" for outcome in outcomes if outcome]
-        for secret in _secrets(destination.options):
-            assert not [text for text in texts if secret in text], "a secret of the options can be read"
+        _check_secrets(destination, texts)
+
+    def test_secrets_that_the_service_sends_back_stay_out_of_dead_letters(self) -> None:
+        for status in (400, 401, 500):
+            with FakeServer(Answer(status, echo=True)) as server:
+                destination = self.make(server.url)
+                mask = Attempts(destination, destination.timeout).mask
+                outcomes = asyncio.run(self._attempt(server.url, {}))
+            texts = [f"{mask(outcome.reason)} {mask(outcome.response)}" for outcome in outcomes if outcome]
+            _check_secrets(destination, texts)
 
     def test_requests_shows_what_deliver_sends(self) -> None:
         with FakeServer(self.success) as server:
@@ -196,16 +226,10 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _fields(field.annotation, f"{prefix}{name}.")
 
 
-def _secrets(value: Any) -> Iterator[str]:
-    """Every secret in `value`, however deep."""
-    if isinstance(value, SecretStr):
-        if value.get_secret_value():
-            yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        yield from _secrets(dict(value))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _secrets(item)
-    elif isinstance(value, list | tuple | set):
-        for item in value:
-            yield from _secrets(item)
+def _check_secrets(destination: Destination, texts: Sequence[str]) -> None:
+    """No text shows a secret of the options, nor a good part of one, which a cut may have left."""
+    for secret in secrets_of(destination.options):
+        parts = {secret[first : first + PART] for first in range(max(len(secret) - PART, 0) + 1)}
+        assert not [text for text in texts if any(part in text for part in parts)], (
+            "a secret of the options can be read"
+        )
