@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from .enrichment import Enrichment, is_empty
     from .errors import ConfigError, EventRouterError, Reject, Retry
     from .hookspecs import hookimpl
+    from .masking import MASK
     from .options import OptionPath
     from .warehouse import Warehouse
 
 _PUBLIC = {
+    "MASK": "masking",
     "ConfigError": "errors",
     "Destination": "destination",
     "Enrichment": "enrichment",
@@ -36,6 +38,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "MASK",
     "ConfigError",
     "Destination",
     "Enrichment",
