@@ -347,3 +347,34 @@ def test_a_back_end_has_to_say_how_it_opens() -> None:
     bare = SqlWarehouse(Warehouse.Options(url="x"))
     with pytest.raises(TypeError, match="does not define open"):
         bare.open()
+
+
+async def test_a_user_with_more_traits_than_a_row_holds_costs_nobody_anything(
+    warehouse_url: str, warehouse: SqlWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = 0
+    load = Loader.load
+
+    def count(*args: Any) -> Loaded:
+        nonlocal loads
+        loads += 1
+        return load(*args)
+
+    monkeypatch.setattr(Loader, "load", count)
+    for number in range(3):
+        traits = {f"trait {number} {one}": "w" * 60 for one in range(290)}
+        wide = record(f"wide{number}", "identify", userId="wide", traits=traits | {"seen": number})
+        good = [record(f"m{number}{one}", "identify", userId=f"u{one}", traits={"seen": number}) for one in range(9)]
+        await warehouse.deliver(messages(*good[:5], wide, *good[5:]))
+    assert 3 == loads
+    assert (0, [(10,)]) == (warehouse.refused, select(warehouse_url, "SELECT count(*) FROM users WHERE seen = 2"))
+    assert [(30,)] == select(warehouse_url, "SELECT count(*) FROM identifies")
+    lost = (
+        "SELECT id, reason, min(value) FROM discarded_values WHERE table_name = 'users' AND id = 'wide2' GROUP BY 1, 2"
+    )
+    found = (
+        []
+        if warehouse_url.startswith("sqlite")
+        else [("wide2", "more_values", "190"), ("wide2", "too_many_values", '"' + "w" * 60 + '"')]
+    )
+    assert found == sorted(select(warehouse_url, lost))

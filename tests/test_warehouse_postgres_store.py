@@ -175,3 +175,16 @@ def test_errors_come_with_advice() -> None:
     assert "end the long transaction" in hint_for(psycopg.errors.LockNotAvailable())
     assert "check that the server runs" in hint_for(psycopg.OperationalError())
     assert "" == hint_for(psycopg.errors.NotNullViolation())
+
+
+def test_what_is_not_null_is_told_of_rows_that_have_much(store: PostgresStore) -> None:
+    columns = {f"c{number}": TEXT for number in range(250)} | {"100%": TEXT}
+    store.add_columns("users", columns)
+    store.begin()
+    for key, names in {"a": ["c0", "c249"], "b": ["c101"], "c": []}.items():
+        store.insert("users", ["id", *names], [(key, *names)])
+    store.commit()
+    ids = ["a", "b", "c", "nobody"]
+    assert {"a": {"c0", "c249"}, "b": {"c101"}} == store.filled("users", list(columns), ids, 0)
+    assert {"a": {"id", "c0"}} == store.filled("users", ["id", "c0", "c1"], ids, 1)
+    assert {"a", "b", "c"} == store.filled("users", ["c1"], ids, -1).keys()

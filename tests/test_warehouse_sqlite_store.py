@@ -143,3 +143,16 @@ def test_a_full_disk_is_nobodys_fault(store: SqliteStore) -> None:
         store.insert("discarded_values", ["value"], [("x" * 5000,) for _ in range(200)])
     assert Trouble.AWAY is store.trouble(caught.value)
     store.rollback()
+
+
+def test_what_is_not_null_is_told_of_rows_that_have_much(store: SqliteStore) -> None:
+    columns = {f"c{number}": TEXT for number in range(250)} | {"100%": TEXT, "why?": TEXT}
+    store.add_columns("users", columns)
+    store.begin()
+    for key, names in {"a": ["c0", "c249"], "b": ["c101"], "c": []}.items():
+        store.insert("users", ["id", *names], [(key, *names)])
+    store.commit()
+    ids = ["a", "b", "c", "nobody"]
+    assert {"a": {"c0", "c249"}, "b": {"c101"}} == store.filled("users", list(columns), ids, 0)
+    assert {"a": {"id", "c0"}} == store.filled("users", ["id", "c0", "c1"], ids, 1)
+    assert {"a", "b", "c"} == store.filled("users", ["c1"], ids, -1).keys()

@@ -136,6 +136,7 @@ class Loader:
         # Tables in the order of their names, as columns are added, so that two workers cannot wait for one another.
         for table in sorted(typed.rows.keys() | typed.upserts.keys()):
             if table in typed.upserts:
+                typed.narrow(self.store, table)
                 load_upserts(self.store, table, self._catalog.columns(table), typed.upserts[table])
             else:
                 self._insert(table, typed.rows[table])

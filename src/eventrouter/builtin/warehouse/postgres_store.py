@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
 from typing import Any, Final
 
 import psycopg
@@ -19,7 +20,7 @@ from psycopg.adapt import Loader
 from sqlalchemy.dialects.postgresql import psycopg as dialect_of_psycopg
 
 from . import schema
-from .store import Room, Row, Trouble
+from .store import Room, Row, Trouble, chunks
 from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Kind, read_time
 
 CONNECT_TIMEOUT: Final = 10
@@ -178,6 +179,15 @@ class PostgresStore:
         arrays = ", ".join(f"%s::{schema.type_name(kind, self.dialect)}[]" for kind in columns.values())
         sql = f"INSERT INTO {schema.quote(table)} ({names}) SELECT * FROM unnest({arrays}) {rest}"
         self._connection.execute(sql.encode(), [_array(values) for values in zip(*rows, strict=True)])
+
+    def filled(self, table: str, columns: Sequence[str], ids: Sequence[str], least: int) -> dict[str, set[str]]:
+        # A function takes 100 arguments at most.
+        counts = " + ".join(f"num_nonnulls({', '.join(map(schema.quote, some))})" for some in chunks(columns, 100))
+        flags = ", ".join(f"{schema.quote(column)} IS NOT NULL" for column in columns)
+        names = f"{flags} FROM {schema.quote(table)} WHERE {counts}".replace("%", "%%")
+        sql = f"SELECT id, {names} > %(least)s AND id = ANY(%(ids)s)"
+        rows = self._connection.execute(sql.encode(), {"ids": list(ids), "least": least})
+        return {key: set(compress(columns, row)) for key, *row in rows}
 
     def lock_schema(self) -> None:
         self.execute("SELECT pg_advisory_xact_lock(?)", (SCHEMA_LOCK,))

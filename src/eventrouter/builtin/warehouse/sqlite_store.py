@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,6 +145,16 @@ class SqliteStore:
         self._connection.executemany(
             f"INSERT INTO {schema.quote(table)} ({names}) VALUES ({placeholders(len(columns))}) {rest}", rows
         )
+
+    def filled(self, table: str, columns: Sequence[str], ids: Sequence[str], least: int) -> dict[str, set[str]]:
+        found = {}
+        flags = ", ".join(f"{schema.quote(column)} IS NOT NULL" for column in columns)
+        for some in chunks(ids, 500):
+            sql = f"SELECT id, {flags} FROM {schema.quote(table)} WHERE id IN ({placeholders(len(some))})"
+            for key, *row in self.execute(sql, some):
+                if sum(row) > least:
+                    found[key] = set(compress(columns, row))
+        return found
 
     def lock_schema(self) -> None:
         """Nothing to do: a transaction that may write keeps every other writer out."""

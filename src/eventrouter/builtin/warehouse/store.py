@@ -75,6 +75,9 @@ class Store(Protocol):
     def merge(self, table: str, columns: Mapping[str, Kind], rows: Sequence[Row], rest: str) -> None:
         """Adds rows by `INSERT … rest`; `rest` is an ON CONFLICT clause, and no two rows have the same key."""
 
+    def filled(self, table: str, columns: Sequence[str], ids: Sequence[str], least: int) -> dict[str, set[str]]:
+        """By id, which of `columns` are not null, for the rows of `ids` in which more than `least` of them are."""
+
     def lock_schema(self) -> None:
         """Until the transaction ends, nobody else changes tables."""
 

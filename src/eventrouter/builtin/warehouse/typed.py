@@ -7,7 +7,9 @@ from typing import Any, Final
 from . import schema
 from .catalog import Catalog
 from .flatten import Clash, Flattener
+from .store import Store
 from .values import FITS, MISFIT, TEXT, TIMESTAMP, read_time, to_json, to_text
+from .widths import narrow
 
 MAX_DISCARDS: Final = 100
 """Discarded values that are kept one by one, per event and table; the rest of them is one row with their number."""
@@ -16,6 +18,8 @@ MAX_ID: Final = 1000
 """Bytes of a user's or group's id in UTF-8: an entry of PostgreSQL's index holds 2,704. A longer id gets no row."""
 
 Cells = dict[str, Any]
+Refused = tuple[str, Any, str | None, str]
+"""A column, a value that it cannot have, the kind of the column, and why."""
 
 
 class _Place:
@@ -51,6 +55,7 @@ class TypedRows:
         self._names = names
         self._now = now
         self._max_values = max_values
+        self._origins: dict[str, list[Cells]] = {"users": [], "accounts": []}
         self._times: dict[str, str | None] = {}
 
     def add(self, source: str, event: dict[str, Any]) -> None:
@@ -165,10 +170,20 @@ class TypedRows:
         }
         self._fill(table, cells, row, own, clashes)
         self.upserts[table].append(cells)
+        self._origins[table].append(row.base)
+
+    def narrow(self, store: Store, table: str) -> None:
+        """Discards what the rows to merge into `table` have beyond what a row of it holds."""
+        kinds = self._catalog.columns(table)
+        refused: dict[int, list[Refused]] = {}
+        for index, column, value in narrow(store, table, kinds, self.upserts[table]):
+            refused.setdefault(index, []).append((column, value, kinds[column], "too_many_values"))
+        for index, values in refused.items():
+            self._refuse(self._origins[table][index], table, values)
 
     def _fill(self, table: str, cells: Cells, row: _Row, own: Cells | None, clashes: list[Clash]) -> None:
         kinds = self._catalog.columns(table)
-        refused: list[tuple[str, Any, str | None, str]] = []
+        refused: list[Refused] = []
         count = len(cells) + len(row.context) + (len(own) if own else 0)
         room = self._max_values if count > self._max_values else None
         for part in (row.context, own) if own else (row.context,):
@@ -194,10 +209,13 @@ class TypedRows:
         if row.clashes or clashes:
             refused.extend((c.column, c.value, kinds.get(c.column), "name_clash") for c in (*row.clashes, *clashes))
         if refused:
-            for column, value, kind, reason in refused[:MAX_DISCARDS]:
-                self._discard(row.base, table, column, value, kind, reason)
-            if len(refused) > MAX_DISCARDS:
-                self._discard(row.base, table, None, len(refused) - MAX_DISCARDS, None, "more_values")
+            self._refuse(row.base, table, refused)
+
+    def _refuse(self, base: Cells, table: str, refused: list[Refused]) -> None:
+        for column, value, kind, reason in refused[:MAX_DISCARDS]:
+            self._discard(base, table, column, value, kind, reason)
+        if len(refused) > MAX_DISCARDS:
+            self._discard(base, table, None, len(refused) - MAX_DISCARDS, None, "more_values")
 
     def _discard(
         self, base: Cells, table: str, column: str | None, value: Any, expected: str | None, reason: str
