@@ -317,3 +317,43 @@ async def test_a_service_that_names_no_wait_at_all_does_not_switch_the_backoff_o
         await clock.tick(HOUR)
     assert [1, 2, 4, 8] == waits
     assert [1, 2, 4, 8] == [health.delay(attempts, named) for attempts in (1, 2, 3, 4)]
+
+
+async def test_a_clock_that_is_set_back_makes_no_wait_longer(make, clock, full_jitter):
+    health = make()
+    assert 30 == await health.failed("HTTP 429", 30.0)
+    await clock.tick(-HOUR)
+    assert Gate(30.0, False) == await make().gate()
+    await clock.tick(10_000)
+    assert Gate(20.0, False) == await make().gate()
+    await clock.tick(20_000)
+    assert (await health.gate()).probe
+
+
+async def test_a_clock_that_is_set_back_ends_a_probe_and_a_hold_in_their_time(make, clock):
+    health = make(timeout=10.0)
+    await put_on_hold(health)
+    await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
+    assert (await health.gate()).probe
+    await clock.tick(-HOUR)
+    assert not (await make().gate()).probe
+    await clock.tick(15_000)  # the prober is gone
+    assert (await make().gate()).probe
+
+
+async def test_a_success_from_before_the_clock_was_set_back_speaks_no_longer_than_otherwise(make, clock):
+    health = make()
+    await health.succeeded()
+    await clock.tick(-HOUR)
+    await make().gate()
+    await clock.tick(int(SUCCESS_SPEAKS_SECONDS * 1000) + 1)
+    await put_on_hold(make())
+
+
+async def test_a_worker_forgets_a_success_that_its_clock_has_not_reached(make, monkeypatch):
+    health = make()
+    health.taken()
+    before = health.last_success_ms
+    monkeypatch.setattr(time, "time", lambda: before / 1000 - 3600)
+    await health.refused("message", "HTTP 401")
+    assert before - HOUR == health.last_success_ms

@@ -10,7 +10,19 @@ from redis.exceptions import NoScriptError
 
 from eventrouter.errors import UnavailableError
 from eventrouter.events import event_digest
-from eventrouter.lane import Append, Claim, FencedError, Item, Lane, Memory, Park, Removal, Seen
+from eventrouter.lane import (
+    LEASE_MS,
+    SHORT_LEASE_MS,
+    Append,
+    Claim,
+    FencedError,
+    Item,
+    Lane,
+    Memory,
+    Park,
+    Removal,
+    Seen,
+)
 from eventrouter.lanes import STEPS, source
 from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
 
@@ -663,3 +675,73 @@ async def test_a_batch_larger_than_the_burst_waits_for_a_full_bucket_and_is_paid
     assert 0 == await rate(lanes, 25)
     assert 1600 == await rate(lanes, 1)
     assert 2500 == await rate(lanes, 25)
+
+
+async def test_a_rate_owes_nothing_more_when_the_clock_is_set_back(clock, lanes):
+    assert 0 == await rate(lanes, 100, interval=100_000, burst=10)  # a debt of 9 s beyond the burst
+    await clock.tick(-60 * MINUTE)
+    assert 9100 == await rate(lanes, 1, interval=100_000, burst=10)
+    await clock.tick(9100)
+    assert 0 == await rate(lanes, 1, interval=100_000, burst=10)
+
+
+async def test_when_the_clock_is_set_back_a_dead_turns_lane_is_found_in_its_time(clock, lanes):
+    await begin(lanes, ("k", "one"))
+    assert [] == (await lanes.sweep(0))[0]
+    await clock.tick(-60 * MINUTE)
+    assert [] == (await lanes.sweep(0))[0]
+    await clock.tick(LEASE_MS)
+    assert [CRM] == [claim.lane for claim in (await lanes.sweep(0))[0]]
+
+
+async def test_when_the_clock_is_set_back_a_turn_that_lives_keeps_its_lane(clock, lanes):
+    turn = await begin(lanes, ("k", "one"))
+    await lanes.sweep(0)
+    await clock.tick(-60 * MINUTE)
+    for _ in range(10):
+        await turn.renew()
+        assert [] == (await lanes.sweep(0))[0]
+        await clock.tick(LEASE_MS // 3)
+    assert ["one"] == texts((await turn.read()).items)
+
+
+async def test_when_the_clock_is_set_back_a_delayed_turn_comes_in_its_time(clock, lanes):
+    turn = await begin(lanes, ("k", "one"))
+    await turn.give_up(60.0)
+    await lanes.sweep(0)
+    await clock.tick(-60 * MINUTE)
+    assert [] == (await lanes.sweep(0))[0]
+    await clock.tick(MINUTE - 1)
+    assert [] == (await lanes.sweep(0))[0]
+    await clock.tick(SHORT_LEASE_MS + 1)
+    assert [CRM] == [claim.lane for claim in (await lanes.sweep(0))[0]]
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_when_the_clock_is_set_back_parked_keys_are_due_in_their_time(clock, lanes, served):
+    turn = await begin(lanes, ("k", "one"))
+    [item] = (await turn.read()).items
+    await turn.settle(parks=[Park("k", MINUTE, [item])])
+    if not served:
+        assert "idle" == (await turn.read(give_back=True)).status
+    await lanes.sweep(0)
+    await clock.tick(-60 * MINUTE)
+    await lanes.sweep(0)
+    if served:
+        await turn.renew()
+        await clock.tick(MINUTE)
+        assert ["one"] == texts((await turn.read()).items)
+    else:
+        await clock.tick(MINUTE)
+        [claim] = (await lanes.sweep(0))[0]
+        assert ["one"] == texts((await (await take(lanes, claim)).read()).items)
+
+
+async def test_a_clock_that_goes_on_changes_nothing(clock, lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    await turn.give_up(3 * 60.0)
+    lease = await redis.zrange("er:{0}:leases", 0, -1, withscores=True)
+    for _ in range(10):
+        assert [] == (await lanes.sweep(0))[0]
+        await clock.tick(15_000)
+    assert lease == await redis.zrange("er:{0}:leases", 0, -1, withscores=True)

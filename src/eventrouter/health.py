@@ -70,7 +70,8 @@ class Health:
         self._tell(state.decode(), reason.decode(), int(wait) / 1000)
         self.state = state.decode()
         self.reason = reason.decode()
-        self.last_success_ms = max(self.last_success_ms, int(success))
+        # No later than now, for clocks may be set back: what is refused next is not to be told from it.
+        self.last_success_ms = min(max(self.last_success_ms, int(success)), int(time.time() * 1000))
         self._well = self.state == ""
         self._fresh_until = time.monotonic() + FRESH_SECONDS
         return int(wait) / 1000, probe == 1, Refusals(int(refusals), several == 1)

@@ -1,7 +1,8 @@
 -- The health of a destination, over all shards. KEYS er:{dest:NAME}:health, a hash:
 --   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
 --   probing (ms: a probe is under way until then), success (ms: the last one),
---   retry_reason (why deliveries are parked, the last one), suspects (ids of messages refused since, a line each; a few), refusals (all of them)
+--   retry_reason (why deliveries are parked, the last one), suspects (ids of messages refused since, a line each; a few), refusals (all of them),
+--   written (ms): when the other times were written: they move with a clock that is set back
 -- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures, refusals, several (0/1).
 local key, step = KEYS[1], arg()
 
@@ -12,10 +13,22 @@ local function get_number(field)
   return tonumber(get(field) or 0)
 end
 
+local back = get_number('written') - now
+if back > 0 then
+  for _, field in ipairs({ 'until', 'since', 'probing', 'success', 'written' }) do
+    if get_number(field) > 0 then
+      redis.call('HINCRBY', key, field, -back)
+    end
+  end
+end
+local function set(...)
+  redis.call('HSET', key, 'written', now, ...)
+end
+
 local function fail(state, delay, reason)
   local till = get_number('until')
   if get('state') == false or get('state') == '' then
-    redis.call('HSET', key, 'since', now)
+    set('since', now)
   end
   if till <= now or get_number('probing') > 0 then
     redis.call('HINCRBY', key, 'failures', 1)
@@ -23,7 +36,7 @@ local function fail(state, delay, reason)
   if get('state') ~= 'hold' or state == 'hold' then
     redis.call('HSET', key, 'state', state)
   end
-  redis.call('HSET', key, 'until', math.max(till, now + delay), 'reason', reason)
+  set('until', math.max(till, now + delay), 'reason', reason)
   redis.call('HDEL', key, 'probing')
 end
 
@@ -32,7 +45,7 @@ if step == 'gate' then
   -- ARGV how long a probe may take (ms; 0: only look)
   local ms = number()
   if ms > 0 and (get('state') or '') ~= '' and get_number('until') <= now and get_number('probing') <= now then
-    redis.call('HSET', key, 'probing', now + ms)
+    set('probing', now + ms)
     probe = 1
   end
 elseif step == 'fail' then
@@ -72,7 +85,7 @@ elseif step == 'note' then
 elseif step == 'release' then
   redis.call('HDEL', key, 'probing')
 elseif step == 'succeed' then
-  redis.call('HSET', key, 'success', now)
+  set('success', now)
   redis.call('HDEL', key, 'suspects', 'refusals')
   if get_number('until') <= now then
     redis.call('HDEL', key, 'state', 'until', 'failures', 'reason', 'since', 'probing')

@@ -1,11 +1,33 @@
 -- Find dead turns of a shard. Lease over and begun: new token. Lease over and not begun: the same token, for a job that arq still
--- holds must stay valid. And wake unclaimed lanes whose parked keys are due.
+-- holds must stay valid. And wake unclaimed lanes whose parked keys are due. When the server's clock was set back, whatever waits
+-- for a time would wait longer by that: it is moved with the clock, but no nearer than a short lease.
 -- KEYS er:{S}:leases. ARGV short lease (ms), everything (1: no worker is alive, so every lease is over), tokens.
 -- Returns the lanes to enqueue as a flat list of key, token and the dead turn's arq job ('' if none), and ms until the next one.
 local shard = shard_of(KEYS[1])
 local short, everything = number(), number()
 local found = {}
 local spent = 0
+
+local clock = tonumber(redis.call('GET', shard .. 'clock') or 0)
+local function move(key)
+  local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 1, #rows, 2 do
+    local at = tonumber(rows[i + 1])
+    redis.call('ZADD', key, math.min(at, math.max(at - (clock - now), now + short)), rows[i])
+  end
+end
+if now < clock then
+  for _, key in ipairs({ KEYS[1], shard .. 'due' }) do
+    for _, name in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      move(shard .. 'lane:' .. name .. ':parked')
+    end
+    move(key)
+  end
+end
+if now < clock or now - clock >= 10000 then
+  redis.call('SET', shard .. 'clock', string.format('%.0f', now))
+end
+
 local function token()
   spent = spent + 1
   return arg()
