@@ -178,6 +178,7 @@ async def test_a_plugin_that_would_end_the_worker_or_the_turn_has_a_bug(error):
     verdict, _ = await attempt(raising(error), "a")
     [(_, failure)] = verdict.failed
     assert (True, True) == (isinstance(failure, Bug), type(error).__name__ in failure.text)
+    assert f"{type(error).__name__}{': 3' if error.args else ''}" == str(failure)
 
 
 async def test_an_exit_in_a_thread_of_the_plugin_is_its_bug():

@@ -21,7 +21,7 @@ class Bug(Exception):
     """An exception of the plugin that is neither `Retry` nor `Reject`; `text` is its traceback."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(storable(f"{type(error).__name__}: {storable(error)}"))
+        super().__init__(storable(": ".join(filter(None, (type(error).__name__, storable(error))))))
         self.error = error
         self.text = storable("".join(traceback.format_exception(error))[-MAX_TEXT:])
 
