@@ -18,7 +18,7 @@ from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import LEASE_MS, Append, Lane, Park
 from eventrouter.records import unpack
-from lane_kit import counts, expire_lease, leftovers, make_due
+from lane_kit import CRM, counts, expire_lease, leftovers, make_due
 
 LINGER = 0.03
 
@@ -143,6 +143,16 @@ async def test_an_incomplete_batch_waits_for_more_and_goes_when_it_is_old_enough
     await post.run()
     assert ["d"] == post.sink.batches[-1]
     assert 0.1 < time.monotonic() - began < 0.5
+
+
+async def test_an_incomplete_batch_from_before_the_clock_was_set_back_goes_at_once(make, redis):
+    post = make(batch_size=3, batch_wait=0.2)
+    later = f"{int(time.time() * 1000) + 3_600_000}-0"  # the ids of a stream never go back
+    await redis.xadd(CRM.key, {"k": "", "n": 1, "d": ""}, id=later)
+    await redis.xdel(CRM.key, later)
+    await post.put("a", "b")
+    await post.run()
+    assert [["a", "b"]] == post.sink.batches
 
 
 async def test_a_long_backlog_is_served_without_being_held_in_memory(make):

@@ -236,7 +236,8 @@ class DeliveryTurn:
         if not policy.batch_wait or len(self._hands.pending) >= policy.batch_size:
             return 0.0
         appended_ms = int(self._hands.pending[0].item.id.split("-")[0])
-        return appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
+        wait = appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
+        return wait if wait < policy.batch_wait + 1 else 0.0  # longer: the server's clock was set back
 
     def _start(self, *parts: list[InHand]) -> None:
         self._hands.start(list(chain(*parts)), self._attempt(parts))
