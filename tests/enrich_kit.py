@@ -40,7 +40,12 @@ def everything_to(*destinations: str):
     def route(events: Sequence[StoredEvent]) -> Any:
         return SimpleNamespace(
             deliveries=[
-                SimpleNamespace(destination=name, index=index, payload={"of": one.message_id}, route="all")
+                SimpleNamespace(
+                    destination=name,
+                    index=index,
+                    data=msgspec.Raw(msgspec.json.encode({"of": one.message_id})),
+                    route="all",
+                )
                 for index, one in enumerate(events)
                 for name in destinations
             ],

@@ -3,15 +3,18 @@ import hashlib
 import hmac
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventrouter.config import Config, DestinationConfig, RouteConfig
+from eventrouter.config import Config, DestinationConfig, RouteConfig, loads
 from eventrouter.events import StoredEvent
 from eventrouter.expressions import Expressions
+from eventrouter.hookspecs import hookimpl
+from eventrouter.plugins import Plugins
 from eventrouter.route import Router
-from routes_kit import HEAD, PLUGINS, load
+from routes_kit import HEAD, PLUGINS, Kit, load
 
 EVENT = {
     "type": "track",
@@ -283,6 +286,51 @@ def test_a_failing_template_costs_only_its_own_delivery():
     routed = route(routes, consenting(marketing=True), {**consenting(marketing=True), "properties": {"note": 2}})
     assert routed.failed == [("crm", 0, "wrong", "`set x` `*` has no meaning for text and a number")]
     assert [(one.destination, one.index) for one in routed.deliveries] == [("alerts", 0), ("crm", 1), ("alerts", 1)]
+
+
+def circle(value):
+    made = {}
+    made["itself"] = made
+    return made
+
+
+HALF = "the payload can't be written as JSON: UnicodeEncodeError"
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda value: "\ud800", HALF),
+        (lambda value: {"\ud800": 1}, HALF),
+        (lambda value: [object()], "is not JSON"),
+        (lambda value: {None: 1}, "is not JSON"),
+        (lambda value: 10**5000, "is too large"),
+        (circle, "returned too much"),
+    ],
+)
+@pytest.mark.parametrize("how", ["map", "set"])
+def test_what_a_filter_makes_that_is_no_json_is_a_failure(made, why, how):
+    class Filters:
+        @hookimpl
+        def register_template_filters(self):
+            return {"odd": made}
+
+    plugins = Plugins(Kit(), Filters())
+    routes = f"- {{ name: odd, to: crm, {how}: {{ x: '{{{{ event | odd }}}}' }} }}\n- {{ name: good, to: alerts }}\n"
+    found = Router(loads(HEAD + routes, plugins, {}), plugins.template_filters).route(
+        [StoredEvent("website", consenting(marketing=True))]
+    )
+    [(destination, index, route, told)] = found.failed
+    assert (destination, index, route, why in told) == ("crm", 0, "odd", True)
+    assert [one.destination for one in found.deliveries] == ["alerts"]
+
+
+def test_a_delivery_carries_its_payload_as_json_once_for_all_destinations():
+    routed = router("- { name: a, to: [crm, alerts], map: { big: '{{ properties.big }}', text: é } }").route(
+        [StoredEvent("website", {**consenting(marketing=True), "properties": {"big": 2**80}})]
+    )
+    assert [msgspec.json.decode(one.data) for one in routed.deliveries] == [one.payload for one in routed.deliveries]
+    assert routed.deliveries[0].data is routed.deliveries[1].data
 
 
 def test_setting_a_key_inside_of_a_text_is_a_failure():

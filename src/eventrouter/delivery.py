@@ -34,6 +34,7 @@ class Delivery(msgspec.Struct, array_like=True):
     rules: str
     replay: bool
     payload: Any
+    """A value, or JSON as it is (`msgspec.Raw`)."""
 
 
 class Tries(msgspec.Struct):

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Protocol
+
+import msgspec
 
 from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
@@ -49,7 +51,9 @@ class RoutedDelivery(Protocol):
     @property
     def index(self) -> int: ...
     @property
-    def payload(self) -> Any: ...
+    def data(self) -> msgspec.Raw:
+        """The payload as JSON."""
+
     @property
     def route(self) -> str: ...
 
@@ -258,7 +262,7 @@ class _Step:
                 now_ms,
                 version,
                 False,
-                one.payload,
+                one.data,
             )
             self._lanes.setdefault(name, []).append((keys[one.index], 1, encode(delivery)))
         for name, index, route, reason in routed.failed:

@@ -18,6 +18,10 @@ from .route_index import Group, RouteIndex
 
 MAX_REASON = 500
 
+_NO_JSON = "the payload can't be written as JSON"
+_NOTHING = msgspec.Raw()
+_encode = msgspec.json.Encoder().encode
+
 
 class RoutedDelivery(msgspec.Struct, gc=False):
     """One event bound for one destination.
@@ -31,6 +35,8 @@ class RoutedDelivery(msgspec.Struct, gc=False):
     """The position of the event in the batch."""
     payload: Any
     route: str
+    data: msgspec.Raw
+    """The payload as JSON: encoded once, also when it goes to several destinations."""
 
 
 Failure = tuple[str, int, str, str]
@@ -163,6 +169,7 @@ class Router:
         integrations = event.get("integrations")
         taken = None if route.sample is not None else True
         payload: Any = MISSING
+        data = _NOTHING
         failure = ""
         for name in names:
             if integrations and not _integrated(integrations, self._destinations[name]):
@@ -180,12 +187,14 @@ class Router:
             if payload is MISSING and not failure:
                 try:
                     payload = route.build(event, source)
+                    data = msgspec.Raw(_encode(payload))
                 except Exception as error:
-                    failure = reason(error)[:MAX_REASON]
+                    failure = reason(error) if payload is MISSING else f"{_NO_JSON}: {type(error).__name__}"
+                    failure = failure[:MAX_REASON]
             if failure:
                 routed.failed.append((name, index, route.name, failure))
             else:
-                routed.deliveries.append(RoutedDelivery(name, index, payload, route.name))
+                routed.deliveries.append(RoutedDelivery(name, index, payload, route.name, data))
 
 
 def _integrated(integrations: Any, destination: DestinationConfig) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from enrich_kit import Router, event
@@ -26,7 +27,9 @@ def with_their_payload(*destinations: str):
 
     def route(events: Any) -> Any:
         deliveries = [
-            SimpleNamespace(destination=name, index=index, payload=one.event, route="all")
+            SimpleNamespace(
+                destination=name, index=index, data=msgspec.Raw(msgspec.json.encode(one.event)), route="all"
+            )
             for index, one in enumerate(events)
             for name in destinations
         ]

@@ -64,7 +64,9 @@ def routed_both_ways(events: Sequence[StoredEvent]) -> Any:
     indexes = range(len(events))
     return SimpleNamespace(
         deliveries=[
-            SimpleNamespace(destination="crm", index=index, payload=events[index].event, route="all")
+            SimpleNamespace(
+                destination="crm", index=index, data=msgspec.Raw(msgspec.json.encode(events[index].event)), route="all"
+            )
             for index in indexes
         ],
         failed=[("erp", index, "all", "it failed") for index in indexes],
