@@ -102,7 +102,8 @@ class Post:
         self.stopping = asyncio.Event()
         health = {"initial": 0.002, "max_interval": 0.01, "timeout": 5.0}
         health |= {name: options.pop(name) for name in list(options) if name in health}
-        attempts = Attempts(sink, health["timeout"], secrets=options.pop("secrets", ()))
+        pinned = bool(options.get("pin"))
+        attempts = Attempts(sink, health["timeout"], pinned=pinned, secrets=options.pop("secrets", ()))
         self.health = Health(self.lanes, "crm", **health)
         rate: RateLimit | None = options.pop("rate", None)
         self.target = Target(

@@ -242,6 +242,20 @@ async def test_a_part_waits_for_the_sibling_of_another_part():
     assert ([], ["c"]) == (verdict.repeat, ids(verdict.untried))
 
 
+async def test_what_becomes_another_batch_since_a_key_waits_is_not_tried_before_that_is_noted():
+    def answer(messages):
+        if len(messages) > 2:
+            raise Reject("bad", status=400)
+        if messages[0].message_id == "a":
+            raise Retry("busy")
+
+    parts = [[("a", "k")], [("b", "l"), ("c", "k")], [("d", "l"), ("e", "m")], [("f", "n")]]
+    verdict, batches = await attempt(answer, parts=parts, pinned=True)
+    assert ["a", "f"] == batches
+    assert ["b", "de"] == ["".join(ids(part)) for part in verdict.repeat]
+    assert ["c", "b", "d", "e"] == ids(verdict.untried)
+
+
 async def test_nothing_of_a_key_is_tried_behind_a_sibling_that_waits():
     def answer(messages):
         if len(messages) > 1:

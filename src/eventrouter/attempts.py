@@ -145,6 +145,8 @@ class Attempts:
     """Seconds."""
     lenient: bool = True
     """False for the warehouse: its batches are never split, and every failure is the whole destination's."""
+    pinned: bool = False
+    """Whether a retry must repeat the very same batch: what becomes another one is not tried before that is noted."""
     secrets: tuple[str, ...] | None = field(default=None, repr=False)
     """What is masked; None: the secrets of the destination's options."""
     _mask: Mask = field(init=False, repr=False)
@@ -173,7 +175,11 @@ class Attempts:
         """Tries `part`, but for what has to wait since a sibling before it failed."""
         waiting = _keys_that_wait(work.verdict)
         work.verdict.untried += [hand for hand in part if hand.key in waiting]
-        if rest := [hand for hand in part if hand.key not in waiting]:
+        rest = [hand for hand in part if hand.key not in waiting]
+        left = {hand.key for one in work.verdict.repeat for hand in one}
+        if rest and self.pinned and (len(rest) < len(part) or any(hand.key in left for hand in rest)):
+            work.leave(rest)
+        elif rest:
             await self._part(rest, work)
 
     async def _part(self, batch: list[InHand], work: _Work, *, doubted: bool = False) -> None:

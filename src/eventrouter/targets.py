@@ -167,7 +167,7 @@ class Targets:
             pin=one.cls.pin_batches and one.batch_size > 1,
             apart=not one.cls.keeps_order,
         )
-        attempts = Attempts(destination, one.timeout, secrets=secrets_of(one.options))
+        attempts = Attempts(destination, one.timeout, pinned=policy.pin, secrets=secrets_of(one.options))
         throttle = Throttle(self._lanes, name, one.rate_limit) if one.rate_limit else None
         return Target(name, policy, attempts, health, in_hand, throttle=throttle, **common)
 
