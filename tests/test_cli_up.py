@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 
 from cli_kit import RULES, Place, free_port, wait_until
 from eventrouter import disk
-from eventrouter.cli.up import child_environment, own_name, reachable, run, show
+from eventrouter.cli.up import COMMAND, child_environment, own_name, reachable, run, show
 from eventrouter.errors import StartError
 from eventrouter.settings import Settings
 
@@ -243,10 +244,20 @@ def test_the_next_command_is_named_so_that_the_shell_finds_it(monkeypatch, tmp_p
     script = tmp_path / "eventrouter"
     script.write_text("")
     script.chmod(0o700)
-    monkeypatch.setattr("sys.argv", [str(script)])
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert own_name() == "eventrouter"
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert own_name() == str(script)
-    monkeypatch.setattr("sys.argv", ["/lib/eventrouter/__main__.py"])
-    assert own_name() == "eventrouter"
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    for started in (script, "/lib/eventrouter/__main__.py"):
+        monkeypatch.setattr("sys.argv", [str(started)])
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert own_name() == "eventrouter"
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert own_name() == (str(script) if started == script else shlex.join(COMMAND))
+
+
+def test_the_shown_status_command_works_when_pasted(place):
+    (place.path / "my rules.yaml").write_text(RULES)
+    process = place.up("--config", "my rules.yaml", "--data-dir", "the data")
+    command = re.search(r"^  (.*status.*)$", place.out, re.MULTILINE)[1]
+    assert command.endswith(" status --config 'my rules.yaml' --data-dir 'the data'")
+    done = subprocess.run(command, shell=True, cwd=place.path, env=place.environment, capture_output=True, text=True)
+    assert (done.returncode, "accepted 0" in done.stdout) == (0, True), done.stderr
+    assert place.stop(process) == 0

@@ -141,9 +141,11 @@ def reachable(host: str) -> str:
 def own_name() -> str:
     """What to type to run another command: the name alone where the shell finds it."""
     name = sys.argv[0]
-    if Path(name).name != "eventrouter" or shutil.which("eventrouter") == str(Path(name).absolute()):
+    is_script = Path(name).name == "eventrouter"  # else `python -m eventrouter`
+    script = Path(name if is_script else Path(sys.executable).with_name("eventrouter")).absolute()
+    if shutil.which("eventrouter") == str(script):
         return "eventrouter"
-    return shlex.quote(name)
+    return shlex.quote(name) if is_script else shlex.join(COMMAND)
 
 
 def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
