@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,15 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from eventrouter import logs
-from eventrouter.cli.common import hide_passwords, hide_secrets, print_json, print_table, read_time, short_duration
+from eventrouter.cli.common import (
+    counted,
+    hide_passwords,
+    hide_secrets,
+    print_json,
+    print_table,
+    read_time,
+    short_duration,
+)
 from eventrouter.config_model import Config, EnrichmentConfig
 from eventrouter.enrichment import Enrichment
 
@@ -75,6 +84,63 @@ def test_nothing_in_a_table_is_markup(capsys):
     text = capsys.readouterr().out
     assert "[red]x[/red]" in text
     assert "[/]" in text
+
+
+COLUMNS = ["destination", "state", "message_id", "reason"]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal of so many columns."""
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return lambda columns: monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def printed(capsys) -> list[str]:
+    """The lines on stdout, without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+def test_a_table_fits_a_terminal_and_loses_nothing(capsys, terminal):
+    terminal(70)
+    print_table(COLUMNS, [["crm-of-the-whole-company", "on hold", "m-1", "HTTP 401: the key of the service is wrong"]])
+    lines = printed(capsys)
+    assert max(map(len, lines)) <= 70
+    assert "…" not in "".join(lines)
+    assert "message_id" in lines[1]
+
+
+def test_a_table_that_does_not_fit_is_some_lines_for_each_row(capsys, terminal):
+    terminal(60)
+    row = ["crm", "on hold", "send-074cfda7ab1cc7db3ac0e3edfae0", "HTTP 401: " + "x" * 60]
+    print_table(COLUMNS, [row, ["ads", "", "m", ""]])
+    assert [line.rstrip() for line in printed(capsys)] == [
+        "crm",
+        "  state on hold",
+        "  message id send-074cfda7ab1cc7db3ac0e3edfae0",
+        "  reason HTTP 401:",
+        f"  {'x' * 58}",
+        "  xx",
+        "ads",
+        "  message id m",
+    ]
+
+
+def test_columns_without_content_are_left_out(capsys):
+    print_table(["name", "oldest", "reason"], [["crm", None, ""], ["ads", "", None]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()] == [
+        ["name"],
+        ["────"],
+        ["crm"],
+        ["ads"],
+    ]
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 events"), (1, "1 event"), (2, "2 events")])
+def test_numbers_have_their_words(number, text):
+    assert text == counted(number, "event")
 
 
 def test_json_holds_times_and_foreign_letters(capsys):

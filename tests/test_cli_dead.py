@@ -114,10 +114,10 @@ def test_a_wrong_time_is_told(place):
 def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     hook.accepts = True
     refused = place.run("dead", "replay", "--event", "a", stdin="n\n")
-    assert (refused.returncode, "Send 1 dead letters again (1 to hook)?" in refused.stderr) == (1, True)
+    assert (refused.returncode, "Send 1 dead letter again (1 to hook)?" in refused.stderr) == (1, True)
     assert hook.taken == 0
     result = place.run("dead", "replay", "--event", "a", stdin="y\n")
-    assert (result.returncode, result.stdout.strip()) == (0, "Sent 1 dead letters again, skipped 0.")
+    assert (result.returncode, result.stdout.strip()) == (0, "Sent 1 dead letter again, skipped 0.")
     wait_until(lambda: hook.taken == 1)
     wait_until(lambda: len(listed(place)) == 2)
     assert json.loads(place.run("dead", "replay", "--yes", "--as-was", "--json").stdout) == {"sent": 2, "skipped": []}

@@ -38,7 +38,7 @@ def test_a_script_gets_json(place):
 
 def test_standard_input_is_sent_to_a_source_by_name(place):
     result = place.run("send", "-", "--source", "app", stdin='{"type":"track","event":"E","userId":"u"}\n')
-    assert (result.returncode, result.stdout) == (0, "Sent 1 events, 0 lines were refused.\n")
+    assert (result.returncode, result.stdout) == (0, "Sent 1 event, 0 lines were refused.\n")
 
 
 def test_another_collector_and_key_can_be_named(place):

@@ -53,7 +53,11 @@ def test_deliveries_that_wait_one_by_one_show_why(capsys):
 
 
 def test_nothing_that_runs_is_told(tmp_path):
-    result = Place(tmp_path).run("status")
+    place = Place(tmp_path)
+    result = place.run("status")
+    assert (result.returncode, "there is no data directory .eventrouter" in result.stderr) == (1, True)
+    (tmp_path / ".eventrouter").mkdir()
+    result = place.run("status")
     assert (result.returncode, "is not reachable" in result.stderr) == (1, True)
 
 

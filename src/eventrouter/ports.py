@@ -22,7 +22,8 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise StartError(
-            f"{host} is not an address of this machine: {error}", hint="use 127.0.0.1, 0.0.0.0 or a host name"
+            f"{host} is not an address of this machine: {getattr(error, 'strerror', None) or error}",
+            hint="use 127.0.0.1, 0.0.0.0 or a host name",
         ) from None
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     family, kind, protocol, _, address = found[0]

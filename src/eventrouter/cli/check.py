@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import EXIT_CONFIG, ConfigError, EventRouterError, Problem
-from .common import JsonOption
+from .common import JsonOption, counted
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
                 typer.echo(str(problem), err=True)
             errors = sum(problem.severity == "error" for problem in problems)
             if config is None:
-                typer.echo(f"{file}: {errors} {'problem' if errors == 1 else 'problems'}", err=True)
+                typer.echo(f"{file}: {counted(errors, 'problem')}", err=True)
             else:
                 typer.echo(f"{file}: ok ({_summary(config)})")
         if config is None:
@@ -62,4 +62,4 @@ def register(app: typer.Typer) -> None:
 
 def _summary(config: Config) -> str:
     counts = [("source", len(config.sources)), ("destination", len(config.destinations)), ("route", len(config.routes))]
-    return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts)
+    return ", ".join(counted(count, word) for word, count in counts)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..app import EventRouter
     from ..config import Config
     from ..settings import Settings
@@ -40,6 +42,8 @@ PortOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 CONNECT_SECONDS = 3.0
+NARROW_FIRST, NARROW_LAST = 12, 24
+"""How far the first and the last column of a table may be narrowed, in characters."""
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -142,22 +146,61 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout, whose last column may wrap. Nothing in the rows is taken for markup."""
+    """A table on stdout, without columns that are empty; its first and last column may wrap.
+
+    Where it would not fit, each row is some lines instead, so that nothing is cut. Nothing in the rows is taken for
+    markup.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns[:-1]:
-        table.add_column(column, no_wrap=True)
-    table.add_column(columns[-1], overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console = Console()
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    shown = [number for number in range(len(columns)) if not number or any(row[number] for row in cells)]
+    names = [columns[number] for number in shown]
+    cells = [[row[number] for number in shown] for row in cells]
+    console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
+    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    bounds = [NARROW_FIRST, *widths[1:-1], NARROW_LAST]
+    if console.width < sum(map(min, widths, bounds)) + 2 * len(names):
+        _print_cards(console, names, cells)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, name in enumerate(names):
+        wraps = number in (0, len(names) - 1)
+        table.add_column(name, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _print_cards(console: Console, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.cells import cell_len
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for title, *row in rows:
+        console.print(Text(title, style="bold", overflow="fold"))
+        lines: list[str] = []
+        for name, cell in zip(names[1:], row, strict=True):
+            if not cell:
+                continue
+            pair = f"{name.replace('_', ' ')} {cell}"
+            if lines and cell_len(lines[-1]) + 2 + cell_len(pair) <= console.width - 2:
+                lines[-1] += f", {pair}"
+            else:
+                lines.append(pair)
+        for line in lines:
+            console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2)))
+
+
+def counted(number: int, word: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def short_duration(seconds: float | None) -> str:

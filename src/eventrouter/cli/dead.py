@@ -14,6 +14,7 @@ from .common import (
     ConfigOption,
     DataDirOption,
     JsonOption,
+    counted,
     opened,
     print_json,
     print_table,
@@ -102,7 +103,7 @@ def register(app: typer.Typer) -> None:
                 if rows and not yes:
                     counts = Counter(str(row.get("destination")) for row in rows)
                     what = ", ".join(f"{number} to {name}" for name, number in sorted(counts.items()))
-                    typer.confirm(f"Send {len(rows)} dead letters again ({what})?", abort=True, err=True)
+                    typer.confirm(f"Send {counted(len(rows), 'dead letter')} again ({what})?", abort=True, err=True)
                 return await send(router, rows, as_was=as_was)
 
         sent, skipped = asyncio.run(main())
@@ -110,7 +111,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json({"sent": sent, "skipped": [{"message_id": each, "reason": why} for each, why in skipped]})
             return
-        typer.echo(f"Sent {sent} dead letters again, skipped {len(skipped)}.")
+        typer.echo(f"Sent {counted(sent, 'dead letter')} again, skipped {len(skipped)}.")
         for why, number in reasons.most_common():
             typer.echo(f"  {number}: {why}")
 

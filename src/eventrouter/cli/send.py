@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from .common import ConfigOption, JsonOption, print_json, read_settings
+from .common import ConfigOption, JsonOption, counted, print_json, read_settings
 
 if TYPE_CHECKING:
     from ..sender import Report
@@ -112,7 +112,9 @@ def show(report: Report) -> None:
         typer.echo(f"line {fault.line}: {fault.code}: {fault.message}", err=True)
     if len(report.faults) > SHOWN:
         typer.echo(f"… and {len(report.faults) - SHOWN} more (--json shows all)", err=True)
-    typer.echo(f"Sent {report.sent} events, {len(report.faults)} lines were refused.")
+    refused = len(report.faults)
+    verb = "was" if refused == 1 else "were"
+    typer.echo(f"Sent {counted(report.sent, 'event')}, {counted(refused, 'line')} {verb} refused.")
 
 
 def default_url(settings: Settings) -> str:
