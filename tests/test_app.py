@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from eventrouter import hookimpl
 from eventrouter.acceptance import AcceptedEvent
 from eventrouter.app import EventRouter, make_worker_settings
 from eventrouter.builtin import identity, warehouse
+from eventrouter.config import loads
 from eventrouter.destination import Destination, Message, Outcome
 from eventrouter.errors import ConfigError, Reject
 from eventrouter.events import StoredEvent
@@ -235,3 +236,96 @@ def test_bad_rules_are_told_at_load(tmp_path: Path) -> None:
 def test_the_worker_settings_are_a_class_for_arq(app: EventRouter) -> None:
     settings = make_worker_settings(app.settings, lambda _: app)
     assert [function.name for function in vars(settings)["functions"]] == ["turn"]
+
+
+# rules that change
+
+
+class Closing(Memory):
+    """Notes which of it are open."""
+
+    name = "closing"
+    open: ClassVar[list[str]] = []
+
+    class Options(Destination.Options):
+        """What tells them apart."""
+
+        tag: str = ""
+
+    async def start(self) -> None:
+        Closing.open = [*Closing.open, self.options.tag]
+
+    async def close(self) -> None:
+        await super().close()
+        Closing.open = [tag for tag in Closing.open if tag != self.options.tag]
+
+    async def deliver(self, messages: Sequence[Message]) -> Mapping[str, Outcome] | None:
+        Memory.taken = [*Memory.taken, *((self.options.tag, message.payload["name"]) for message in messages)]
+        return None
+
+
+CLOSING = Plugins(SimpleNamespace(register_destinations=hookimpl(lambda: [Memory, Closing])), identity, warehouse)
+CHANGING = """
+version: 1
+sources: {{ website: {{ write_key: k }} }}
+destinations:
+  crm: {{ plugin: closing, options: {{ tag: {tag} }} }}
+  same: {{ plugin: closing, options: {{ tag: same }} }}
+routes: [{{ name: tracks, to: [crm, same], when: type == "track", map: {{ name: "{{{{ event }}}}" }} }}]
+"""
+
+
+@pytest.fixture
+async def changing(valkey: str, redis: Redis, tmp_path: Path) -> AsyncIterator[EventRouter]:
+    Memory.taken, Closing.open = (), []
+    (tmp_path / "routes.yaml").write_text(CHANGING.format(tag="one"))
+    settings = Settings(config=tmp_path / "routes.yaml", data_dir=tmp_path, redis_url=valkey)
+    app = EventRouter.load(settings, plugins=CLOSING, environ={})
+    yield app
+    await app.close()
+
+
+async def _taken(number: int) -> list[Any]:
+    async with asyncio.timeout(10):
+        while len(Memory.taken) < number:
+            await asyncio.sleep(0.01)
+    return sorted(Memory.taken)
+
+
+async def test_a_destination_that_changes_is_replaced_and_another_stays(changing: EventRouter) -> None:
+    await _start(changing)
+    await changing.event_log.append([_event("A", "m1")])
+    assert await _taken(2) == [("one", "A"), ("same", "A")]
+    same = await changing.targets.get("same")
+    first = changing.config.version
+    await changing.use(loads(CHANGING.format(tag="two"), CLOSING, {}))
+    assert changing.config.version != first
+    await changing.event_log.append([_event("B", "m2")])
+    assert (await _taken(4))[-2:] == [("same", "B"), ("two", "B")]
+    async with asyncio.timeout(5):
+        while sorted(Closing.open) != ["same", "two"]:
+            await asyncio.sleep(0.01)
+    assert await changing.targets.get("same") is same
+
+
+async def test_a_destination_that_is_taken_out_keeps_what_waits_until_it_is_back(changing: EventRouter) -> None:
+    rules = CHANGING.format(tag="one")
+    without = rules.replace("crm: { plugin: closing, options: { tag: one } }", "").replace("[crm, same]", "same")
+    await _start(changing)
+    claims = await changing.lanes.append(0, [Append("crm", [], "")])
+    await changing.use(loads(without, CLOSING, {}))
+    assert (changing.targets.names, claims) == ({"same", "warehouse"}, [])
+    await changing.event_log.append([_event("A", "m1")])
+    assert await _taken(1) == [("same", "A")]
+    await changing.use(loads(rules, CLOSING, {}))
+    await changing.event_log.append([_event("B", "m2")])
+    assert await _taken(3) == [("one", "B"), ("same", "A"), ("same", "B")]
+
+
+async def test_a_collectors_sources_change(changing: EventRouter) -> None:
+    collector = changing.collector()
+    assert set(collector.reception.sources) == {"k"}
+    config = loads(CHANGING.format(tag="one").replace("write_key: k", "write_key: [k, new]"), CLOSING, {})
+    await changing.use_sources(collector, config)
+    assert set(collector.reception.sources) == {"k", "new"}
+    assert (await changing.ready())["rules"] == config.version

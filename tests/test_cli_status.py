@@ -53,12 +53,8 @@ def test_deliveries_that_wait_one_by_one_show_why(capsys):
 
 
 def test_nothing_that_runs_is_told(tmp_path):
-    place = Place(tmp_path)
-    result = place.run("status")
-    assert (result.returncode, "there is no data directory .eventrouter" in result.stderr) == (1, True)
-    (tmp_path / ".eventrouter").mkdir()
-    result = place.run("status")
-    assert (result.returncode, "is not reachable" in result.stderr) == (1, True)
+    result = Place(tmp_path).run("status")
+    assert (result.returncode, "there is no data directory" in result.stderr) == (1, True), result.stderr
 
 
 def test_a_router_that_fails_says_why(capsys):
@@ -66,3 +62,12 @@ def test_a_router_that_fails_says_why(capsys):
     assert "Routing is failing: it is bad" in capsys.readouterr().out
     show({"router": {"state": "ok", "reason": "", "turns_failed": 3}})
     assert "Routing" not in capsys.readouterr().out
+
+
+def test_who_works_with_other_rules_is_told(capsys):
+    here = {"kind": "worker", "host": "here", "pid": 7, "rules": "new", "problem": ""}
+    show({"rules": "new", "processes": [here, here | {"rules": "old"}, here | {"problem": "routes.yaml:3: wrong"}]})
+    told = capsys.readouterr().out
+    assert told.count("The worker 7 on here") == 2
+    assert "The worker 7 on here has the rules old\n" in told
+    assert "The worker 7 on here goes on with the rules new: routes.yaml:3: wrong\n" in told

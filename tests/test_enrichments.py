@@ -371,6 +371,28 @@ async def test_one_that_cannot_start_is_left_out_unless_it_is_required():
     assert ["start", "enrich", "settled", "close"] == required.told == last.told
 
 
+async def test_others_take_over_at_the_next_batch_and_what_stays_is_not_started_again():
+    held = asyncio.Event()
+
+    async def hold(_):
+        await held.wait()
+        return []
+
+    gone, stays, fresh = Step(hold), Step(), Step()
+    enrichments = Enrichments([gone, stays])
+    await enrichments.start()
+    batch = asyncio.create_task(enrichments.run(0, [event()]))
+    await asyncio.sleep(0.01)
+    await enrichments.use([fresh, stays])
+    await enrichments.run(1, [event()])
+    assert ["start", "enrich"] == gone.told == fresh.told
+    held.set()
+    await batch
+    await enrichments.close()
+    assert ["start", "enrich", "close"] == gone.told == fresh.told
+    assert ["start", "enrich", "enrich", "close"] == stays.told
+
+
 async def test_one_that_hangs_at_its_start_holds_nothing_up():
     class Slow(Step):
         async def start(self):

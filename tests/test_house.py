@@ -12,18 +12,20 @@ SOURCE = ROOT / "src" / "eventrouter"
 
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment
-        acceptance lane threads masking logs disk stored unreadable log_entry blocked digest differences file_changes""",
+        acceptance lane threads masking logs disk stored unreadable log_entry blocked digest differences
+        file_changes garbage""",
     "reading": """hookspecs operators filters codegen compiler builder requirements syntax variables expressions
         condition_parts plugins quantities interpolation yaml_file config_model config_tests config_reader
         config_documents config_sections config_options config_destinations config_enrichments config_routes config
         query_parameters signatures config_webhooks scrub config_sources rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
-        spool_file spool_files spool log_write log enrichments room enrich route_index route delivery attempts health
-        target settlement hands deliver dead_letters dead_letter_log counters metrics queue server_check
-        connections ports serve unrefused turn_failures set_aside""",
-    "wiring": """targets intake collecting outcome rule_tests pytest_plugin explain preview app child
-        data_directory embedded supervise watchdog sender fake_server testing __init__ __main__ cli builtin""",
+        spool_file spool_files spool log_write log enrichments room enrich route_index route delivery attempts
+        health target settlement hands deliver dead_letters dead_letter_log presence counters metrics queue
+        server_check connections ports serve unrefused turn_failures set_aside""",
+    "wiring": """targets intake collecting outcome rule_tests rules_file following status pytest_plugin explain
+        preview app child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__
+        cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}
 

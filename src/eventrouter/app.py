@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import structlog
@@ -18,16 +18,18 @@ from .accept import accept
 from .acceptance import Limits
 from .collect import Collector
 from .collecting import Sources
-from .config import Config
+from .config import Config, EnrichmentConfig
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
-from .counters import Snapshot, by_destination, failing, read_snapshot, reasons
+from .counters import Snapshot, read_snapshot
 from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
 from .enrichments import Enrichments
 from .errors import EventRouterError, StartError
+from .following import Following
+from .garbage import collect_garbage_rarely
 from .intake import Intake
 from .lane import Claim
 from .lanes import Lanes, Turn
@@ -36,10 +38,11 @@ from .metrics import render
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
 from .route import Router
+from .rules_file import RulesFile
 from .script import Script
-from .serve import serve
 from .settings import Settings
-from .target import Target
+from .status import status_of
+from .target import Ends
 from .targets import WAREHOUSE, Targets
 from .warehouse import Warehouse
 from .watchdog import BLOCKED_SECONDS, Watchdog
@@ -55,10 +58,13 @@ CLOSE_SECONDS = 3.0
 class EventRouter:
     """An eventrouter: rules, plugins, and the connections to what it runs on. `connect` before use, `close` after."""
 
-    def __init__(self, config: Config, settings: Settings, plugins: Plugins) -> None:
+    def __init__(
+        self, config: Config, settings: Settings, plugins: Plugins, environ: Mapping[str, str] = os.environ
+    ) -> None:
         self.config = config
         self.settings = settings
         self.plugins = plugins
+        self._environ = environ
         self.router = Router(config, plugins.template_filters)
         self.redis, self._blocking = clients(settings.server_url)
         self.lanes = Lanes(self.redis, self._blocking)
@@ -67,24 +73,38 @@ class EventRouter:
         self.intake = Intake(self.event_log, self.redis, self.connect, settings, config)
         self._queue: Queue | None = None
         self._enrichments = Enrichments([])
-        self._rules = Rules(
+        self._own: dict[str, tuple[EnrichmentConfig, Enrichment]] = {}
+        """The enrichments beside identity that run, with what they were made of."""
+        self._identity: list[Enrichment] = []
+        self._rules = self._make_rules()
+        self._following: Following | None = None
+        self._snapshot: tuple[float, Snapshot] | None = None
+        self._first: asyncio.Task[Any] | None = None
+
+    def _make_rules(self) -> Rules:
+        config, router = self.config, self.router
+        return Rules(
             version=config.version,
-            route=self.router.route,
+            route=router.route,
             backlogs={name: destination.backlog for name, destination in config.destinations.items()},
             window=config.dedup.window,
             dedup_bytes=config.dedup.max_bytes,
-            mismatches=lambda: self.router.mismatches,
+            mismatches=lambda: router.mismatches,
         )
-        self._snapshot: tuple[float, Snapshot] | None = None
-        self._first: asyncio.Task[Any] | None = None
+
+    def follow(self, kind: str, take_over: Callable[[Config], Awaitable[None]]) -> None:
+        """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
+        rules = RulesFile(self.config, self.plugins, self._environ)
+        self._following = Following(kind, rules, self.redis, take_over)
+        self._following.start()
 
     @classmethod
     def load(
         cls, settings: Settings, *, plugins: Plugins | None = None, environ: Mapping[str, str] | None = None
     ) -> Self:
         """Reads the rules. Raises `ConfigError` with every problem, `EventRouterError` for a broken plugin."""
-        plugins = plugins or Plugins.load()
-        return cls(configuration.load(settings.config, plugins, environ or os.environ), settings, plugins)
+        plugins, environ = plugins or Plugins.load(), environ or os.environ
+        return cls(configuration.load(settings.config, plugins, environ), settings, plugins, environ)
 
     async def connect(self, seconds: float = 10.0) -> None:
         """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
@@ -96,6 +116,8 @@ class EventRouter:
 
     async def close(self) -> None:
         """Closes what is open; may be called twice."""
+        if self._following is not None:
+            await self._following.stop()
         await self.event_log.close()
         await self._close_plugins()
         self._enrichments = Enrichments([])
@@ -143,10 +165,12 @@ class EventRouter:
         )
         return collector
 
-    async def serve_collector(self, host: str, port: int) -> None:
-        """Listens until SIGTERM. Raises `StartError` when the port is in use."""
-        collect_garbage_rarely()
-        await serve(self.collector(), host, port)
+    async def use_sources(self, collector: Collector, config: Config) -> None:
+        """From now on the sources of `collector` are those of `config`."""
+        sources = Sources(config, self.plugins.template_filters)
+        collector.reception.sources, collector.reception.webhooks = sources.by_key, sources.webhooks
+        self.config = config
+        self.intake.version = config.version
 
     async def ready(self) -> dict[str, Any]:
         """Whether events would be taken: `{"ready": bool, …}`, for `/ready`."""
@@ -168,11 +192,13 @@ class EventRouter:
         await self.connect()
         assert self._queue is not None
         self._make_data_directory()
-        self._enrichments = Enrichments(self._make_enrichments())
+        self._identity = self._make_identity()
+        self._enrichments = Enrichments([*self._identity, *self._make_enrichments(self.config)])
         await self._enrichments.start()
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
         self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
         collect_garbage_rarely()
+        self.follow("worker", self.use)
         return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
 
     def _make_data_directory(self) -> None:
@@ -188,12 +214,28 @@ class EventRouter:
                 hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
             ) from None
 
-    def _make_enrichments(self) -> list[Enrichment]:
-        """Identity, whose options come from `state:`, and those that routes.yaml doesn't switch off."""
+    def _make_identity(self) -> list[Enrichment]:
+        """Identity, whose options come from `state:`."""
         path = self.settings.data_dir.resolve() / "state.sqlite3"
         state = {"url": self.config.state.url or f"sqlite:///{path}"}
-        always = [cls(cls.Options(**state)) for cls in self.plugins.enrichments if cls.name == IDENTITY]
-        return always + [one.cls(one.options) for one in self.config.enrichments.values()]
+        return [cls(cls.Options(**state)) for cls in self.plugins.enrichments if cls.name == IDENTITY]
+
+    def _make_enrichments(self, config: Config) -> list[Enrichment]:
+        """Those that routes.yaml doesn't switch off; what has not changed stays."""
+        before, self._own = self._own, {}
+        for name, one in config.enrichments.items():
+            known = before.get(name)
+            self._own[name] = known if known is not None and known[0] == one else (one, one.cls(one.options))
+        return [made for _, made in self._own.values()]
+
+    async def use(self, config: Config) -> None:
+        """From the next batch on the rules of this worker are those of `config`; the databases stay as they are."""
+        config = replace(config, warehouse=self.config.warehouse, state=self.config.state)
+        self.router = Router(config, self.plugins.template_filters)
+        await self._enrichments.use([*self._identity, *self._make_enrichments(config)])
+        self.config = config
+        self.targets.use(config)
+        self._rules = self._make_rules()
 
     async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
         if turn.lane.name == "log":
@@ -207,11 +249,11 @@ class EventRouter:
                 stopping,
                 self.targets.dropped,
             ).run()
-        target: Target | None = await self.targets.get(turn.lane.name)
-        if target is None:
-            # Switched off, not in routes.yaml (any more), or it can't start yet: its deliveries wait.
-            return await turn.give_up(self.targets.wait(turn.lane.name))
-        return await DeliveryTurn(turn, target, stopping).run()
+        async with self.targets.serving(turn.lane.name) as target:
+            if target is None:
+                # Switched off, not in routes.yaml (any more), or it can't start yet: its deliveries wait.
+                return await turn.give_up(self.targets.wait(turn.lane.name))
+            return await DeliveryTurn(turn, target, Ends(stopping, target.service)).run()
 
     # Operators
 
@@ -225,38 +267,7 @@ class EventRouter:
 
     async def status(self) -> dict[str, Any]:
         """What `eventrouter status` shows, ready for JSON."""
-        snapshot = await self.snapshot()
-        counts = snapshot.counts
-        window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0.0
-        rejected = reasons(counts, "rejected:")
-        return {
-            "rules": self.config.version,
-            "shards": self.settings.shards,
-            "events": {
-                "accepted": counts["accepted"],
-                "in_log": snapshot.lanes["log"].waiting,
-                "duplicates": counts["duplicates"],
-                "routed": counts["routed"],
-            },
-            "router": failing(snapshot, "log"),
-            "dedup_window_seconds": round(window, 1),
-            "sources": {
-                name: {
-                    "rejected": {key.split(":", 1)[1]: n for key, n in rejected.items() if key.startswith(f"{name}:")}
-                }
-                for name in self.config.sources
-            },
-            "destinations": {
-                name: by_destination(snapshot, name) | self._switched_off(name)
-                for name in snapshot.lanes
-                if name != "log"
-            },
-        }
-
-    def _switched_off(self, name: str) -> dict[str, str]:
-        if name in self.targets.served:
-            return {}
-        return {"state": "switched off" if name in self.targets.names else "not in routes.yaml"}
+        return status_of(self.config, self.settings.shards, await self.snapshot(), self.targets.served)
 
     async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
         """Rows of `dead_letters`; the filters are those of `Warehouse.find_dead_letters`."""
@@ -290,17 +301,6 @@ class EventRouter:
         for shard in range(self.settings.shards):
             claims, _ = await self.lanes.sweep(shard, everything=True)
             await self._queue.enqueue(claims)
-
-
-def collect_garbage_rarely() -> None:
-    """Lets a batch's events come and go without being looked through for cycles, which decoded JSON never has.
-
-    By default Python looks after every 700 new objects; with a few thousand events in hand that took a third of a
-    worker's time. What is loaded by now stays, so it needs no looking at all.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def make_worker_settings(

@@ -12,7 +12,7 @@ import msgspec
 
 from .lane import Lane
 from .lanes import Lanes
-
+from .presence import Process, processes
 
 FAILING_SECONDS = 60
 """So long after its next turn was due, a lane counts as failing still: turns that succeed don't say so."""
@@ -43,6 +43,8 @@ class Snapshot(msgspec.Struct):
     dedup_since_ms: int
     """Since when ids are remembered, in the shard that forgets first; 0: nothing is."""
     now_ms: int
+    processes: list[Process] = msgspec.field(default_factory=list)
+    """Collectors and workers that are there."""
 
 
 async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) -> Snapshot:
@@ -59,7 +61,8 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
     names = {"log", "warehouse", *destinations}
     names.update(field.removeprefix("to:") for field in counts if field.startswith("to:"))
     ordered = sorted(names)
-    healths, *states = await asyncio.gather(
+    present, healths, *states = await asyncio.gather(
+        processes(lanes.redis),
         _healths(lanes, ordered),
         *(lanes.run("state", [Lane(shard, name).key for name in ordered], []) for shard in range(shards)),
     )
@@ -74,9 +77,8 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
             if name.decode() in found:
                 _add_failure(found[name.decode()], value.decode())
     since = [int(start) for start in rows[1::3] if start]
-    return Snapshot(
-        counts, found, dict(zip(ordered, healths, strict=True)), max(since, default=0), int(time.time() * 1000)
-    )
+    health = dict(zip(ordered, healths, strict=True))
+    return Snapshot(counts, found, health, max(since, default=0), int(time.time() * 1000), present)
 
 
 def _add_failure(lane: LaneState, value: str) -> None:

@@ -19,7 +19,7 @@ from .lease import Lease
 from .set_aside import set_aside
 from .settlement import MAX_PARKED_KEYS, Settlement
 from .stored import NewerFormatError, UnreadableError
-from .target import Target
+from .target import Flag, Target
 from .turn_failures import tell
 
 LINGER_SECONDS = 1.0
@@ -35,7 +35,7 @@ READ_BYTES = 4_000_000
 class DeliveryTurn:
     """One turn of one lane. `run` serves it; a turn is used once."""
 
-    def __init__(self, turn: Turn, target: Target, stopping: asyncio.Event) -> None:
+    def __init__(self, turn: Turn, target: Target, stopping: Flag) -> None:
         self._turn = turn
         self._lease = Lease(turn)
         self._target = target

@@ -36,14 +36,43 @@ class Enrichments:
         self._all = enrichments
         self._left_out: list[Enrichment] = []
         self._patience = patience
+        self._runs: set[asyncio.Future[None]] = set()
+        """Batches under way."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Starts each. A required one that can't start is tried all the same, batch by batch; another is left out.
 
         What is left out counts as failed, event by event.
         """
+        self._all, self._left_out = await self._started(self._all)
+
+    async def use(self, enrichments: Sequence[Enrichment]) -> None:
+        """From the next batch on these are run, in this order; those that were not there before are started.
+
+        What is no more is closed once the batches under way are done.
+        """
+        before = [*self._all, *self._left_out]
+        fresh, left_out = await self._started([one for one in enrichments if one not in before])
+        known = [*fresh, *self._all]
+        self._left_out = [one for one in enrichments if one in left_out or one in self._left_out]
+        self._all = [one for one in enrichments if one in known]
+        if gone := [one for one in before if one not in enrichments]:
+            task = asyncio.create_task(self._close_later(gone, set(self._runs)))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_later(self, enrichments: list[Enrichment], runs: set[asyncio.Future[None]]) -> None:
+        """Closes these once the batches that they may be at work on are done."""
+        if runs:
+            await asyncio.wait(runs)
+        await self._close(enrichments)
+
+    async def _started(self, enrichments: Iterable[Enrichment]) -> tuple[list[Enrichment], list[Enrichment]]:
+        """Those that were started, and those that are left out."""
         started: list[Enrichment] = []
-        for enrichment in self._all:
+        left_out: list[Enrichment] = []
+        for enrichment in enrichments:
             try:
                 async with asyncio.timeout(self._patience):
                     await enrichment.start()
@@ -52,14 +81,18 @@ class Enrichments:
                     raise
                 log.error("an enrichment can't start", enrichment=enrichment.name, error=_told(error))
                 if not enrichment.required:
-                    self._left_out.append(enrichment)
+                    left_out.append(enrichment)
                     continue
             started.append(enrichment)
-        self._all = started
+        return started, left_out
 
     async def close(self) -> None:
         """Closes each."""
-        for enrichment in self._all:
+        await self._close(self._all)
+        await asyncio.gather(*self._closing)
+
+    async def _close(self, enrichments: Iterable[Enrichment]) -> None:
+        for enrichment in enrichments:
             try:
                 await enrichment.close()
             except BaseException as error:
@@ -75,6 +108,17 @@ class Enrichments:
         Raises `Retry` when a required enrichment fails: routing has to wait. Without another, the events go on as they
         were before it. `events` may be changed.
         """
+        run: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runs.add(run)
+        try:
+            return await self._run(shard, events)
+        finally:
+            self._runs.discard(run)
+            run.set_result(None)
+
+    async def _run(
+        self, shard: int, events: list[StoredEvent]
+    ) -> tuple[list[StoredEvent], list[AnyRecord], Counter[str]]:
         records: list[AnyRecord] = []
         counts: Counter[str] = Counter({_failed(enrichment): len(events) for enrichment in self._left_out})
         for enrichment in self._all:

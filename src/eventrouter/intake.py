@@ -43,7 +43,8 @@ class Intake:
         self._connect = connect
         self._directory = settings.data_dir.resolve() / "spool"
         self._max_bytes = config.collect.spool_max_bytes
-        self._version = config.version
+        self.version = config.version
+        """Of the rules in use."""
         self._is_connected = False
 
     async def start(self) -> None:
@@ -100,7 +101,7 @@ class Intake:
     async def ready(self) -> dict[str, Any]:
         """Whether events would be taken: `{"ready": bool, …}`, for `/ready`."""
         is_spooling = bool(self._event_log.reason)
-        found: dict[str, Any] = {"event_log": "ok", "spooling": is_spooling, "rules": self._version}
+        found: dict[str, Any] = {"event_log": "ok", "spooling": is_spooling, "rules": self.version}
         if not is_spooling and await self._answers():
             return {"ready": True, **found}
         found["event_log"] = "away"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -64,6 +65,12 @@ STATE = (
     Family("oldest_seconds", "Age of the oldest waiting item.", ("lane",)),
     Family("parked_keys", "Order keys that wait.", ("destination",)),
     Family("destination_state", "0 well, 1 backing off, 2 on hold.", ("destination",)),
+    Family(
+        "processes", "Collectors and workers that are there, by the version of the rules in use.", ("kind", "rules")
+    ),
+    Family(
+        "rules_problems", "Of these, those whose rules file can't be used as it is: they go on with the last good one."
+    ),
     Family("dedup_window_seconds", "How far back ids are remembered."),
 )
 """Gauges; all but `up` are left out while the event log is away."""
@@ -164,5 +171,7 @@ def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]
         "destination_state": {
             (name,): STATES.get(snapshot.health[name].get("state", ""), 0) for name, _ in destinations
         },
+        "processes": dict(Counter((one.kind, one.rules) for one in snapshot.processes)),
+        "rules_problems": {(): sum(bool(one.problem) for one in snapshot.processes)},
         "dedup_window_seconds": {(): (now - since) / 1000 if since else 0},
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from .attempts import Attempts, Failure
 from .delivery import InHand
@@ -38,6 +39,31 @@ class Policy:
         return max(2 * self.batch_size * self.concurrency, 100)
 
 
+class Flag(Protocol):
+    """Something that ends a turn soon, once it is set."""
+
+    def is_set(self) -> bool: ...
+
+
+class Service:
+    """How many turns a target is served in, and whether it is to be served no more."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.retired = False
+
+
+class Ends:
+    """Set when the worker stops, or the target was replaced."""
+
+    def __init__(self, stopping: Flag, service: Service) -> None:
+        self._stopping = stopping
+        self._service = service
+
+    def is_set(self) -> bool:
+        return self._service.retired or self._stopping.is_set()
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A destination, ready to be served in any lane."""
@@ -58,6 +84,8 @@ class Target:
     """Waits until so many messages may be sent (`rate_limit`): True; False when the second argument says to give up."""
     counts: Callable[[], Mapping[str, int]] | None = None
     """What the destination counted since it was asked last, for the counters of all shards."""
+
+    service: Service = field(default_factory=Service)
 
     def mask(self, failure: Failure) -> str:
         """The failure in words, without secrets."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -54,12 +55,54 @@ class Targets:
         self._health: dict[str, Health] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._waits: dict[str, float] = {}
-        self.names = frozenset({WAREHOUSE, *config.destinations})
-        """Every destination there is, the warehouse included."""
-        self.served = frozenset({WAREHOUSE, *(name for name, one in config.destinations.items() if one.enabled)})
-        """Those that are switched on."""
+        self._closing: set[asyncio.Task[None]] = set()
         self.finished = _quiet(plugins.hook.attempt_finished)
         self.dropped = DeadLetterLog(_quiet(plugins.hook.event_dropped))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every destination there is, the warehouse included."""
+        return frozenset({WAREHOUSE, *self._config.destinations})
+
+    @property
+    def served(self) -> frozenset[str]:
+        """Those that are switched on."""
+        return frozenset({WAREHOUSE, *(name for name, one in self._config.destinations.items() if one.enabled)})
+
+    def use(self, config: Config) -> None:
+        """From now on the destinations are those of `config`; the warehouse stays.
+
+        Turns of what changed, or is no more, end after the attempts in hand; then it is closed.
+        """
+        before, self._config = self._config, config
+        for name in before.destinations.keys() | config.destinations.keys():
+            if before.destinations.get(name) == config.destinations.get(name):
+                continue
+            self._health.pop(name, None)
+            self._waits.pop(name, None)
+            if (target := self._targets.pop(name, None)) is not None:
+                target.service.retired = True
+                self._close_unless_served(target)
+
+    @asynccontextmanager
+    async def serving(self, name: str) -> AsyncIterator[Target | None]:
+        """As `get`, for a turn: what is replaced meanwhile is closed when its last turn has ended."""
+        target = await self.get(name)
+        if target is None:
+            yield None
+            return
+        target.service.turns += 1
+        try:
+            yield target
+        finally:
+            target.service.turns -= 1
+            self._close_unless_served(target)
+
+    def _close_unless_served(self, target: Target) -> None:
+        if target.service.retired and not target.service.turns:
+            task = asyncio.create_task(_close(target.name, target.attempts.destination))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def get(self, name: str) -> Target | None:
         """The target, started; None when there is none of that name or it can't start for now (then it backs off)."""
@@ -69,8 +112,12 @@ class Targets:
             return None
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._targets:
+                config = self._config
                 started = await self._start(name)
                 if started is None:
+                    return None
+                if name != WAREHOUSE and self._config.destinations.get(name) != config.destinations[name]:
+                    await _close(name, started.attempts.destination)  # it was replaced meanwhile
                     return None
                 self._targets[name] = started
         return self._targets[name]
@@ -125,6 +172,7 @@ class Targets:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             await _close(target.name, target.attempts.destination)
+        await asyncio.gather(*self._closing)
 
     def _options(self, name: str) -> Any:
         return self._config.destinations[name].options if name != WAREHOUSE else None

@@ -6,7 +6,6 @@ Nothing heavy is imported before a command needs it: `--help` and the start of `
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Annotated, Any
 
 import typer

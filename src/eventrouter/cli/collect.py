@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -41,7 +42,9 @@ def register(app: typer.Typer) -> None:
         async def main() -> None:
             try:
                 await router.intake.start()
-                await serve(router.collector(), settings.host, settings.port, listener=listener)
+                collector = router.collector()
+                router.follow("collector", partial(router.use_sources, collector))
+                await serve(collector, settings.host, settings.port, listener=listener)
             finally:
                 await router.close()
 

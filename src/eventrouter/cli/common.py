@@ -71,6 +71,15 @@ def load_app(settings: Settings) -> EventRouter:
     return app
 
 
+def without_rules(settings: Settings) -> EventRouter:
+    """An app that knows of no source and no destination."""
+    from ..app import EventRouter
+    from ..config import Config
+    from ..plugins import Plugins
+
+    return EventRouter(Config(str(settings.config), "", {}), settings, Plugins.load())
+
+
 def hide_secrets(config: Config) -> None:
     """Keeps the secrets of routes.yaml out of logs and errors."""
     from .. import logs
@@ -107,11 +116,14 @@ def check_data_dir(settings: Settings, *, needed: bool) -> None:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, connect: bool = True) -> AsyncIterator[EventRouter]:
-    """The app, connected to its server unless `connect` is False: its warehouse can be read without one."""
+async def opened(settings: Settings, *, connect: bool = True, rules: bool = True) -> AsyncIterator[EventRouter]:
+    """The app, connected to its server unless `connect` is False: its warehouse can be read without one.
+
+    Without `rules` it has none, and is of use where the rules file is broken.
+    """
     from ..errors import DeliveryError, UnavailableError
 
-    app = load_app(settings)
+    app = load_app(settings) if rules else without_rules(settings)
     check_data_dir(settings, needed=settings.embedded if connect else not app.config.warehouse.url)
     try:
         if connect:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from ..errors import ConfigError
 from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, print_table, read_settings
 from .common import short_duration as duration
 
@@ -23,11 +24,16 @@ def register(app: typer.Typer) -> None:
         """
         settings = read_settings(config=config, data_dir=data_dir)
 
-        async def ask() -> dict[str, Any]:
-            async with opened(settings) as router:
+        async def ask(*, rules: bool = True) -> dict[str, Any]:
+            async with opened(settings, rules=rules) as router:
                 return await router.status()
 
-        found = asyncio.run(ask())
+        try:
+            found = asyncio.run(ask())
+        except ConfigError as error:
+            found = asyncio.run(ask(rules=False))
+            more = f" (and {len(error.problems) - 1} more: `eventrouter check`)" if len(error.problems) > 1 else ""
+            typer.echo(f"The rules file can't be used{more}:\n{error.problems[0]}\n", err=True)
         if as_json:
             print_json(found)
         else:
@@ -40,9 +46,11 @@ def show(found: dict[str, Any]) -> None:
     parts = [f"{name.replace('_', ' ')} {number}" for name, number in events.items()]
     typer.echo(f"Events: {', '.join(parts)}")
     typer.echo(
-        f"Rules {found.get('rules')}, {found.get('shards')} shards, duplicates are known back to"
+        f"Rules {found.get('rules') or 'unknown'}, {found.get('shards')} shards, duplicates are known back to"
         f" {duration(found.get('dedup_window_seconds') or 0.0)} ago"
     )
+    for line in _processes(found):
+        typer.echo(line)
     if (router := found.get("router", {})).get("reason"):
         typer.echo(f"Routing is failing: {router['reason']}")
     refused = [
@@ -68,6 +76,18 @@ def show(found: dict[str, Any]) -> None:
             for name, row in found.get("destinations", {}).items()
         ],
     )
+
+
+def _processes(found: dict[str, Any]) -> list[str]:
+    """Who works with other rules than those of the file, and why."""
+    lines = []
+    for one in found.get("processes", []):
+        who = f"The {one['kind']} {one['pid']} on {one['host']}"
+        if one["problem"]:
+            lines.append(f"{who} goes on with the rules {one['rules']}: {one['problem']}")
+        elif one["rules"] != found.get("rules") or not found.get("rules"):
+            lines.append(f"{who} has the rules {one['rules']}")
+    return lines
 
 
 def _reason(row: dict[str, Any]) -> str:

@@ -1,0 +1,76 @@
+"""Who is there: collectors and workers tell with which rules they work, so that an operator sees all of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+KEY = "er:processes"
+TELL_SECONDS = 2.0
+GONE_SECONDS = 15.0
+"""After so long a silence a process is gone."""
+
+
+class Process(msgspec.Struct):
+    """A collector or a worker."""
+
+    kind: str
+    """`collector` or `worker`."""
+    host: str
+    pid: int
+    rules: str
+    """The version of the rules that it uses."""
+    problem: str = ""
+    """Why the rules file is not in use as it is."""
+    seen_ms: int = 0
+
+
+def this_process(kind: str, rules: str, problem: str = "") -> Process:
+    """What this process has to tell."""
+    return Process(kind, socket.gethostname(), os.getpid(), rules, problem)
+
+
+async def tell(redis: Redis, process: Process) -> None:
+    """Tells of a process; to be repeated every few seconds. Raises `redis.RedisError`."""
+    process.seen_ms = int(time.time() * 1000)
+    name = f"{process.kind}:{process.host}:{process.pid}"
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hset(KEY, name, msgspec.json.encode(process).decode())
+        pipeline.expire(KEY, 3600)
+        await pipeline.execute()
+
+
+async def leave(redis: Redis, process: Process) -> None:
+    """The process ends. Raises `redis.RedisError`."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hdel(KEY, f"{process.kind}:{process.host}:{process.pid}")
+        await pipeline.execute()
+
+
+async def processes(redis: Redis) -> list[Process]:
+    """Those that are there, by kind; those that were killed are forgotten. Raises `redis.RedisError`."""
+    found: list[Process] = []
+    gone: list[Any] = []
+    oldest = time.time() * 1000 - GONE_SECONDS * 1000
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hgetall(KEY)
+        (rows,) = await pipeline.execute()
+    for name, row in rows.items():
+        try:
+            process = msgspec.json.decode(row, type=Process)
+        except msgspec.MsgspecError:  # of another version
+            continue
+        if process.seen_ms < oldest:
+            gone.append(name)
+        else:
+            found.append(process)
+    if gone:
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.hdel(KEY, *gone)
+            await pipeline.execute()
+    return sorted(found, key=lambda one: (one.kind, one.host, one.pid))

@@ -1,0 +1,120 @@
+"""The rules file while a process runs: what is good is taken over, what is not leaves the last good one in use."""
+
+import asyncio
+import contextlib
+
+import pytest
+from structlog.testing import capture_logs
+
+from eventrouter import rules_file
+from eventrouter.config import load
+from eventrouter.rules_file import RulesFile
+from routes_kit import HEAD, PLUGINS
+
+RULES = HEAD + "  - { name: pages, to: crm, when: type == 'page' }\n"
+TEST = "tests: [{ name: a page, given: { type: page }, expect: { crm: {} } }]\n"
+
+
+class Place:
+    """A rules file that is followed, and what was taken over."""
+
+    def __init__(self, folder) -> None:
+        self.path = folder / "routes.yaml"
+        self.path.write_text(RULES)
+        self.file = RulesFile(load(self.path, PLUGINS, {}), PLUGINS, {})
+        self.taken: list[str] = []
+
+    async def take(self, config) -> None:
+        self.taken.append(config.version)
+
+    async def look(self, text, name="routes.yaml"):
+        """What is told after a look at the file with this text."""
+        if text is not None:
+            self.path.with_name(name).write_text(text)
+        with capture_logs() as logs:
+            await self.file.look(self.take)
+        return [(one["log_level"], one["event"]) for one in logs]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+async def test_a_good_change_is_taken_over(place):
+    before = place.file.config.version
+    assert await place.look(RULES + TEST) == [("info", "the rules were replaced")]
+    assert place.taken == [place.file.config.version] != [before]
+    assert place.file.problem == ""
+
+
+async def test_what_means_the_same_is_not_taken_over_again(place):
+    assert await place.look(RULES) == []
+    assert place.taken == []
+
+
+async def test_a_broken_file_leaves_the_last_good_one_in_use_and_is_told_once(place):
+    before = place.file.config
+    assert await place.look(RULES + "rotes: []\n") == [("error", "the rules file can't be used; the last good one is")]
+    assert await place.look(None) == []
+    assert (place.file.config, place.taken) == (before, [])
+    assert "the file has no key `rotes`" in place.file.problem
+    assert await place.look(RULES) == [("info", "the rules file is again what is in use")]
+    assert place.file.problem == ""
+
+
+@pytest.mark.parametrize("name", ["routes.yaml", "routes_test.yaml"])
+async def test_a_test_that_fails_leaves_the_last_good_one_in_use(place, name):
+    test = TEST.replace("page }", "group, groupId: g }")
+    text = RULES.replace("'page'", "'screen'") + test
+    if name != "routes.yaml":
+        place.path.write_text(RULES.replace("'page'", "'screen'"))
+        text = test
+    await place.look(text, name)
+    assert place.taken == []
+    assert "the test “a page” fails: crm: expected a payload, got nothing (`no_route`)" in place.file.problem
+    assert f"{name}:" in place.file.problem
+
+
+async def test_what_is_connected_to_is_taken_over_at_the_next_start(place):
+    told = await place.look(RULES + "state: { url: 'sqlite:////tmp/other.sqlite3' }\n")
+    assert told == [
+        ("warning", "a change of the rules file takes effect at the next start"),
+        ("info", "the rules were replaced"),
+    ]
+
+
+async def test_a_change_that_cannot_be_taken_over_is_a_problem(place):
+    async def fail(config):
+        raise rules_file.EventRouterError("no")
+
+    place.path.write_text(RULES + TEST)
+    await place.file.look(fail)
+    assert place.file.problem == "no"
+
+
+async def test_files_are_followed_also_those_that_are_included(place, monkeypatch):
+    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
+    following = asyncio.create_task(place.file.follow(place.take))
+
+    async def taken(number):
+        async with asyncio.timeout(5):
+            while len(place.taken) < number:
+                await asyncio.sleep(0.01)
+
+    other = place.path.with_name("more.yaml")
+    other.write_text("tests: []\n")
+    place.path.write_text(RULES.replace("version: 1\n", "version: 1\ninclude: more.yaml\n"))
+    await taken(1)
+    other.write_text("tests: []\n# more\n")
+    await taken(2)
+    other.write_text("tests: {\n")
+    async with asyncio.timeout(5):
+        while not place.file.problem:
+            await asyncio.sleep(0.01)
+    other.replace(other.with_suffix(".old"))
+    place.path.write_text(RULES)
+    await taken(3)
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following

@@ -1,0 +1,34 @@
+from collections import Counter
+
+from eventrouter.config import Config
+from eventrouter.counters import LaneState, Snapshot
+from eventrouter.presence import Process
+from eventrouter.status import status_of
+from routes_kit import HEAD, load
+
+
+def test_everything_is_there_ready_for_json():
+    counts = Counter(
+        {"accepted": 5, "routed": 3, "duplicates": 1, "rejected:website:too_large": 2, "to:crm": 3, "delivered:crm": 3}
+    )
+    lanes = {"log": LaneState(waiting=1), "crm": LaneState(), "off": LaneState(), "gone": LaneState(waiting=4)}
+    process = Process("worker", "here", 7, "abc", "", 900)
+    config = load(HEAD)
+    found = status_of(config, 4, Snapshot(counts, lanes, {}, 1000, 61_000, [process]), {"warehouse", "crm", "alerts"})
+    assert (found["rules"], found["shards"], found["dedup_window_seconds"]) == (config.version, 4, 60.0)
+    assert found["events"] == {"accepted": 5, "in_log": 1, "duplicates": 1, "routed": 3}
+    assert found["sources"] == {"website": {"rejected": {"too_large": 2}}, "app": {"rejected": {}}}
+    assert [(name, row["state"]) for name, row in found["destinations"].items()] == [
+        ("crm", "ok"),
+        ("off", "switched off"),
+        ("gone", "not in routes.yaml"),
+    ]
+    assert found["processes"] == [
+        {"kind": "worker", "host": "here", "pid": 7, "rules": "abc", "problem": "", "seen_ms": 900}
+    ]
+
+
+def test_without_rules_nothing_is_said_of_what_is_switched_on():
+    lanes = {"log": LaneState(), "crm": LaneState(waiting=2)}
+    found = status_of(Config("routes.yaml", "", {}), 4, Snapshot(Counter(), lanes, {}, 0, 1000), {"warehouse"})
+    assert (found["rules"], found["destinations"]["crm"]["state"]) == ("", "ok")
