@@ -21,6 +21,7 @@ from eventrouter.decode import MAX_DEPTH
 from eventrouter.events import EVENT_TYPES
 from eventrouter.pixel import MAX_FIELDS, read_pairs, read_pixel
 from eventrouter.plugins import Plugins
+from eventrouter.receive import PACE_BYTES, PACE_SECONDS, Budget
 from eventrouter.validation import MAX_ID_BYTES, MAX_MESSAGE_ID
 
 ROOT = Path(__file__).parent.parent
@@ -163,3 +164,10 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert limits["a request's head"] == f"{server.HEADER_BYTES // 1024} KB, {server.HEADER_SECONDS:g} s"
     assert limits["a body's arrival"] == f"{ours.body_timeout:g} s"
     assert limits["all requests that are in memory"] == f"{ours.max_held_bytes // 1024**2} MB"
+    budget = Budget(ours.max_held_bytes)
+    assert limits["of these, bodies that are incomplete"] == f"{budget.incomplete_limit // 1024**2} MB"
+    assert limits["a body's pace, while those take 16 MB or more"] == f"{PACE_BYTES // 1024} KB in {PACE_SECONDS:g} s"
+    budget.take_incomplete(16 * 1024**2 - 1)
+    assert not budget.crowded
+    budget.take_incomplete(1)
+    assert budget.crowded

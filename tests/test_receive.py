@@ -77,6 +77,90 @@ async def test_bodies_share_a_budget(length: int | None) -> None:
     assert budget.held == 0
 
 
+@pytest.mark.parametrize("length", [None, 10])
+async def test_what_has_not_come_is_not_held(length: int | None) -> None:
+    budget = Budget(100)
+    with budget.hold() as hold:
+        reading = asyncio.create_task(Body(arriving(b"0", b"1", b"silence"), length).read(LIMITS, hold))
+        await asyncio.sleep(0.02)
+        assert budget.held == 2
+        with pytest.raises(BodyError):
+            await reading
+    assert budget.held == 0
+
+
+async def test_200_silent_connections_keep_nobody_out() -> None:
+    limits = Limits(body_timeout=0.3)
+    budget = Budget(limits.max_held_bytes)
+
+    async def announce(*chunks: bytes) -> None:
+        with pytest.raises(BodyError), budget.hold() as hold:
+            await Body(arriving(*chunks, b"silence"), limits.max_batch_bytes).read(limits, hold)
+
+    silent = [asyncio.create_task(announce(*[b"x"] * (number % 2))) for number in range(200)]
+    await asyncio.sleep(0.05)
+    assert budget.held == 100
+    with budget.hold() as hold:
+        whole = b"x" * limits.max_batch_bytes
+        assert await Body(arriving(whole[:1000], whole[1000:]), len(whole)).read(limits, hold) == whole
+    await asyncio.gather(*silent)
+
+
+async def test_bodies_that_are_incomplete_leave_half_of_the_room_to_others() -> None:
+    budget = Budget(20)
+    with budget.hold() as hold:
+        waiting = asyncio.create_task(Body(arriving(b"01234567", b"silence"), 9).read(LIMITS, hold))
+        await asyncio.sleep(0.02)
+        with pytest.raises(UnavailableError):
+            await read(b"012", b"345", budget=budget)
+        assert await read(b"01234567", budget=budget) == b"01234567"
+        with pytest.raises(BodyError):
+            await waiting
+    assert await read(b"012", b"345", budget=budget) == b"012345"
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(("others", "code"), [(25, "body_timeout"), (0, None)])
+async def test_a_body_that_creeps_is_given_up_where_bodies_crowd(
+    monkeypatch: pytest.MonkeyPatch, others: int, code: str | None
+) -> None:
+    monkeypatch.setattr(module, "PACE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "PACE_BYTES", 3)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.03)
+        chunks.append(b"x")
+        return {"type": "http.request", "body": b"x", "more_body": len(chunks) < 9}
+
+    chunks: list[bytes] = []
+    budget = Budget(100)
+    with budget.hold() as other, budget.hold() as hold:
+        other.grow(others)
+        reading = Body(receive, None).read(Limits(max_batch_bytes=10, body_timeout=5), hold)
+        if code is None:
+            assert await reading == b"x" * 9
+        else:
+            with pytest.raises(BodyError) as caught:
+                await reading
+            assert (caught.value.code, caught.value.status, len(chunks) < 4) == (code, 408, True)
+
+
+async def test_a_body_that_keeps_up_is_read_where_bodies_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "PACE_BYTES", 1)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.05)
+        chunks.append(b"x")
+        return {"type": "http.request", "body": b"x", "more_body": len(chunks) < 8}
+
+    chunks: list[bytes] = []
+    budget = Budget(100)
+    with budget.hold() as other, budget.hold() as hold:
+        other.grow(25)
+        assert await Body(receive, None).read(Limits(body_timeout=5), hold) == b"x" * 8
+
+
 async def test_what_is_left_of_a_body_is_drained() -> None:
     body = Body(arriving(b"x" * 11, b"rest", b"more"), None)
     with Budget(100).hold() as hold, pytest.raises(BodyError):

@@ -15,6 +15,9 @@ Receive = Callable[[], Awaitable[Any]]
 DRAIN_BYTES = 8 * 1024 * 1024
 DRAIN_SECONDS = 5.0
 """How much of a refused body is read and thrown away, so that a client that is still sending sees the answer."""
+PACE_SECONDS = 5.0
+PACE_BYTES = 5 * 1024
+"""What a body has to bring in which time, 1 KB/s, where bodies that are incomplete take much room."""
 
 
 class Budget:
@@ -22,8 +25,17 @@ class Budget:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.incomplete_limit = limit // 2
+        """How many of them bodies may hold of which more is on its way."""
         self.held = 0
         """How many bytes are held now."""
+        self.incomplete = 0
+        """How many bytes such bodies hold now."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether incomplete bodies take half of what they may."""
+        return self.incomplete * 2 >= self.incomplete_limit
 
     def hold(self) -> Hold:
         """A request's share: nothing at first, given back at the end of its `with` block."""
@@ -32,23 +44,47 @@ class Budget:
     def take(self, count: int) -> None:
         """Adds `count` bytes (gives back when negative). Raises `UnavailableError` when there is no room for them."""
         if count > 0 and self.held + count > self._limit:
-            raise UnavailableError("the collector has too much to do", retry_after=1.0)
+            raise self._full()
         self.held += count
+
+    def take_incomplete(self, count: int) -> None:
+        """The same, for bytes of an incomplete body: those have half of the room."""
+        if count > 0 and self.incomplete + count > self.incomplete_limit:
+            raise self._full()
+        self.take(count)
+        self.incomplete += count
+
+    def _full(self) -> UnavailableError:
+        return UnavailableError("the collector has too much to do", retry_after=1.0)
 
 
 class Hold:
     """One request's share of a `Budget`."""
 
-    __slots__ = ("_budget", "_size")
+    __slots__ = ("_budget", "_incomplete", "_size")
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._size = 0
+        self._incomplete = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether incomplete bodies, of all requests, take much room."""
+        return self._budget.crowded
 
     def resize(self, size: int) -> None:
         """Holds `size` bytes from now on. Raises `UnavailableError` when there is no room for them."""
         self._budget.take(size - self._size)
         self._size = size
+        if self._incomplete:
+            self._budget.incomplete -= self._incomplete
+            self._incomplete = 0
+
+    def grow(self, size: int) -> None:
+        """The same, while these are the first bytes of a body that goes on."""
+        self._budget.take_incomplete(size - self._size)
+        self._size = self._incomplete = size
 
     def __enter__(self) -> Hold:
         return self
@@ -56,7 +92,7 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.take(-self._size)
+        self.resize(0)
 
 
 class Disconnected(Exception):
@@ -72,37 +108,48 @@ class Body:
         self._complete = False
 
     async def read(self, limits: Limits, hold: Hold) -> bytes:
-        """The whole body; its size stays held.
+        """The whole body; its size stays held, and until it is complete what has arrived of it.
 
         Raises `BodyError` when it is too large or too slow, `UnavailableError` when there is no room for it (then the
         rest may still be on its way: see `drain`), and `Disconnected`.
         """
         limit = limits.max_batch_bytes
-        if self._length is not None:
-            _check_size(self._length, limit)
-            hold.resize(self._length)
+        if self._length is not None and self._length > limit:
+            raise _too_large(limit)
+        now = asyncio.get_running_loop().time
+        start = now()
+        end = start + limits.body_timeout
         first = b""
         rest: bytearray | None = None
         size = 0
-        try:
-            async with asyncio.timeout(limits.body_timeout):
-                while True:
-                    chunk = await self._next()
-                    size += len(chunk)
-                    _check_size(size, limit)
-                    if self._length is None or size > self._length:
-                        hold.resize(size)
-                    if rest is not None:
-                        rest += chunk
-                    elif first:
-                        rest = bytearray(first + chunk)
-                    else:
-                        first = chunk
-                    if self._complete:
-                        return first if rest is None else bytes(rest)
-        except TimeoutError:
-            reason = f"the body did not arrive within {limits.body_timeout:g} seconds"
-            raise BodyError("body_timeout", reason, status=408) from None
+        while True:
+            goal = size + PACE_BYTES
+            pace = start + PACE_SECONDS
+            try:
+                async with asyncio.timeout_at(pace if pace < end else end):
+                    while size < goal:
+                        chunk = self._take(await self._receive())
+                        size += len(chunk)
+                        if size > limit:
+                            raise _too_large(limit)
+                        if rest is not None:
+                            rest += chunk
+                        elif first:
+                            rest = bytearray(first + chunk)
+                        else:
+                            first = chunk
+                        if self._complete:
+                            hold.resize(size)
+                            return first if rest is None else bytes(rest)
+                        hold.grow(size)
+            except TimeoutError:
+                if now() >= end:
+                    reason = f"the body did not arrive within {limits.body_timeout:g} seconds"
+                    raise BodyError("body_timeout", reason, status=408) from None
+                if hold.crowded:
+                    reason = f"the body brought less than {PACE_BYTES} bytes in {PACE_SECONDS:g} seconds"
+                    raise BodyError("body_timeout", reason, status=408) from None
+            start = now()
 
     async def drain(self) -> bool:
         """Reads what is left and throws it away; False when that is too much or takes too long."""
@@ -112,13 +159,12 @@ class Body:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._complete and left > 0:
-                    left -= len(await self._next())
+                    left -= len(self._take(await self._receive()))
         except (TimeoutError, Disconnected):
             return False
         return self._complete
 
-    async def _next(self) -> bytes:
-        message = await self._receive()
+    def _take(self, message: Any) -> bytes:
         if message["type"] == "http.disconnect":
             raise Disconnected
         self._complete = not message.get("more_body", False)
@@ -126,6 +172,5 @@ class Body:
         return chunk
 
 
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise BodyError("too_large", f"the body is larger than {limit} bytes", status=413)
+def _too_large(limit: int) -> BodyError:
+    return BodyError("too_large", f"the body is larger than {limit} bytes", status=413)
