@@ -25,7 +25,13 @@ NEW = RULES.replace("{{ properties.total }}", "{{ properties.total * 100 }}").re
 def place(tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("preview"), RULES)
     events = [
-        {"type": "track", "event": "Ordered", "messageId": f"o{number:02}", "userId": "u", "properties": {"total": number}}
+        {
+            "type": "track",
+            "event": "Ordered",
+            "messageId": f"o{number:02}",
+            "userId": "u",
+            "properties": {"total": number},
+        }
         for number in range(20)
     ]
     events.append({"type": "page", "name": "Home", "messageId": "p", "userId": "u"})

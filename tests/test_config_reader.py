@@ -28,7 +28,11 @@ def test_a_secret_is_masked_in_the_line_and_in_messages():
     reader.secret(nodes["a"])
     reader.problem(nodes["a"], "sesame-open is wrong", "not sesame-open")
     (problem,) = reader.problems()
-    assert (problem.text, problem.message, problem.hint) == ("a: { key: *********** } # x", "********** is wrong", "not **********")
+    assert (problem.text, problem.message, problem.hint) == (
+        "a: { key: *********** } # x",
+        "********** is wrong",
+        "not **********",
+    )
 
 
 def test_a_secret_over_several_lines_is_masked_in_each():
