@@ -10,7 +10,7 @@ from eventrouter.proxies import Proxies
 def url(address: Address, host: bytes, **headers: bytes) -> str:
     pairs = {name.replace("_", "-").encode(): value for name, value in headers.items()} | {b"host": host}
     scope: dict[str, Any] = {"scheme": "http", "client": ("127.0.0.1", 1), "headers": list(pairs.items())}
-    assert address.is_https(scope, pairs) == address.url(scope, pairs).startswith("https:") or b"127." in host
+    assert address.asked(scope, pairs)[0] == address.url(scope, pairs).startswith("https:") or b"127." in host
     return address.url(scope, pairs)
 
 
@@ -65,3 +65,17 @@ def test_a_request_without_a_host_is_refused() -> None:
     with pytest.raises(BodyError) as caught:
         Address("", "", Proxies()).url({"client": None, "headers": []}, {})
     assert (caught.value.code, caught.value.status) == ("invalid_host", 400)
+
+
+@pytest.mark.parametrize(
+    ("public", "trusted", "host"),
+    [
+        ("https://events.shop.example:8443/x", ["127.0.0.1"], "events.shop.example:8443"),
+        ("", ["127.0.0.1"], "proxied.example"),
+        ("", [], "localhost:8000"),
+    ],
+)
+def test_the_host_that_was_asked_is_known(public: str, trusted: list[str], host: str) -> None:
+    pairs = {b"host": b"localhost:8000", b"x-forwarded-host": b"proxied.example"}
+    scope: dict[str, Any] = {"scheme": "http", "client": ("127.0.0.1", 1), "headers": list(pairs.items())}
+    assert Address(public, "/e", Proxies(trusted)).asked(scope, pairs) == (public.startswith("https"), host)

@@ -573,24 +573,42 @@ async def test_a_source_that_sends_too_much_has_to_wait(fixture: Fixture) -> Non
 
 async def test_a_browsers_anonymous_id_is_kept_in_a_cookie(fixture: Fixture) -> None:
     event = {"event": "A", "anonymousId": "a-1"}
-    page = (b"origin", SHOP)
-    first = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page])
+    page = ((b"origin", SHOP), (b"sec-fetch-site", b"same-site"), (b"sec-fetch-mode", b"cors"))
+    first = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), *page])
     assert first.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax; Secure"
     assert first.headers[b"access-control-allow-credentials"] == b"true"
-    later = await fixture.post("/v1/track", event, headers=[auth(b"key-shop"), page, (b"cookie", b"er_anonymous_id=x")])
+    later = await fixture.post(
+        "/v1/track", event, headers=[*page, auth(b"key-shop"), (b"cookie", b"er_anonymous_id=x")]
+    )
     assert later.headers[b"set-cookie"].startswith(b"er_anonymous_id=x;")
     assert [event.event["anonymousId"] for event in fixture.stored()] == ["a-1", "a-1"]
 
 
 async def test_a_refused_event_keeps_the_cookie_too(fixture: Fixture) -> None:
-    headers = [auth(b"key-shop"), (b"origin", SHOP), (b"cookie", b"er_anonymous_id=x")]
+    site = (b"sec-fetch-site", b"same-origin")
+    headers = [auth(b"key-shop"), (b"origin", SHOP), site, (b"cookie", b"er_anonymous_id=x")]
     response = await fixture.post("/v1/track", {"userId": "u"}, headers=headers)
     assert (response.status, b"set-cookie" in response.headers) == (400, True)
 
 
-async def test_a_pixel_sets_the_cookie(fixture: Fixture) -> None:
-    response = await pixel(fixture, b"writeKey=key-shop&anonymousId=a-1&event=A")
+async def test_a_pixel_sets_the_cookie_for_pages_of_the_site(fixture: Fixture) -> None:
+    query = b"writeKey=key-shop&anonymousId=a-1&event=A"
+    headers = [(b"sec-fetch-site", b"same-site"), (b"sec-fetch-mode", b"no-cors")]
+    response = await fixture.request("GET", "/v1/pixel/track", headers=headers, query=query)
     assert response.headers[b"set-cookie"] == b"er_anonymous_id=a-1; Path=/; Max-Age=31536000; SameSite=Lax"
+    assert b"set-cookie" not in (await pixel(fixture, query)).headers
+
+
+async def test_another_site_gives_nobody_an_id_of_its_choice() -> None:
+    fixture = Fixture()
+    fixture.collector.reception.sources = {"key": Source("open", cookie=Cookie(CookieConfig(domain=".shop.example")))}
+    event = {"writeKey": "key", "event": "A", "anonymousId": "chosen"}
+    for headers in (
+        [(b"origin", b"https://evil.example"), (b"content-type", b"text/plain")],
+        [(b"origin", b"null"), (b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate")],
+    ):
+        response = await fixture.post("/v1/track", event, headers=headers)
+        assert (response.status, b"set-cookie" in response.headers) == (200, False)
 
 
 @pytest.mark.parametrize("headers", [[auth(b"key-shop")], [auth(b"key-1"), (b"origin", SHOP)]])

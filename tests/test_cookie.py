@@ -59,23 +59,93 @@ def test_no_id_breaks_out_of_its_header(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "cookies", "kept"),
+    ("events", "cookies", "kept"),
     [
-        ({"anonymousId": "a-1"}, b"", b"a-1"),
-        ({"anonymousId": "a-1"}, b"er_anonymous_id=a-1", b"a-1"),
-        ({"anonymousId": "waited"}, b"er_anonymous_id=a-1", b"a-1"),
-        ({"anonymousId": "a-2"}, b"er_anonymous_id=a-1; er_anonymous_id=a-2", b"a-2"),
-        ({"batch": [{"anonymousId": "a-1"}, {"anonymousId": "a-2"}, {"userId": "u"}, 1]}, b"x=y", b"a-2"),
-        ({"batch": [{"anonymousId": 5}, {"anonymousId": " "}]}, b"er_anonymous_id=a-1", b"a-1"),
-        ({"batch": 1}, b"er_anonymous_id=a-1", b"a-1"),
+        ([{"anonymousId": "a-1"}], b"", b"a-1"),
+        ([{"anonymousId": "a-1"}], b"er_anonymous_id=a-1", b"a-1"),
+        ([{"anonymousId": "waited"}], b"er_anonymous_id=a-1", b"a-1"),
+        ([{"anonymousId": "a-2"}], b"er_anonymous_id=a-1; er_anonymous_id=a-2", b"a-2"),
+        ([{"anonymousId": "a-1"}, {"anonymousId": "a-2"}, {"userId": "u"}, 1], b"x=y", b"a-2"),
+        ([{"anonymousId": 5}, {"anonymousId": " "}], b"er_anonymous_id=a-1", b"a-1"),
         ([], b"er_anonymous_id=a-1", b"a-1"),
     ],
 )
-def test_the_browsers_cookie_lasts_anew_and_else_an_event_says_it(body: Any, cookies: bytes, kept: bytes) -> None:
-    [header] = COOKIE.renew(body, {b"cookie": cookies}, secure=False)
+def test_the_browsers_cookie_lasts_anew_and_else_an_event_says_it(
+    events: list[Any], cookies: bytes, kept: bytes
+) -> None:
+    [header] = COOKIE.renew(events, {b"cookie": cookies}, secure=False)
     assert header[1].startswith(b"er_anonymous_id=" + kept + b";")
 
 
-@pytest.mark.parametrize("body", [{}, {"anonymousId": ""}, {"anonymousId": "a;b"}])
-def test_without_an_id_there_is_none(body: Any) -> None:
-    assert COOKIE.renew(body, {}, secure=False) == ()
+@pytest.mark.parametrize("event", [{}, {"anonymousId": ""}, {"anonymousId": "a;b"}])
+def test_without_an_id_there_is_none(event: Any) -> None:
+    assert COOKIE.renew([event], {}, secure=False) == ()
+
+
+SITE = Cookie(CookieConfig(domain=".shop.example"))
+
+
+def asked(cookie: Cookie, host: str, headers: dict[str, str]) -> bool:
+    return cookie.is_asked_for({name.encode(): value.encode() for name, value in headers.items()}, host)
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "welcome"),
+    [
+        ("same-origin", "cors", True),
+        ("same-site", "cors", True),
+        ("same-site", "no-cors", True),
+        ("same-site", "", True),
+        ("cross-site", "cors", False),
+        ("cross-site", "no-cors", False),
+        ("cross-site", "navigate", False),
+        ("same-site", "navigate", False),
+        ("same-origin", "navigate", False),
+        ("none", "navigate", False),
+        ("nonsense", "cors", False),
+    ],
+)
+def test_a_browser_says_whether_a_page_of_the_site_asks(site: str, mode: str, welcome: bool) -> None:
+    headers = {"sec-fetch-site": site} | ({"sec-fetch-mode": mode} if mode else {})
+    for origin in ({}, {"origin": "https://www.shop.example"}, {"origin": "https://evil.example"}):
+        assert asked(SITE, "events.shop.example", headers | origin) == welcome
+
+
+@pytest.mark.parametrize(
+    ("origin", "with_domain", "without"),
+    [
+        ("https://shop.example", True, False),
+        ("http://www.shop.example:8080", True, False),
+        ("https://WWW.Shop.Example", True, False),
+        ("https://events.shop.example", True, True),
+        ("https://events.shop.example:8443", True, True),
+        ("https://badshop.example", False, False),
+        ("https://shop.example.evil.example", False, False),
+        ("https://evil.example", False, False),
+        ("https://evil.example:shop.example", False, False),
+        ("https://evil.example/.shop.example", False, False),
+        ("null", False, False),
+        ("https://", False, False),
+        ("", False, False),
+        (None, False, False),
+    ],
+)
+def test_where_the_browser_does_not_say_it_the_origin_does(
+    origin: str | None, with_domain: bool, without: bool
+) -> None:
+    headers = {} if origin is None else {"origin": origin}
+    assert asked(SITE, "events.shop.example:8443", headers) == with_domain
+    assert asked(COOKIE, "events.shop.example", headers) == without
+    assert not asked(COOKIE, "", headers)
+
+
+def test_hosts_that_are_addresses_are_compared_without_their_ports() -> None:
+    assert asked(COOKIE, "[::1]:8000", {"origin": "http://[::1]:3000"})
+    assert asked(COOKIE, "127.0.0.1:8000", {"origin": "http://127.0.0.1:3000"})
+    assert not asked(COOKIE, "[::1]:8000", {"origin": "http://[::2]:8000"})
+
+
+def test_who_objects_to_be_followed_gets_none() -> None:
+    page = {"sec-fetch-site": "same-origin", "origin": "https://shop.example"}
+    assert not asked(SITE, "shop.example", page | {"sec-gpc": "1"})
+    assert asked(SITE, "shop.example", page | {"sec-gpc": "0"})

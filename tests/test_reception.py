@@ -102,18 +102,37 @@ def test_who_may_not_send_is_refused(source: Source, code: str) -> None:
     assert caught.value.code == code
 
 
+SAME_SITE = {"sec_fetch_site": b"same-site", "sec_fetch_mode": b"no-cors"}
+SHOP = {"host": b"shop.example", "origin": b"https://shop.example"}
+EVENT = b'{"event":"A","anonymousId":"a"}'
+
+
 @pytest.mark.parametrize(
-    ("endpoint", "headers", "query", "set_"),
+    ("endpoint", "data", "headers", "id_"),
     [
-        (Endpoint("track"), {"origin": b"https://shop.example"}, b"", True),
-        (Endpoint("track"), {}, b"", False),
-        (Endpoint("track", "pixel"), {}, b"event=A&anonymousId=a", True),
+        (Endpoint("track"), EVENT, SHOP, b"a"),
+        (Endpoint("track"), EVENT, SAME_SITE, b"a"),
+        (Endpoint("track"), EVENT, {}, b""),
+        (Endpoint("track"), EVENT, {"origin": b"https://evil.example", "host": b"shop.example"}, b""),
+        (Endpoint("track"), EVENT, SHOP | {"sec_gpc": b"1"}, b""),
+        (Endpoint("track", "pixel"), b"event=A&anonymousId=a", SAME_SITE, b"a"),
+        (Endpoint("track", "pixel"), b"event=A&anonymousId=a", {}, b""),
+        (Endpoint("batch"), b'{"anonymousId":"b","batch":[%b,{"type":"x"}]}' % EVENT, SHOP, b"a"),
+        (Endpoint("track"), b'{"event":"A","anonymousId":"a","batch":[]}', SHOP, b"a"),
+        (Endpoint("track"), b'{"event":"A","anonymousId":"a","batch":[{"anonymousId":"b"}]}', SHOP, b"a"),
     ],
 )
-def test_browsers_get_the_cookie(endpoint: Endpoint, headers: Any, query: bytes, set_: bool) -> None:
-    data = b"" if query else b'{"event":"A","anonymousId":"a"}'
+def test_pages_of_the_site_get_the_cookie(endpoint: Endpoint, data: bytes, headers: Any, id_: bytes) -> None:
+    query = b"writeKey=k"
+    if endpoint.form == "pixel":
+        query, data = data, b""
     taken = take(data, endpoint, Source("website", cookie=Cookie(CookieConfig())), query=query, **headers)
-    assert [name for name, _ in taken.headers] == [b"set-cookie"] * set_
+    assert [value.partition(b";")[0] for _, value in taken.headers] == [b"er_anonymous_id=" + id_] * bool(id_)
+
+
+def test_a_webhook_gets_no_cookie() -> None:
+    source = Source("hook", cookie=Cookie(CookieConfig()), webhook=Hook(Decoded({"batch": [{}]}, {})))  # type: ignore[arg-type]
+    assert take(b"", Endpoint("batch", "webhook", source), cookie=b"er_anonymous_id=a", **SHOP).headers == ()
 
 
 def test_a_pixel_is_read_from_its_query() -> None:

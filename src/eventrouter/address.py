@@ -19,6 +19,7 @@ class Address:
         self._prefix = path_prefix
         self._public = public_url if public_url.endswith(path_prefix) else public_url + path_prefix
         self._known = bool(public_url)
+        self._host = urlsplit(public_url).netloc
         self._proxies = proxies
 
     @property
@@ -40,11 +41,15 @@ class Address:
             scheme = "https"
         return f"{scheme}://{host}{self._prefix}"
 
-    def is_https(self, scope: Any, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether the client speaks https, whatever the last proxy does."""
+    def asked(self, scope: Any, headers: Mapping[bytes, bytes]) -> tuple[bool, str]:
+        """Whether the client speaks https, whatever the last proxy does; and the host that it asked, with its port.
+
+        The host is empty when nobody says it.
+        """
         if self._known:
-            return self._public.startswith("https:")
-        return self._proxies.server(scope)[0] == "https" or self._needs_https(headers)
+            return self._public.startswith("https:"), self._host
+        scheme, host = self._proxies.server(scope)
+        return scheme == "https" or self._needs_https(headers), host
 
     def _needs_https(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a page on https asks: it can reach nothing else, so the proxy that does not say so speaks it."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .answer import Header
 from .config_model import CookieConfig
-
-Header = tuple[bytes, bytes]
 
 _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]{1,255}")
 """What a cookie may hold without quotes (RFC 6265, cookie-octet)."""
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_PORT = re.compile(r":[0-9]*\Z")
 
 
 class Cookie:
@@ -23,18 +24,39 @@ class Cookie:
 
     def __init__(self, config: CookieConfig) -> None:
         self._name = config.name.encode()
+        self._site = config.domain.lower().lstrip(".")
         domain = f"; Domain={config.domain}" if config.domain else ""
         self._attributes = f"; Path=/; Max-Age={int(config.max_age)}; SameSite=Lax{domain}".encode()
 
-    def renew(self, body: Any, headers: Mapping[bytes, bytes], *, secure: bool) -> tuple[Header, ...]:
-        """What an answer to the event or batch `body` of a browser says, if anything.
+    def is_asked_for(self, headers: Mapping[bytes, bytes], host: str) -> bool:
+        """Whether a page of the collector's own site makes the request, and its visitor does not object (Sec-GPC).
+
+        Any page may send an event with an id of its choice, by a form or a picture; no other site's must become the
+        visitor's. `host` is the one that was asked, with its port. Browsers say in Sec-Fetch-Site who asks; those from
+        before 2023 do not, and none does on plain http: there the `Origin` has to be of this host or below the domain.
+        """
+        if headers.get(b"sec-gpc") == b"1":
+            return False
+        site = headers.get(b"sec-fetch-site")
+        if site is not None:
+            return site in (b"same-site", b"same-origin") and headers.get(b"sec-fetch-mode") != b"navigate"
+        origin = _ORIGIN.fullmatch(headers.get(b"origin", b"").decode("latin-1"))
+        if origin is None:
+            return False
+        name = origin[1].lower()
+        if name == _PORT.sub("", host).lower():
+            return True
+        return bool(self._site) and (name == self._site or name.endswith("." + self._site))
+
+    def renew(self, events: Sequence[Any], headers: Mapping[bytes, bytes], *, secure: bool) -> tuple[Header, ...]:
+        """What an answer to the `events` of a browser says, if anything.
 
         The request's own cookie lasts anew, so that events which waited in the browser do not bring an old id back.
         Without one it is the anonymousId of the last event that has one, which also says which of several cookies of
         this name it is (those of a host and of its site). `secure` is whether the browser speaks https.
         """
         known = self.read(headers.get(b"cookie", b""))
-        told = _anonymous_id_of(body)
+        told = _anonymous_id_of(events)
         kept = told if told in known or not known else known[0]
         header = self.write(kept, secure=secure) if kept else None
         return () if header is None else (header,)
@@ -56,10 +78,9 @@ class Cookie:
         return b"set-cookie", b"%b=%b%b%b" % (self._name, anonymous_id.encode(), self._attributes, end)
 
 
-def _anonymous_id_of(body: Any) -> str:
-    """The anonymousId of the last event of a body that has one that is a text."""
-    events = body.get("batch") if isinstance(body, dict) else None
-    for event in reversed(events) if isinstance(events, list) else (body,):
+def _anonymous_id_of(events: Sequence[Any]) -> str:
+    """The anonymousId of the last event that has one that is a text."""
+    for event in reversed(events):
         if isinstance(event, dict) and isinstance(known := event.get("anonymousId"), str) and known.strip():
             return known
     return ""

@@ -22,6 +22,10 @@ from .webhook_source import read_headers, read_query
 from .write_key import write_keys
 
 
+BATCHES = ("batch", "import")
+"""The endpoints to which events come in an array."""
+
+
 class Accept(Protocol):
     """What `accept.accept` promises."""
 
@@ -122,9 +126,11 @@ class Reception:
         if acceptance.rejections:
             size += sum([len(rejection.record.payload) for rejection in acceptance.rejections])
         hold.resize(size)
-        if source.cookie is not None and (endpoint.form == "pixel" or b"origin" in headers):
-            secure = self._address.is_https(scope, headers)
-            return Taken(source.name, acceptance, source.cookie.renew(body.value, headers, secure=secure))
+        if source.cookie is not None and endpoint.form != "webhook":
+            secure, host = self._address.asked(scope, headers)
+            if source.cookie.is_asked_for(headers, host):
+                events = body.value["batch"] if endpoint.name in BATCHES else (body.value,)
+                return Taken(source.name, acceptance, source.cookie.renew(events, headers, secure=secure))
         return Taken(source.name, acceptance)
 
     def _find_source(self, value: Any, scope: Any, headers: dict[bytes, bytes]) -> Source:
