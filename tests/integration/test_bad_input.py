@@ -113,7 +113,7 @@ def test_an_event_of_100_kb_is_refused_alone(plain: System) -> None:
     assert (reply.status, [one["code"] for one in reply.json["rejected"]]) == (200, ["event_too_large"])
     assert plain.post("/v1/track", large).error == (400, "event_too_large")
     plain.events(1, "Small")
-    [row, _] = plain.rows(2, "SELECT * FROM rejected_events WHERE message_id = 'large'")
+    [row] = plain.rows(1, "SELECT * FROM rejected_events WHERE message_id = 'large'")  # the same event, twice
     assert len(row["payload"]) == 32 * 1024
 
 
