@@ -329,3 +329,12 @@ async def test_a_collectors_sources_change(changing: EventRouter) -> None:
     await changing.use_sources(collector, config)
     assert set(collector.reception.sources) == {"k", "new"}
     assert (await changing.ready())["rules"] == config.version
+
+
+async def test_ids_are_remembered_in_a_quarter_of_the_embedded_server_at_most(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text(RULES)
+    for maxmemory, expected in ((64_000_000, 16_000_000), (2**32, 256 * 1024**2)):
+        settings = Settings(config=tmp_path / "routes.yaml", data_dir=tmp_path, maxmemory=maxmemory)
+        app = EventRouter.load(settings, plugins=PLUGINS, environ={})
+        assert app._rules.dedup_bytes == expected
+        await app.close()

@@ -65,6 +65,8 @@ class EventRouter:
         self.settings = settings
         self.plugins = plugins
         self._environ = environ
+        # What is remembered must leave room for what it is remembered of.
+        self._dedup_limit = settings.maxmemory // 4 if settings.embedded else config.dedup.max_bytes
         self.router = Router(config, plugins.template_filters)
         self.redis, self._blocking = clients(settings.server_url)
         self.lanes = Lanes(self.redis, self._blocking)
@@ -88,7 +90,7 @@ class EventRouter:
             route=router.route,
             backlogs={name: destination.backlog for name, destination in config.destinations.items()},
             window=config.dedup.window,
-            dedup_bytes=config.dedup.max_bytes,
+            dedup_bytes=min(config.dedup.max_bytes, self._dedup_limit),
             mismatches=lambda: router.mismatches,
         )
 
