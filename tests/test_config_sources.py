@@ -108,17 +108,18 @@ def test_a_rate_limit_has_a_unit():
 
 def test_scrub_names_fields_and_query_parameters():
     text = "scrub: { remove: [context.ip, 'traits.*'], hash: userId, query: [token, email], salt: '${SALT}' }"
-    expected = ScrubConfig(("context.ip", "traits.*"), ("userId",), ("token", "email"), "pepper")
-    assert one(text, SALT="pepper").scrub == expected
+    expected = ScrubConfig(("context.ip", "traits.*"), ("userId",), ("token", "email"), "salt-of-16-bytes")
+    assert one(text, SALT="salt-of-16-bytes").scrub == expected
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{}", "`scrub` does nothing"),
-        ("{ salt: abcd }", "`scrub` does nothing"),
+        ("{ salt: abcdefghijklmnop }", "`scrub` does nothing"),
         ("{ hash: [traits.email] }", "`scrub` has no `salt`"),
         ("{ hash: [traits.email], salt: '' }", "`scrub.salt` must be a text"),
+        ("{ hash: [traits.email], salt: abcdefghijklmno }", "`scrub.salt` is too short"),
         ("{ remove: [userId] }", "`scrub.remove`: `userId` is what the event is kept by: hash it instead"),
         (
             "{ remove: [messageId] }",
@@ -127,7 +128,7 @@ def test_scrub_names_fields_and_query_parameters():
         ("{ remove: [traits] }", "`scrub.remove`: `traits` is a whole: write `traits.*` for all that is in it"),
         ("{ remove: ['a..b'] }", "`scrub.remove`: `a..b` is not a path at character 2"),
         ("{ remove: [context.ip, context.ip] }", "`scrub.remove`: `context.ip` stands under `remove` already"),
-        ("{ remove: a, hash: a, salt: abcd }", "`scrub.hash`: `a` stands under `remove` already"),
+        ("{ remove: a, hash: a, salt: abcdefghijklmnop }", "`scrub.hash`: `a` stands under `remove` already"),
         ("{ removes: a, query: b }", "`scrub` has no key `removes`"),
         ("{ query: [] }", "`scrub.query` must not be an empty list"),
         ("yes", "`scrub` must be an object (`key: value`)"),
@@ -138,7 +139,7 @@ def test_what_is_wrong_with_scrub_is_told(text, message):
 
 
 def test_the_salt_is_never_shown():
-    (problem,) = problems("version: 1\nsources: { a: { write_key: x, scrub: { salt: pepper } } }\n")
+    (problem,) = problems("version: 1\nsources: { a: { write_key: x, scrub: { salt: pepperpepperpepper } } }\n")
     assert "pepper" not in str(problem) + problem.text
 
 

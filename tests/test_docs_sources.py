@@ -25,7 +25,7 @@ BLOCKS = [
     for match in re.finditer(r"(?:<!-- ([a-z ]+) -->\n)?```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 ]
 FILES = ["version: 1\n" + body for _, language, body in BLOCKS if language == "yaml"]
-SECRETS = {"SCRUB_SALT": "pepper", "STRIPE_WEBHOOK_SECRET": "whsec_x"}
+SECRETS = {"SCRUB_SALT": "pepper, and more of it", "STRIPE_WEBHOOK_SECRET": "whsec_x"}
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 
 
@@ -111,7 +111,7 @@ async def test_the_example_of_scrub_stores_what_the_page_says() -> None:
 def test_query_parameters_go_as_the_table_says() -> None:
     clean = QueryParameters(["token", "email"]).clean
     examples = [row for row in rows("Scrub") if re.search(r"[=/]", row[0])]
-    assert len(examples) == 5
+    assert len(examples) == 6
     assert [clean(text) for text, _ in examples] == [cleaned for _, cleaned in examples]
 
 

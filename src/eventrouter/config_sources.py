@@ -16,6 +16,8 @@ from .yaml_file import ListNode, MapNode, Node, Scalar
 SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 KEYS = ("write_key", "write_keys", "enabled", "origins", "rate_limit", "scrub", "cookie", "webhook")
 
+MIN_SALT = 16
+"""Characters. Whoever guesses the salt finds addresses again by trying."""
 MAX_COOKIE_AGE = 400 * 86_400.0
 """Browsers keep no cookie for longer."""
 
@@ -107,6 +109,9 @@ def _scrub(reader: Reader, node: Node | None) -> ScrubConfig | None:
         hint = 'add `salt: "${SCRUB_SALT}"`: without a secret, addresses can be found again by trying'
         reader.problem(settings["hash"], "`scrub` has no `salt`", hint)
     salt = reader.text(salt_node, "`scrub.salt`") or ""
+    if salt and len(salt) < MIN_SALT:
+        hint = f"at least {MIN_SALT} characters that nobody guesses, as `openssl rand -hex 16` makes them"
+        reader.problem(salt_node, "`scrub.salt` is too short", hint)
     if isinstance(node, MapNode) and not settings.keys() & {"remove", "hash", "query"}:
         reader.problem(node, "`scrub` does nothing", "name fields under `remove`, `hash` or `query`")
     seen: dict[str, str] = {}
