@@ -1,4 +1,5 @@
 import json
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -133,6 +134,13 @@ def test_a_clients_clock_is_corrected_by_the_time_of_sending() -> None:
 def test_sent_at_is_inherited_from_the_batch(own: Any) -> None:
     event = one({"sentAt": "2019-01-01T01:00:10+01:00"}, timestamp="2019-01-01T00:00:00Z", **own)
     assert ("2026-11-24T16:59:50.123Z", "2019-01-01T00:00:00.000Z", "2019-01-01T00:00:10.000Z") == times(event)
+
+
+def test_an_events_own_sent_at_that_is_no_time_hides_not_the_batchs() -> None:
+    odd = [track(timestamp="2019-01-01T00:00:00Z", sentAt=sent_at) for sent_at in ("soon", [1], "soon", True)]
+    acceptance = take({"sentAt": "2019-01-01T00:00:10Z", "batch": odd})
+    expected = ("2026-11-24T16:59:50.123Z", "2019-01-01T00:00:00.000Z", "2019-01-01T00:00:10.000Z")
+    assert [times(stored.decode(event.data).event) for event in acceptance.events] == [expected] * 4
 
 
 def test_each_events_own_sent_at_comes_before_the_batchs() -> None:
@@ -377,6 +385,29 @@ def test_an_event_that_is_too_deep_to_be_scrubbed_is_refused_without_a_trace() -
     body = f'{{"batch":[{{"type":"track","userId":"u","event":"A","properties":{deep}}},{json.dumps(track())}]}}'
     acceptance = take(body.encode(), scrub=Scrub(query=["token"]))
     assert (1, ["event_too_deep"]) == (len(acceptance.events), [record.code for record in acceptance.rejected])
+
+
+def test_a_time_that_is_none_is_not_stored_by_a_source_that_scrubs() -> None:
+    scrub = Scrub(remove=["traits.email"])
+    for name in ("timestamp", "originalTimestamp", "sentAt"):
+        event = event_of(take({"batch": [track(**{name: "ada@x.org"})]}, scrub=scrub))
+        assert (RECEIVED_AT, None, None) == times(event)
+        (refused,) = take({"batch": [{"type": "track", name: "ada@x.org"}]}, scrub=scrub).rejected
+        assert refused.payload == '{"type":"track"}'
+
+
+def test_a_body_full_of_urls_takes_little_time_and_what_was_taken_out_is_counted() -> None:
+    scrub = Scrub(query=["token"])
+    events = [track(properties={"a": f"?{number:x}=%253D" * 4000}) for number in range(13)]
+    start = time.process_time()
+    small = take({"batch": events}, scrub=scrub)
+    large = take(track(properties={"a": "?x=%253D" * 61_000}), endpoint="track", scrub=scrub)
+    shared = take({"batch": [track()] * 100, "context": {"a": "?x=%253D" * 4000}}, scrub=scrub)
+    assert time.process_time() - start < 0.5
+    texts = [stored.decode(event.data).event["properties"]["a"] for event in small.events]
+    assert (len(texts), dict(small.mended)) == (13, {"too_many_parameters": texts.count("")})
+    assert ["event_too_large"] == [record.code for record in large.rejected]
+    assert (100, {}) == (len(shared.events), dict(shared.mended))
 
 
 # -- bad bodies --------------------------------------------------------------------------------------------------------

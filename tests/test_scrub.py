@@ -151,6 +151,17 @@ def test_query_parameters_go_from_each_text() -> None:
     }
 
 
+def test_query_parameters_go_from_each_key() -> None:
+    event = {
+        "properties": {"https://x.org/?token=1": 1, "?a=1": {"%3Ftoken%3D1": "?token=2"}},
+        "?token=3": [{"?b=1": 2}],
+    }
+    assert scrub(event, query=["token"]) == {
+        "properties": {"https://x.org/": 1, "?a=1": {"": ""}},
+        "": [{"?b=1": 2}],
+    }
+
+
 def test_a_hashed_url_is_cleaned_before() -> None:
     event = {"properties": {"url": "https://x.org/?token=1"}}
     assert scrub(event, hashed=["properties.url"], query=["token"]) == {"properties": {"url": digest("https://x.org/")}}
@@ -179,6 +190,11 @@ def test_a_refused_event_is_scrubbed_like_others() -> None:
 def test_what_cannot_be_scrubbed_of_a_refused_event_is_taken_out(traits: Any) -> None:
     kept = Scrub(remove=["traits.email"]).refused({"traits": traits, "userId": "u", "context": None})
     assert kept == {"userId": "u", "context": None, **({"traits": []} if type(traits) is list else {})}
+
+
+def test_a_time_that_is_none_is_taken_out_of_a_refused_event() -> None:
+    raw = {"timestamp": "2019-01-01", "originalTimestamp": "ada@x.org", "sentAt": ["a"], "receivedAt": 5}
+    assert Scrub(query=["token"]).refused(raw) == {"timestamp": "2019-01-01", "receivedAt": 5}
 
 
 @pytest.mark.parametrize("raw", ["ada@x.org", ["a"], 5, None])

@@ -11,6 +11,7 @@ import msgspec
 from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Rejection
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
 from .events import EVENT_TYPES, Event, StoredEvent
+from .query_parameters import Effort
 from .records import RejectedEvent, rejection_id
 from .scrub import Scrub
 from .times import read_time, utc, write_time
@@ -89,6 +90,7 @@ class _Intake:
         self._mended = Counter(mended)
         self._visitor = None if client is None else Visitor(client)
         self._scrub = scrub
+        self._effort = Effort()
         self._historical = historical
         self._sent_at: Any = None
         self._sent: tuple[Any, str, timedelta | None] = (None, "", None)
@@ -110,6 +112,8 @@ class _Intake:
                 accepted.append(self._take(raw, shared, type_))
             except EventFault as fault:
                 rejections.append(Rejection(index, self._refuse(raw, fault)))
+        if self._effort.lost:
+            self._mended["too_many_parameters"] += self._effort.lost
         return Acceptance(accepted, rejections, self._mended)
 
     def _check_growth(self, shared: dict[str, Any], count: int) -> None:
@@ -140,11 +144,14 @@ class _Intake:
         if self._visitor is not None:
             self._visitor.fill(event)
         self._set_times(event)
-        if self._scrub is not None:
-            event = self._scrubbed(event, self._scrub)
-        data = self._encode(event)
         limit = self._limits.max_event_bytes
-        if len(data) > limit and len(_encode_mended(raw)[0]) > limit:
+        emptied = False
+        if self._scrub is not None:
+            before = self._effort.lost
+            event = self._scrubbed(event, self._scrub)
+            emptied = self._effort.lost > before
+        data = self._encode(event)
+        if (len(data) > limit or emptied) and len(_encode_mended(raw)[0]) > limit:
             raise EventFault("event_too_large", f"the event is larger than {limit} bytes")
         # An event without that many brackets cannot be nested too deeply.
         if data.count(b"{") + data.count(b"[") > MAX_DEPTH and depth(event) > MAX_DEPTH:
@@ -161,20 +168,30 @@ class _Intake:
         if sent_at is None:
             event.pop("sentAt", None)
         else:
-            if sent_at != self._sent[0]:
-                self._sent = (sent_at, *self._read_sent_at(sent_at))
-            _, event["sentAt"], skew = self._sent
+            text, skew = self._read_sent_at(sent_at)
+            if skew is None and self._sent_at is not None:
+                text, skew = self._read_sent_at(self._sent_at)
+            if skew is None:
+                self._keep_unreadable(event, "sentAt", sent_at)
+            else:
+                event["sentAt"] = text
         told = event.get("timestamp")
         original = event.get("originalTimestamp")
         if original is not None and original != "":
             at = read_time(original)
-            event["originalTimestamp"] = _as_text(original) if at is None else write_time(at)
+            if at is None:
+                self._keep_unreadable(event, "originalTimestamp", original)
+            else:
+                event["originalTimestamp"] = write_time(at)
             if (explicit := read_time(told)) is not None:
                 event["timestamp"] = write_time(explicit)
                 return
         elif told is not None and told != "":
             at = read_time(told)
-            event["originalTimestamp"] = _as_text(told) if at is None else write_time(at)
+            if at is None:
+                self._keep_unreadable(event, "originalTimestamp", told)
+            else:
+                event["originalTimestamp"] = write_time(at)
         else:
             at = None
             event.pop("originalTimestamp", None)
@@ -189,13 +206,25 @@ class _Intake:
                 event["timestamp"] = self._received_at
 
     def _read_sent_at(self, sent_at: Any) -> tuple[str, timedelta | None]:
-        """`sentAt` as it is stored, and by how much the client's clock is behind ours (None when it does not say)."""
+        """`sentAt` as it is stored, and by how much the client's clock is behind ours (None when it is no time)."""
+        known, text, skew = self._sent
+        if sent_at == known:
+            return text, skew
         sent = read_time(sent_at)
-        return (_as_text(sent_at), None) if sent is None else (write_time(sent), self._received - sent)
+        text, skew = ("", None) if sent is None else (write_time(sent), self._received - sent)
+        self._sent = (sent_at, text, skew)
+        return text, skew
+
+    def _keep_unreadable(self, event: Event, name: str, value: Any) -> None:
+        """What is no time may be anything, and so anything that is to be scrubbed."""
+        if self._scrub is None:
+            event[name] = _as_text(value)
+        else:
+            event.pop(name, None)
 
     def _scrubbed(self, event: Event, scrub: Scrub) -> Event:
         try:
-            return scrub(event)
+            return scrub(event, self._effort)
         except RecursionError:
             raise EventFault("event_too_deep", _TOO_DEEP) from None
 
@@ -209,7 +238,7 @@ class _Intake:
 
     def _refuse(self, raw: Any, fault: EventFault) -> RejectedEvent:
         message_id = message_id_of(raw)
-        payload = _payload(raw if self._scrub is None else self._scrub.refused(raw))
+        payload = _payload(raw if self._scrub is None else self._scrub.refused(raw, self._effort))
         return RejectedEvent(
             id=rejection_id(self._source, fault.code, message_id, payload),
             source=self._source,

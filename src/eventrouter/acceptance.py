@@ -69,7 +69,10 @@ class Acceptance:
     events: list[AcceptedEvent] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     mended: Mapping[str, int] = field(default_factory=dict)
-    """How many values were replaced because JSON cannot hold them, by reason (`not_a_number`, `not_unicode`, …)."""
+    """How many values were replaced because JSON cannot hold them, by reason (`not_a_number`, `not_unicode`, …).
+
+    `too_many_parameters`: texts that became empty because it would take too long to scrub them.
+    """
 
     @property
     def rejected(self) -> list[RejectedEvent]:

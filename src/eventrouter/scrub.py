@@ -10,16 +10,21 @@ from . import paths
 from .blocked import is_blocked
 from .digest import digest_with
 from .events import Event
-from .query_parameters import QueryParameters
+from .query_parameters import Effort, QueryParameters
+from .times import read_time
 from .values import MISSING
 
 NEEDED = (
     "type", "event", "messageId", "timestamp", "originalTimestamp", "sentAt", "receivedAt",
 )  # fmt: skip
 """What no event is understood without."""
+TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 IDS = ("userId", "anonymousId", "previousId", "groupId")
 OBJECTS = ("context", "properties", "traits", "integrations")
 
+_KEPT = frozenset((*NEEDED, *IDS))
+
+Clean = Callable[[str, Effort], str]
 Tree = dict[str, Any]
 """Paths as nested dicts; None is the end of a path, `*` any key."""
 
@@ -45,10 +50,10 @@ def check_path(text: str, what: str) -> paths.Path:
 class Scrub:
     """One source's `scrub:`, compiled. Events are never mutated: what changes is copied.
 
-    Fields are removed first, then query parameters (in each text of the event, but for its ids and name), then fields
-    are hashed. A path goes into each item of a list. A path into `traits` means `context.traits` as well and the other
-    way round, because clients send them in either. Whoever hashes `userId` or `anonymousId` hashes `previousId` where
-    it is one of these.
+    Fields are removed first, then query parameters (in each text of the event and each key, but for its ids and name),
+    then fields are hashed. A path goes into each item of a list. A path into `traits` means `context.traits` as well
+    and the other way round, because clients send them in either. Whoever hashes `userId` or `anonymousId` hashes
+    `previousId` where it is one of these.
     """
 
     def __init__(
@@ -63,29 +68,33 @@ class Scrub:
         self._query = QueryParameters(parameters) if parameters else None
         self._digest = _digest(salt)
 
-    def __call__(self, event: Event) -> Event:
-        """The event as it may be stored. Raises `RecursionError` for one that is nested too deeply."""
-        same = event.get("previousId") == event.get("anonymousId")
-        return self._scrubbed(event, strict=False, previous="anonymousId" if same else "userId")
+    def __call__(self, event: Event, effort: Effort | None = None) -> Event:
+        """The event as it may be stored. Raises `RecursionError` for one that is nested too deeply.
 
-    def refused(self, raw: Any) -> Any:
+        `effort` is that of the body which the event is from: see `QueryParameters.clean`.
+        """
+        same = event.get("previousId") == event.get("anonymousId")
+        return self._scrubbed(event, effort, strict=False, previous="anonymousId" if same else "userId")
+
+    def refused(self, raw: Any, effort: Effort | None = None) -> Any:
         """A refused event, which may have any shape, as it may be stored; MISSING when nothing of it may be.
 
-        A value that stands where an object was to be scrubbed is taken out.
+        A value that stands where an object was to be scrubbed is taken out, and so is a time that is none.
         """
         if type(raw) is not dict:
             return MISSING
+        raw = {name: value for name, value in raw.items() if name not in TIMES or read_time(value) is not None}
         try:
-            return self._scrubbed(raw, strict=True, previous="")
+            return self._scrubbed(raw, effort, strict=True, previous="")
         except RecursionError:
             return MISSING
 
-    def _scrubbed(self, event: Event, *, strict: bool, previous: str) -> Event:
+    def _scrubbed(self, event: Event, effort: Effort | None, *, strict: bool, previous: str) -> Event:
         """`previous`: what the previousId is, `userId` or `anonymousId`; empty when it may be either."""
         if self._remove:
             event = _change(event, self._remove, _gone, strict)
         if self._query is not None:
-            event = _without_parameters(event, self._query.clean, skip=(*NEEDED, *IDS))
+            event = _without_parameters(event, self._query.clean, effort or Effort(), skip=_KEPT)
         if self._hash:
             event = _change(event, self._hash, self._digest, strict)
         if self._ids:
@@ -176,22 +185,27 @@ def _digest(salt: str) -> Callable[[Any], Any]:
     return digest_anything
 
 
-def _without_parameters(value: Any, clean: Callable[[str], str], skip: tuple[str, ...] = ()) -> Any:
-    """The value with each text in it cleaned, but for those under the keys of `skip`."""
+def _without_parameters(value: Any, clean: Clean, effort: Effort, skip: frozenset[str] = frozenset()) -> Any:
+    """The value with each text in it cleaned, keys as well, but for those under the keys of `skip`."""
     if type(value) is str:
-        return clean(value)
+        return clean(value, effort)
     if type(value) is dict:
         changed = value
+        odd = False
         for key, part in value.items():
             if key in skip:
                 continue
-            new = _without_parameters(part, clean)
+            if "=" in key or "%" in key:
+                odd = True
+            new = _without_parameters(part, clean, effort)
             if new is not part:
                 if changed is value:
                     changed = value.copy()
                 changed[key] = new
+        if odd and any(clean(key, effort) is not key for key in value):
+            changed = {clean(key, effort): part for key, part in changed.items()}
         return changed
     if type(value) is list:
-        items = [_without_parameters(item, clean) for item in value]
+        items = [_without_parameters(item, clean, effort) for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
