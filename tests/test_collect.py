@@ -398,6 +398,22 @@ async def test_a_page_of_another_origin_may_read_every_answer(fixture: Fixture, 
     assert response.headers[b"access-control-allow-origin"] == b"https://shop.example.com"
 
 
+@pytest.mark.parametrize("path", ["/v1/projects/key-1/settings", "/sourceConfig"])
+@pytest.mark.parametrize("origin", [None, b"https://shop.example", b"no origin\xff"])
+async def test_settings_that_a_page_loads_are_not_kept_for_another_origin(
+    fixture: Fixture, path: str, origin: bytes | None
+) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), AUTH] + ([] if origin is None else [(b"origin", origin)])
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "client": None, "headers": headers}
+    await fixture.collector(scope, None, send)
+    assert (sent[0]["status"], [value for name, value in sent[0]["headers"] if name == b"vary"]) == (200, [b"origin"])
+
+
 async def test_operators_pages_are_shown_and_to_no_other_origin(fixture: Fixture) -> None:
     for path, body in [
         ("/health", b'{"status": "ok"}'),

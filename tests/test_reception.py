@@ -103,7 +103,7 @@ def test_who_may_not_send_is_refused(source: Source, code: str) -> None:
 
 
 SAME_SITE = {"sec_fetch_site": b"same-site", "sec_fetch_mode": b"no-cors"}
-SHOP = {"host": b"shop.example", "origin": b"https://shop.example"}
+SHOP: dict[str, Any] = {"host": b"shop.example", "origin": b"https://shop.example"}
 EVENT = b'{"event":"A","anonymousId":"a"}'
 
 

@@ -16,6 +16,8 @@ Headers = tuple[Header, ...]
 _ORIGIN = re.compile(rb"[!-~]{1,300}")
 
 _JSON = (b"content-type", b"application/json")
+VARY = (b"vary", b"origin")
+"""The answer is another one for pages of another origin: no cache may hand it on to these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,11 @@ def not_allowed(message: str, methods: bytes) -> Answer:
 def cors_headers(origin: bytes) -> Headers:
     """Lets a page of `origin` read the answer. Beacons carry credentials, for which `*` is not allowed."""
     if not _ORIGIN.fullmatch(origin):
-        return ()
+        return (VARY,)
     return (
         (b"access-control-allow-origin", origin),
         (b"access-control-allow-credentials", b"true"),
-        (b"vary", b"origin"),
+        VARY,
     )
 
 

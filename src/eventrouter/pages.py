@@ -10,7 +10,7 @@ import msgspec
 
 from .acceptance import BodyError
 from .address import Address
-from .answer import Answer, not_allowed
+from .answer import VARY, Answer, not_allowed
 from .client_settings import rudderstack_settings, segment_settings
 from .errors import UnavailableError
 from .script import Script
@@ -64,7 +64,10 @@ class Pages:
         """The answer of a page that `find` found. Raises `BodyError` when the request is wrong."""
         if scope["method"] not in ("GET", "HEAD"):
             return not_allowed("this is read by GET", b"GET, HEAD, OPTIONS")
-        return await page(path, scope, headers)
+        answer = await page(path, scope, headers)
+        # With an origin `cors_headers` say it, and what they allow is kept for that one alone. Without one it has to be
+        # said too: a page of the collector's own host would leave a copy that pages of other hosts may not read.
+        return answer.plus(VARY) if answer.shared and b"origin" not in headers else answer
 
     async def _show_segment_settings(self, path: str, scope: Any, headers: Mapping[bytes, bytes]) -> Answer:
         key = _PROJECT.sub(r"\1", path)

@@ -21,7 +21,6 @@ from .validation import EventFault
 from .webhook_source import read_headers, read_query
 from .write_key import write_keys
 
-
 BATCHES = ("batch", "import")
 """The endpoints to which events come in an array."""
 
@@ -107,10 +106,11 @@ class Reception:
             if read is None:
                 return Taken(source.name, Acceptance(), ignored=True)
             if isinstance(read, RejectedEvent):
+                source.count(read, is_batch=False)
                 hold.resize(len(read.payload))
                 return Taken(source.name, Acceptance(rejections=[Rejection(0, read)]))
             body = read
-        source.count(body.value)
+        source.count(body.value, is_batch=endpoint.name in BATCHES)
         acceptance = self._accept(
             body,
             endpoint=endpoint.name,
