@@ -10,12 +10,13 @@ from eventrouter.address import Address
 from eventrouter.config_model import CookieConfig
 from eventrouter.cookie import Cookie
 from eventrouter.decode import Decoded
+from eventrouter.limiter import Limiter
 from eventrouter.proxies import Proxies
 from eventrouter.receive import Budget
 from eventrouter.reception import Endpoint, Reception, Taken
 from eventrouter.records import RejectedEvent
 from eventrouter.scrub import Scrub
-from eventrouter.source import Source
+from eventrouter.source import RateLimitedError, Source
 
 NOW = datetime(2026, 11, 24, 17, tzinfo=UTC)
 TRACK = b'{"userId":"u","event":"A","properties":{"email":"a@example.com"}}'
@@ -168,3 +169,20 @@ def test_a_webhook_of_a_source_that_is_off_is_refused() -> None:
     with pytest.raises(BodyError) as caught:
         take(b"", endpoint)
     assert caught.value.code == "source_disabled"
+
+
+def test_what_cannot_be_read_or_mapped_counts_for_the_rate_limit() -> None:
+    record = RejectedEvent(id="1", source="hook", received_at="", code="mapping_failed", message="")
+    limited = Source("website", limiter=Limiter(2, now=lambda: 0.0), webhook=Hook(record))  # type: ignore[arg-type]
+    take(b"", Endpoint("track", form="pixel"), limited, query=b"data=!")
+    take(b"{}", Endpoint("batch", form="webhook", source=limited))
+    with pytest.raises(RateLimitedError):
+        take(b"{}", Endpoint("batch", form="webhook", source=limited))
+
+
+def test_a_batch_of_a_single_event_is_a_field_like_others_for_the_rate_limit() -> None:
+    limited = Source("website", limiter=Limiter(2, now=lambda: 0.0))
+    for batch in (b"[]", b"[1,2,3,4,5]"):
+        take(b'{"userId":"u","event":"A","batch":%b}' % batch, source=limited)
+    with pytest.raises(RateLimitedError):
+        take(source=limited)

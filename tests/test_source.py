@@ -46,10 +46,22 @@ def test_without_one_there_is_no_source(keys: list[str], code: str) -> None:
     assert (caught.value.code, caught.value.status) == (code, 401)
 
 
-@pytest.mark.parametrize(("body", "count"), [({"batch": [1, 2, 3]}, 3), ({"batch": 1}, 1), ({}, 1), ([1, 2], 1)])
-def test_each_event_of_a_body_counts_for_the_rate_limit(body: object, count: int) -> None:
+@pytest.mark.parametrize(
+    ("body", "is_batch", "count"),
+    [
+        ({"batch": [1, 2, 3]}, True, 3),
+        ({"batch": []}, True, 1),
+        ({"batch": 1}, True, 1),
+        ([1, 2], True, 1),
+        ({"batch": []}, False, 1),
+        ({"batch": [1, 2, 3]}, False, 1),
+        ({}, False, 1),
+        (None, False, 1),
+    ],
+)
+def test_each_event_of_a_body_counts_for_the_rate_limit(body: object, is_batch: bool, count: int) -> None:
     source = Source("website", limiter=Limiter(count, now=lambda: 0.0))
-    source.count(body)
+    source.count(body, is_batch=is_batch)
     with pytest.raises(RateLimitedError) as caught:
-        source.count({})
+        source.count({}, is_batch=False)
     assert caught.value.retry_after == pytest.approx(1 / count)

@@ -44,12 +44,15 @@ class Source:
             reason = "pages of this origin may not send events for this source; see its `origins`"
             raise BodyError("origin_not_allowed", reason, status=403)
 
-    def count(self, body: Any) -> None:
-        """Counts the events of a body. Raises `RateLimitedError` when it has to come again later, as a whole."""
+    def count(self, body: Any, *, is_batch: bool) -> None:
+        """Counts the events of a body: those of `batch` if `is_batch`, else one, and never none.
+
+        Raises `RateLimitedError` when it has to come again later, as a whole.
+        """
         if self.limiter is None:
             return
-        events = body.get("batch") if isinstance(body, dict) else None
-        seconds = self.limiter.take(len(events) if isinstance(events, list) else 1)
+        events = body.get("batch") if is_batch and isinstance(body, dict) else None
+        seconds = self.limiter.take(max(len(events), 1) if isinstance(events, list) else 1)
         if seconds:
             raise RateLimitedError("the source sends more events than its `rate_limit`", retry_after=seconds)
 
