@@ -257,8 +257,9 @@ def test_an_event_may_be_as_large_as_the_limit_and_no_larger() -> None:
 
 
 def test_the_payload_of_a_refused_event_is_cut() -> None:
-    code, payload = rejection_of(track(properties={"text": "ä" * 20_000}))
-    assert ("event_too_large", True) == (code, 32_766 <= len(payload.encode()) <= 32_768)
+    (record,) = take({"batch": [track(properties={"text": "ä" * 20_000})]}).rejected
+    assert ("event_too_large", True) == (record.code, 32_766 <= len(record.payload.encode()) <= 32_768)
+    assert record.message == "the event is larger than 32768 bytes; of its payload the first 32768 bytes are kept"
 
 
 def test_too_many_properties_are_refused() -> None:

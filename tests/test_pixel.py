@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventrouter.acceptance import BodyError
-from eventrouter.pixel import MAX_FIELDS, MAX_PAYLOAD, PIXEL, read_pairs, read_pixel, refuse_pixel
+from eventrouter.pixel import MAX_FIELDS, PIXEL, read_pairs, read_pixel, refuse_pixel
+from eventrouter.records import MAX_PAYLOAD
 from eventrouter.scrub import Scrub
 from eventrouter.source import Source
 from eventrouter.validation import EventFault
@@ -187,4 +188,5 @@ def test_what_nobody_can_read_is_not_kept_where_something_is_to_be_taken_out() -
 
 
 def test_a_long_one_is_cut() -> None:
-    assert len(refused([("data", "x" * 100_000)]).payload) == MAX_PAYLOAD
+    record = refused([("data", "x" * 100_000)])
+    assert (len(record.payload), record.message) == (MAX_PAYLOAD, "why; of its payload the first 32768 bytes are kept")

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from eventrouter.builtin.warehouse.prepare import MAX_PAYLOAD, prepare, refusal
-from eventrouter.records import EventRecord, RejectedEvent
+from eventrouter.builtin.warehouse.prepare import prepare, refusal
+from eventrouter.records import MAX_PAYLOAD, EventRecord, RejectedEvent
 from warehouse_kit import NOW, letter, messages, record
 
 
@@ -58,7 +58,7 @@ def test_a_note_is_the_same_at_every_try_and_bounded() -> None:
     one = record("m1", properties={"a": "x" * 100_000})
     note = refusal(one, "msg_1", ValueError("first line\nsecond"), NOW)
     assert "refused_msg_1" == note.id
-    assert "ValueError: first line" == note.message
+    assert "ValueError: first line; of its payload the first 32768 bytes are kept" == note.message
     assert MAX_PAYLOAD == len(note.payload)
     assert ("website", "m1", NOW) == (note.source, note.message_id, note.received_at)
 

@@ -12,15 +12,12 @@ from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Re
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
 from .events import EVENT_TYPES, Event, StoredEvent
 from .query_parameters import Effort
-from .records import RejectedEvent, rejection_id
+from .records import RejectedEvent, cut_payload, rejection_id
 from .scrub import Scrub
 from .times import read_time, utc, write_time
 from .validation import EventFault, message_id_of, normalize
 from .values import MISSING
 from .visitor import Visitor
-
-MAX_PAYLOAD = 32 * 1024
-"""Where the JSON of a refused event is cut, in bytes."""
 
 MAX_GROWTH = 8
 """How many times `max_batch_bytes` the events may take once the batch's context and integrations are in each."""
@@ -238,13 +235,13 @@ class _Intake:
 
     def _refuse(self, raw: Any, fault: EventFault) -> RejectedEvent:
         message_id = message_id_of(raw)
-        payload = _payload(raw if self._scrub is None else self._scrub.refused(raw, self._effort))
+        payload, cut = _payload(raw if self._scrub is None else self._scrub.refused(raw, self._effort))
         return RejectedEvent(
             id=rejection_id(self._source, fault.code, message_id, payload),
             source=self._source,
             received_at=self._received_at,
             code=fault.code,
-            message=str(fault),
+            message=f"{fault}{cut}",
             message_id=message_id,
             payload=payload,
         )
@@ -280,13 +277,13 @@ def _as_text(value: Any) -> str:
     return _encode_mended(value)[0].decode()
 
 
-def _payload(raw: Any) -> str:
+def _payload(raw: Any) -> tuple[str, str]:
     if raw is MISSING:
-        return ""
+        return "", ""
     if isinstance(raw, dict) and "writeKey" in raw:
         raw = {name: part for name, part in raw.items() if name != "writeKey"}
     try:
         data, _ = _encode_mended(raw)
     except EventFault:
-        return ""
-    return data[:MAX_PAYLOAD].decode(errors="ignore")
+        return "", ""
+    return cut_payload(data)

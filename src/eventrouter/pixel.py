@@ -13,7 +13,7 @@ from .acceptance import BodyError
 from .answer import Answer
 from .decode import Decoded, decode, mend_text
 from .events import Event
-from .records import RejectedEvent, rejection_id
+from .records import RejectedEvent, cut_payload, rejection_id
 from .source import Source
 from .times import utc, write_time
 from .validation import EventFault
@@ -22,9 +22,6 @@ MAX_FIELDS = 1000
 """How many parameters one pixel may have."""
 MAX_SEGMENTS = 20
 """How deep a parameter's name may reach."""
-
-MAX_PAYLOAD = 32 * 1024
-"""Where the parameters of a refused pixel are cut, in bytes of JSON."""
 
 PIXEL = Answer(
     200,
@@ -83,13 +80,13 @@ def refuse_pixel(pairs: Pairs, fault: EventFault, source: Source, received_at: d
     """The record of a pixel that holds no event that can be read."""
     # What nobody can read nobody can scrub.
     said = {} if source.scrub else {name: text for name, text in pairs if name != "writeKey"}
-    payload = msgspec.json.encode(mend_text(said)[0])[:MAX_PAYLOAD].decode(errors="ignore") if said else ""
+    payload, cut = cut_payload(msgspec.json.encode(mend_text(said)[0])) if said else ("", "")
     return RejectedEvent(
         id=rejection_id(source.name, fault.code, None, payload),
         source=source.name,
         received_at=write_time(utc(received_at)),
         code=fault.code,
-        message=str(fault),
+        message=f"{fault}{cut}",
         payload=payload,
     )
 

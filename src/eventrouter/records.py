@@ -14,6 +14,9 @@ from .stored import FAULTS, Form, UnreadableError
 FORMAT = 1
 """The version of the stored form; a reader accepts its own and its neighbours'."""
 
+MAX_PAYLOAD = 32 * 1024
+"""Where the JSON of a refused event is cut, in bytes."""
+
 DEAD_LETTER_CLASSES = ("permanent", "attempts", "max_age", "template", "plugin_bug", "backlog_full")
 """Why deliveries are not tried again by themselves."""
 
@@ -46,7 +49,14 @@ class RejectedEvent(Record, tag="rejected_event"):
     """The reason in words."""
     message_id: str | None = None
     payload: str = ""
-    """The refused event as JSON text, cut at 32 KB."""
+    """The refused event as JSON text, cut at `MAX_PAYLOAD`, of which `message` tells; a webhook's body as it came."""
+
+
+def cut_payload(data: bytes) -> tuple[str, str]:
+    """What is kept of a refused event's JSON, and what its message has to say of that."""
+    if len(data) <= MAX_PAYLOAD:
+        return data.decode(errors="ignore"), ""
+    return data[:MAX_PAYLOAD].decode(errors="ignore"), f"; of its payload the first {MAX_PAYLOAD} bytes are kept"
 
 
 def rejection_id(source: str, code: str, message_id: str | None, payload: str) -> str:

@@ -22,8 +22,6 @@ from .validation import MAX_MESSAGE_ID
 DELIVERY_IDS = ("webhook-id", "svix-id", "x-github-delivery")
 """Headers that are the same when a sender repeats itself."""
 
-MAX_PAYLOAD = 32 * 1024
-"""Where the body of what could not be mapped is cut, in bytes."""
 MAX_FIELDS = 1000
 """How many fields a form may have."""
 
@@ -86,8 +84,9 @@ class WebhookSource:
         return hashlib.sha256(raw).hexdigest()
 
     def _reject(self, why: str, message_id: str, raw: bytes, received_at: datetime) -> RejectedEvent:
+        # Nobody else may have the body any more, and it may be needed to make the event of it after all.
         # The paths of `scrub` are those of events: nobody knows where in this body the same values stand.
-        payload = raw[:MAX_PAYLOAD].decode(errors="replace") if self._keeps_payload else ""
+        payload = raw.decode(errors="replace") if self._keeps_payload else ""
         code = "mapping_failed"
         return RejectedEvent(
             id=rejection_id(self._name, code, message_id, payload),

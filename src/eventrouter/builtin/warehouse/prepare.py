@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from eventrouter.destination import Message
-from eventrouter.records import AnyRecord, EventRecord, RejectedEvent
+from eventrouter.records import AnyRecord, EventRecord, RejectedEvent, cut_payload
 
 from .load import Item
 from .values import is_clean, scrub, to_text
@@ -16,8 +16,6 @@ from .values import is_clean, scrub, to_text
 REFUSED: Final = "warehouse_refused"
 """The code in `rejected_events` of a record that the warehouse could not load."""
 
-MAX_PAYLOAD: Final = 32 * 1024
-"""Characters of a refused record that its note keeps."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -65,9 +63,10 @@ def _clean(record: AnyRecord) -> AnyRecord:
 def refusal(record: Any, ref: str, error: BaseException, now: str, *, kept: bool = False) -> RejectedEvent:
     """The note about a record that cannot be loaded; `kept` when its row in `events` can. The same at every try."""
     try:
-        payload = to_text(scrub(msgspec.to_builtins(record))) or ""
+        text = "" if kept else to_text(scrub(msgspec.to_builtins(record))) or ""
     except Exception:  # deeper than Python's stack, numbers without end: then the note has to do without
-        payload = ""
+        text = ""
+    payload, cut = cut_payload(text.encode(errors="replace"))
     event = record.event if isinstance(record, EventRecord) else {}
     reason = str(scrub(f"{type(error).__name__}: {error}".strip().partition("\n")[0][:500]))
     message_id = event.get("messageId") or getattr(record, "message_id", None)
@@ -76,7 +75,7 @@ def refusal(record: Any, ref: str, error: BaseException, now: str, *, kept: bool
         source=str(scrub(getattr(record, "source", ""))),
         received_at=now,
         code=REFUSED,
-        message=f"kept in events, but not in the typed tables: {reason}" if kept else reason,
+        message=f"kept in events, but not in the typed tables: {reason}" if kept else reason + cut,
         message_id=None if message_id is None else str(scrub(to_text(message_id)))[:500],
-        payload="" if kept else payload[:MAX_PAYLOAD],
+        payload=payload,
     )
