@@ -60,7 +60,10 @@ def test_an_event_of_nobody_is_refused(absent: Any) -> None:
     assert fault_of({"type": "page", **absent}) == "no_user_anon_id"
 
 
-@pytest.mark.parametrize(("number", "text"), [(42, "42"), (2**70, str(2**70)), (1.5, "1.5"), (0, "0")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(42, "42"), (2**70, str(2**70)), (1.5, "1.5"), (0, "0"), (42.0, "42"), (1e20, "1" + "0" * 20), (-0.0, "0")],
+)
 def test_numeric_ids_become_strings(number: float, text: str) -> None:
     event = {"type": "alias", "messageId": number, "userId": number, "anonymousId": number, "previousId": number}
     normalize(event, LIMIT)

@@ -134,7 +134,7 @@ _CHECKS: dict[str, Callable[[Event], None]] = {
 def _read_id(event: Event, name: str) -> str | None:
     value = event.get(name)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = event[name] = str(value)
+        value = event[name] = _number_as_text(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         event.pop(name, None)
         return None
@@ -149,7 +149,7 @@ def _read_id(event: Event, name: str) -> str | None:
 
 def _read_message_id(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+        value = _number_as_text(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return str(uuid4())
     if not isinstance(value, str):
@@ -159,6 +159,11 @@ def _read_message_id(value: Any) -> str:
     if len(value) > MAX_MESSAGE_ID:
         raise EventFault("message_id_too_long", f"`messageId` is longer than {MAX_MESSAGE_ID} characters")
     return value
+
+
+def _number_as_text(value: float) -> str:
+    """As JavaScript writes it: 123.0 is the same id as 123."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e21 else str(value)
 
 
 def _read_object(event: Event, name: str) -> dict[str, Any]:
