@@ -65,3 +65,12 @@ def test_a_very_long_line_is_not_shown():
 )
 def test_the_nearest_name_is_named(name, known, hint):
     assert did_you_mean(name, known) == hint
+
+
+@pytest.mark.parametrize("written", ["${KEY:-}", '"${KEY:-}"', '"${KEY:-}${OTHER}"'])
+def test_a_text_whose_variable_is_empty_says_which(written):
+    reader, nodes = reading(f"a: {written}\n", OTHER="")
+    assert reader.text(nodes["a"], "`secret`") is None
+    (problem,) = reader.problems()
+    names = "KEY, OTHER" if "OTHER" in written else "KEY"
+    assert (problem.message, problem.hint) == ("`secret` is empty", f"give {names} a value")

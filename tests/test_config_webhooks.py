@@ -62,6 +62,7 @@ def test_a_webhook_may_have_a_write_key_too():
             VerifyConfig("standard-webhooks", ("whsec_c2VjcmV0",)),
         ),
         ("{ scheme: token, secret: abcd, header: X-Token }", VerifyConfig("token", ("abcd",), header="x-token")),
+        ("{ scheme: token, secret: tökén, query: Token }", VerifyConfig("token", ("tökén",), query="Token")),
         ("{ scheme: token, secret: abcd, query: Token }", VerifyConfig("token", ("abcd",), query="Token")),
     ],
 )
@@ -88,6 +89,8 @@ def test_how_senders_are_known_is_read(text, expected):
             "`verify` needs `header` or `query`: where the token stands",
         ),
         ("{ scheme: token, secret: abcd, header: 'a b' }", "`verify.header` is not the name of a header"),
+        ("{ scheme: token, secret: tökén, header: X-Token }", "this can't be a token in a header"),
+        ("{ scheme: token, secret: [abcd, 'abcd '], header: X-Token }", "this can't be a token in a header"),
         ("{ scheme: none, secrt: abcd }", "`verify` has no key `secrt`"),
     ],
 )

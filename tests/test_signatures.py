@@ -147,7 +147,9 @@ def test_a_token_stands_in_a_header_or_in_the_query() -> None:
 
 def test_a_bearers_token_is_taken() -> None:
     config = VerifyConfig("token", ("s3cret",), header="authorization")
-    assert check(config, {"authorization": "Bearer s3cret"}) == check(config, {"authorization": "s3cret"}) == ""
+    for value in ("Bearer s3cret", "bearer s3cret", "BEARER  s3cret", "s3cret"):
+        assert check(config, {"authorization": value}) == ""
+    assert check(config, {"authorization": "Basic s3cret"}) != ""
 
 
 def test_none_takes_all() -> None:

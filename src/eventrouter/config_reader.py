@@ -122,6 +122,10 @@ class Reader:
             return None
         if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
             return node.value
+        if isinstance(node, Scalar) and node.variables and not node.text:
+            names = ", ".join(re.findall(r"\$\{(\w+)", node.raw))
+            self.problem(node, f"{what} is empty", f"give {names} a value")
+            return None
         written = isinstance(node, Scalar) and node.value is not None and node.value != ""
         self.problem(node, f"{what} must be a text", "put quotes around it" if written else "")
         return None

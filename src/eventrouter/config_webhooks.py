@@ -67,6 +67,8 @@ def _verify(reader: Reader, node: Node) -> VerifyConfig | None:
         _check_standard(reader, nodes)
     tolerance = reader.quantity(settings.get("tolerance"), "`verify.tolerance`", 300.0, quantities.duration, 1)
     header, query = _place(reader, node, settings) if scheme == "token" else ("", "")
+    if header:
+        _check_tokens(reader, nodes)
     return VerifyConfig(scheme, secrets, header, query, tolerance)
 
 
@@ -87,6 +89,14 @@ def _check_standard(reader: Reader, nodes: list[Node]) -> None:
         text = node.value if isinstance(node, Scalar) and not node.broken else None
         if isinstance(text, str) and text and not is_standard_secret(text):
             reader.problem(node, "this is no secret of Standard Webhooks", "it is `whsec_` and the key in base64")
+
+
+def _check_tokens(reader: Reader, nodes: list[Node]) -> None:
+    for node in nodes:
+        text = node.value if isinstance(node, Scalar) and not node.broken else None
+        if isinstance(text, str) and text and not (text.isascii() and text.isprintable() and text == text.strip()):
+            hint = "headers hold ASCII, and no spaces at their ends: no request could have it"
+            reader.problem(node, "this can't be a token in a header", hint)
 
 
 def _place(reader: Reader, node: Node, settings: dict[str, Node]) -> tuple[str, str]:

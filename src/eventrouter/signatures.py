@@ -68,7 +68,8 @@ class Verifier:
         config = self._config
         given = headers.get(config.header, "") if config.header else query.get(config.query, "")
         if config.header == "authorization":
-            given = given.removeprefix("Bearer ")
+            scheme, _, credentials = given.partition(" ")
+            given = credentials.strip() if scheme.lower() == "bearer" else given
         tokens = [hmac.compare_digest(given.encode("utf-8", "surrogateescape"), secret) for secret in self._secrets]
         return "" if any(tokens) else "the request has not the token of this source"
 
