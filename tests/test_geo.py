@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic import ValidationError
 import geo_kit
 from eventrouter.builtin import geo
 from eventrouter.builtin.geo import Geo
+from eventrouter.enrichments import Enrichments
+from eventrouter.events import StoredEvent
 
 LONDON = {
     "country": "United Kingdom",
@@ -160,6 +163,45 @@ async def test_an_address_is_dropped_even_when_the_file_fails(tmp_path: Path) ->
         else:
             with pytest.raises(RuntimeError, match="could not be loaded"):
                 patch(enrichment, "81.2.69.160")
+
+
+async def test_an_address_is_dropped_even_when_the_start_takes_long(tmp_path: Path, monkeypatch: Any) -> None:
+    def open_slowly(path: Path) -> Any:
+        opened.wait(20)
+        return open_copy(path)
+
+    open_copy, opened = geo._open_copy, threading.Event()
+    monkeypatch.setattr(geo, "_open_copy", open_slowly)
+    options = {"database": str(geo_kit.city(tmp_path)), "drop_ip": True}
+    enrichments = Enrichments([enrichment := Geo(Geo.Options.model_validate(options))], patience=0.2)
+    await enrichments.start()
+    try:
+        event = {"type": "page", "messageId": "m", "context": {"ip": "81.2.69.160"}}
+        ((stored,), _, _) = await enrichments.run(0, [StoredEvent("website", event)])
+        assert {} == stored.event["context"]
+        opened.set()
+        async with asyncio.timeout(10):
+            while "location" not in patch(enrichment, "81.2.69.160"):
+                await asyncio.sleep(0.02)
+    finally:
+        opened.set()
+        await enrichments.close()
+
+
+async def test_routing_waits_rather_than_let_an_address_pass(start: Start) -> None:
+    assert [False, True] == [(await start(drop_ip=drop_ip)).required for drop_ip in (False, True)]
+
+
+async def test_a_start_that_takes_long_leaves_nothing_out(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(geo, "START_SECONDS", 0.05)
+    opened = threading.Event()
+    monkeypatch.setattr(geo, "_open_copy", lambda _: opened.wait(20))
+    enrichment = Geo(Geo.Options.model_validate({"database": str(geo_kit.city(tmp_path))}))
+    await enrichment.start()
+    with pytest.raises(RuntimeError, match="could not be loaded"):
+        patch(enrichment, "81.2.69.160")
+    opened.set()
+    await enrichment.close()
 
 
 # files that are replaced

@@ -25,6 +25,8 @@ log = structlog.get_logger("eventrouter.geo")
 
 CHECK_SECONDS = 60.0
 """How often the files are looked at."""
+START_SECONDS = 10.0
+"""How long the start waits for the files; what takes longer goes on beside the first events."""
 SETTLED_SECONDS = 2.0
 """A file that was changed more recently may not be whole yet."""
 CACHED = 20_000
@@ -80,18 +82,21 @@ class Geo(Enrichment):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._databases = [_Database(path) for path in options.database]
-        self._watching: asyncio.Task[None] | None = None
+        # An address that is to go must not stay because something takes too long: then routing waits.
+        self.required = options.drop_ip  # type: ignore[misc]
+        self._tasks: list[asyncio.Task[None]] = []
         self._known = lru_cache(CACHED)(self._find)
         self._told = -CHECK_SECONDS
 
     async def start(self) -> None:
-        await self.refresh()
-        self._watching = asyncio.create_task(self._watch())
+        loading = asyncio.create_task(self.refresh())
+        self._tasks = [loading, asyncio.create_task(self._watch(loading))]
+        await asyncio.wait([loading], timeout=START_SECONDS)
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for database in self._databases:
             database.close()
 
@@ -101,7 +106,8 @@ class Geo(Enrichment):
         if any(loaded):
             self._known.cache_clear()
 
-    async def _watch(self) -> None:
+    async def _watch(self, loading: asyncio.Task[None]) -> None:
+        await asyncio.wait([loading])
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             await self.refresh()
