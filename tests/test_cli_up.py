@@ -154,6 +154,9 @@ def test_a_first_start_that_fails_leaves_nothing_behind(place, rules):
         result = place.run("up", "--data-dir", "data")
         assert (result.returncode, "routes.yaml:2:10: " in result.stderr) == (78, True)
         assert (result.stdout, place.files()) == ("", ["routes.yaml"])
+        (place.path / "data").mkdir()
+        later = place.run("up", "--data-dir", "data")
+        assert (later.returncode, later.stderr) == (result.returncode, result.stderr)
         return
     file.unlink()
     with socket.create_server(("127.0.0.1", place.port)):

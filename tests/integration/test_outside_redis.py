@@ -160,7 +160,7 @@ def test_a_redis_that_is_not_there_is_told(sink: Sink, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:  # each of them waits ten seconds for it
         for done in pool.map(lambda command: system.run(*command.split()), commands):
             assert done.returncode == 1, done
-            assert "the Redis at redis://***@127.0.0.1" in done.stderr
+            assert "the Redis at redis://**********@127.0.0.1" in done.stderr
             assert "EVENTROUTER_REDIS_URL" in done.stderr
             assert "Traceback" not in done.stderr
             assert "s3cret" not in done.stderr + done.stdout
@@ -176,7 +176,7 @@ def test_a_collector_with_a_spool_tells_of_a_redis_that_is_not_there_and_takes_e
         started = time.monotonic()
         assert system.stop() == 0
         assert time.monotonic() - started < 3
-    assert "redis://***@127.0.0.1" in system.log
+    assert "redis://**********@127.0.0.1" in system.log
     assert "is not reachable; start it, or correct EVENTROUTER_REDIS_URL" in system.log
     assert "s3cret" not in system.log
 

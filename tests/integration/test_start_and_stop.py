@@ -243,8 +243,8 @@ def test_commands_without_a_server_say_what_to_do(tmp_path: Path) -> None:
     system = System(tmp_path, RULES, {"SINK": "http://x", "SINK_PATH": "/"})
     done = system.run("status")
     assert done.returncode == 1
-    assert "is not reachable" in done.stderr
-    assert "`eventrouter up` starts the embedded server" in done.stderr
+    assert f"there is no data directory {system.data}" in done.stderr
+    assert "name that of your `eventrouter up` with --data-dir" in done.stderr
     assert "Traceback" not in done.stderr
 
 

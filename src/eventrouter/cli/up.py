@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import ConfigOption, DataDirOption, HostOption, PortOption, read_settings
+from .common import ConfigOption, DataDirOption, HostOption, PortOption, load_app, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,12 +104,25 @@ def run(settings: Settings) -> None:
 
 
 def check_rules(settings: Settings) -> None:
-    """Ends with what `eventrouter check` says where the rules can't be used. This process stays small."""
+    """Ends as the collector would where the rules can't be used. Another process reads them: this one stays small."""
+    import os
     import subprocess
 
-    checked = subprocess.run([*COMMAND, "check", str(settings.config)], stdout=subprocess.DEVNULL, check=False)
+    command = (sys.executable, "-P", "-c", "from eventrouter.cli.up import read_rules; read_rules()")
+    checked = subprocess.run(command, env=os.environ | child_environment(settings), check=False)
     if checked.returncode:
         raise typer.Exit(checked.returncode)
+
+
+def read_rules() -> None:
+    """Reads the rules that the environment names; ends the process with what is wrong with them."""
+    from ..errors import EventRouterError
+    from . import fail
+
+    try:
+        load_app(read_settings())
+    except EventRouterError as error:
+        raise SystemExit(fail(error)) from None
 
 
 def write_default(path: Path) -> None:
