@@ -180,10 +180,21 @@ def test_another_number_of_shards_is_refused(place):
     assert (result.returncode, "has 4 shards, not 8" in result.stderr) == (1, True)
 
 
-def test_an_unreachable_redis_is_told_without_its_password(place):
-    result = place.run("up", EVENTROUTER_REDIS_URL="redis://me:hunter2hunter2@127.0.0.1:1/0")
+def test_an_unreachable_redis_is_told_without_its_password_and_events_are_taken(place):
+    process = place.up(EVENTROUTER_REDIS_URL="redis://me:hunter2hunter2@127.0.0.1:1/0")
+    assert (
+        "  away        the Redis at redis://**********@127.0.0.1:1/0 is not reachable; start it, or correct"
+        in place.out
+    )
+    assert place.stop(process) == 0
+    assert "hunter2" not in place.out + place.err
+
+
+def test_an_unreachable_redis_without_a_spool_ends_the_start(place):
+    rules = place.path / "routes.yaml"
+    rules.write_text(rules.read_text() + "collect: { spool: { max_bytes: 0 } }\n")
+    result = place.run("up", EVENTROUTER_REDIS_URL="redis://127.0.0.1:1/0")
     assert (result.returncode, "is not reachable" in result.stderr) == (1, True)
-    assert "hunter2" not in result.stdout + result.stderr
     assert place.files() == ["routes.yaml"]
 
 

@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
         async def main() -> None:
             try:
                 await router.intake.start()
+                child.report(away=router.event_log.reason)
                 collector = router.collector()
                 router.follow("collector", partial(router.use_sources, collector))
                 await serve(collector, settings.host, settings.port, listener=listener)

@@ -179,6 +179,8 @@ def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
         ("", f"  warehouse   {facts.get('warehouse', '')}"),
         ("", f"  rules       {settings.config}"),
     ]
+    if facts.get("away"):
+        lines.append(("bold yellow", f"  away        {facts['away']}; until then events wait on this disk"))
     if key:
         lines += [
             ("", ""),
