@@ -268,6 +268,19 @@ async def test_a_start_goes_on_with_what_lies_in_the_spool(start, server, redis)
     assert ["m1", "m2"] == (await kept(redis))[shard_of("anonymous", SHARDS)]
 
 
+async def test_what_a_collector_left_that_is_gone_is_drained_without_a_restart(start, server, redis, monkeypatch):
+    monkeypatch.setattr("eventrouter.log.LOOK_SECONDS", 0.05)
+    await start()
+    gone = await start()
+    server.is_up = False
+    await gone.append([event(1)])
+    await gone.close()
+    server.is_up = True
+    async with asyncio.timeout(20):
+        while (await kept(redis))[shard_of("anonymous", SHARDS)] != ["m1"]:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_stop_does_not_wait_for_the_server(start, server):
     log = await start()
     server.is_up = False

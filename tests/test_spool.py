@@ -63,6 +63,23 @@ async def test_a_full_spool_refuses_and_takes_again_when_it_is_drained(spool):
     await spool.append([event(101, pad="x" * 30_000)], [])
 
 
+async def test_what_other_collectors_left_does_not_make_it_full(tmp_path):
+    one, two = (Spool(tmp_path / "spool", 10**6, reserve=0) for _ in range(2))
+    await one.open()
+    await two.open()
+    for number in range(25):
+        await two.append([event(number, pad="x" * 30_000)], [])
+    await two.close()
+    assert not await one.adopt()
+    assert await one.adopt()
+    for number in range(25, 50):
+        await one.append([event(number, pad="x" * 30_000)], [])
+    assert one.state().bytes > 10**6
+    assert one.state().can_keep
+    assert list(range(50)) == await drain(one)
+    await one.close()
+
+
 async def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path):
     spool = Spool(tmp_path, 10**6, reserve=2**62)
     await spool.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventrouter.spool_entry import encode_spooled
+from eventrouter.spool_file import SpoolFile
 from eventrouter.spool_files import SpoolFiles
 from spool_kit import event, number_of, rejected
 
@@ -106,6 +107,53 @@ def test_a_dead_collectors_events_are_drained_by_the_next_and_first(start, opene
     assert [5] == drain(late)
 
 
+def test_what_a_collector_leaves_that_is_gone_is_taken_over_at_the_second_look(start, opened, directory, capsys):
+    one, two = start(), start()
+    append(one, 1)
+    append(two, 2)
+    assert (False, False) == (one.adopt(), one.adopt())
+    two.close()
+    opened.pop()
+    assert not one.adopt()
+    assert one.adopt()
+    assert (2, 1) == (
+        one.waiting.rows,
+        capsys.readouterr().out.count("the spool of a collector that is gone is drained"),
+    )
+    assert one.own_bytes < one.waiting.bytes
+    assert [2, 1] == drain(one)
+    assert (0, 0) == (one.own_bytes, one.waiting.bytes)
+    assert (False, False) == (one.adopt(), one.adopt())
+
+
+def test_a_collector_that_starts_again_keeps_its_file(start, opened):
+    one, two = start(), start()
+    append(two, 2)
+    two.close()
+    opened.pop()
+    one.adopt()
+    two = start()
+    append(two, 3)
+    assert (False, [2, 3]) == (one.adopt(), drain(two))
+
+
+def test_a_file_with_nothing_to_take_is_left_alone_until_it_changes(start, opened, directory, monkeypatch):
+    one, two, three = start(), start(), start()
+    append(three, 3)
+    three._own._connection.execute("PRAGMA user_version = 9")
+    for gone in (three, two):
+        gone.close()
+        opened.pop()
+    one.adopt()
+    looked = []
+    monkeypatch.setattr(SpoolFile, "open", lambda path: looked.append(path.name))
+    one.adopt()
+    assert [] == looked
+    (directory / "2.sqlite3").write_bytes(b"x")
+    one.adopt()
+    assert ["2.sqlite3"] == looked
+
+
 def test_a_chunk_is_bounded(start, monkeypatch):
     monkeypatch.setattr("eventrouter.spool_files.CHUNK_EVENTS", 3)
     files = start()
@@ -170,5 +218,5 @@ def test_a_file_of_another_version_is_left_alone(start, opened, directory):
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(OSError, match="File exists|Not a directory"):
         SpoolFiles(tmp_path / "file" / "spool")

@@ -35,6 +35,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 QUIET_SECONDS, REMIND_SECONDS = 10.0, 60.0
 """A spool that comes and goes is told so often at most; one that stays, so often."""
 HALF_BYTES, HALF_EVENTS = CHUNK_BYTES // 2, CHUNK_EVENTS // 2
+LOOK_SECONDS = 60.0
+"""How often it looks for what collectors that are gone left in the spool's directory."""
 STOP_SECONDS = 1.0
 """How long the step that drains the spool may take to end."""
 
@@ -99,6 +101,7 @@ class EventLog:
         self.spool, self._reach = spool, reach
         if not spool.is_empty:
             self.spool_from_now("an earlier process left events in the spool")
+        self._spawn(self._look_around(spool))
 
     async def append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent] = ()) -> None:
         """Returns when every event and every rejection is durable.
@@ -264,6 +267,14 @@ class EventLog:
             seconds = round(time.monotonic() - self._began_at, 1)
             log.info("the spool is drained; events go to the event log again", events=events, seconds=seconds)
         self._spawn(spool.compact())
+
+    async def _look_around(self, spool: Spool) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOOK_SECONDS)
+                return
+            if await spool.adopt():
+                self.spool_from_now("a collector that is gone left events in its spool")
 
     def _open_gate(self) -> None:
         self._moving, self._gate_open = False, True

@@ -53,7 +53,7 @@ class Spool:
     def __init__(
         self, directory: Path, max_bytes: int, *, reserve: int = RESERVE_BYTES, now: Callable[[], float] = time.time
     ) -> None:
-        """`max_bytes` bounds what waits; `reserve` bytes of the disk stay free."""
+        """`max_bytes` bounds what waits of its own; `reserve` bytes of the disk stay free."""
         self.directory = directory
         self._max_bytes = max_bytes
         self._reserve = reserve
@@ -101,7 +101,7 @@ class Spool:
             self._spooled,
             self._drained,
             self._files.unreadable,
-            not is_broken and waiting.bytes < self._max_bytes and self._has_room(0),
+            not is_broken and self._files.own_bytes < self._max_bytes and self._has_room(0),
         )
 
     async def append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
@@ -129,12 +129,20 @@ class Spool:
         except sqlite3.Error as error:
             self._tell("the spool's files can't be made smaller", error=str(error), path=str(self.directory))
 
+    async def adopt(self) -> bool:
+        """Takes over what collectors that are gone left in the directory; returns whether there was any."""
+        try:
+            return await self._run(self._files.adopt)
+        except (OSError, sqlite3.Error) as error:
+            self._tell("the spools of other collectors can't be read", error=str(error), path=str(self.directory))
+            return False
+
     async def _run(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
         data = encode_spooled(events, rejected)
-        waiting = self._files.waiting.bytes
+        waiting = self._files.own_bytes
         if waiting + len(data) > self._max_bytes:
             raise self._refusal("the spool is full", "see `collect.spool.max_bytes`", bytes=waiting)
         if not self._has_room(len(data)):

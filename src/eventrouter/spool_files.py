@@ -25,6 +25,9 @@ CHUNK_EVENTS = 5000
 """How much is read at once."""
 
 
+Stamp = tuple[tuple[int, int], ...]
+
+
 @dataclass(slots=True)
 class Chunk:
     """The first entries of the spool, read at once: what `remove` takes out again."""
@@ -57,6 +60,9 @@ class SpoolFiles:
         self._now = now
         self._own: SpoolFile
         self._adopted: list[SpoolFile] = []
+        self._adopted_bytes = 0
+        self._free: dict[Path, Stamp | None] = {}
+        """The files that nobody held at the last look; with a stamp, when there is nothing in them for us."""
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         sync_directory(directory.parent)
@@ -78,6 +84,45 @@ class SpoolFiles:
                 found.append(file)
         self._own, *self._adopted = found
         self._count()
+
+    @property
+    def own_bytes(self) -> int:
+        """What waits in the own file alone. Any thread may read it."""
+        return self.waiting.bytes - self._adopted_bytes
+
+    def adopt(self) -> bool:
+        """Takes over what lies in files whose collectors are gone; returns whether there was any.
+
+        A file is taken at the second look that finds it free: at the first one its collector may be starting again.
+        """
+        ours = {file.path for file in (*self._adopted, self._own)}
+        free: dict[Path, Stamp | None] = {}
+        taken = len(self._adopted)
+        for path in sorted(self.directory.glob("*.sqlite3")):
+            if path in ours or not path.stem.isdigit():
+                continue
+            seen = self._free.get(path)
+            if seen is not None and seen == _stamp(path):
+                free[path] = seen
+                continue
+            try:
+                file = SpoolFile.open(path)
+            except ForeignFileError as error:
+                log.error("a file of the spool is left alone", reason=str(error), hint=error.hint)
+                free[path] = _stamp(path)
+                continue
+            if file is None:
+                continue
+            there = file.totals()
+            if there.rows and path in self._free:
+                log.warning("the spool of a collector that is gone is drained", path=str(path), events=there.events)
+                self._adopted.append(file)
+                self._count()
+            else:
+                file.close()
+                free[path] = None if there.rows else _stamp(path)
+        self._free = free
+        return len(self._adopted) > taken
 
     def append(self, events: int, data: bytes) -> None:
         """Appends an entry of so many events to the own file; on return it is on disk."""
@@ -137,6 +182,8 @@ class SpoolFiles:
         try:
             chunk.file.remove(chunk.last_id)
         finally:
+            if chunk.file is not self._own:
+                self._adopted_bytes -= chunk.size
             files = (*self._adopted, self._own)
             self.waiting = self.waiting._replace(oldest_ms=next(filter(None, (one.oldest_ms() for one in files)), 0))
 
@@ -152,9 +199,20 @@ class SpoolFiles:
 
     def _count(self) -> None:
         totals = [file.totals() for file in (*self._adopted, self._own)]
+        self._adopted_bytes = sum(one.bytes for one in totals[:-1])
         rows, events, size = (sum(one[part] for one in totals) for part in range(3))
         self.waiting = Totals(rows, events, size, min((one.oldest_ms for one in totals if one.rows), default=0))
 
     def _start_anew(self, file: SpoolFile, error: sqlite3.Error) -> None:
         file.start_anew(error)
         self._count()
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes when something is appended to a file: sizes and times of it and of its write-ahead log."""
+    found = []
+    for part in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            status = part.stat()
+            found.append((status.st_size, status.st_mtime_ns))
+    return tuple(found)
