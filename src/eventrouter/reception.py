@@ -119,7 +119,7 @@ class Reception:
             limits=limits,
             client=None
             if endpoint.form == "webhook"
-            else Client(self._proxies.client_ip(scope), headers.get(b"user-agent", b"").decode("latin-1")),
+            else Client(self._proxies.client_ip(scope, headers), headers.get(b"user-agent", b"").decode("latin-1")),
             scrub=source.scrub,
         )
         size = sum([len(event.data) for event in acceptance.events])
