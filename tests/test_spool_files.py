@@ -218,5 +218,5 @@ def test_a_file_of_another_version_is_left_alone(start, opened, directory):
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="File exists|Not a directory"):
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
         SpoolFiles(tmp_path / "file" / "spool")
