@@ -1,3 +1,5 @@
+import { attempt } from './attempt.js'
+
 /**
  * What the visitor agreed to, by category; remembered in the browser.
  *
@@ -10,11 +12,7 @@ export function createConsent(store, key, initial) {
 
   // Read anew each time: another tab may have asked.
   const read = () => {
-    try {
-      said = JSON.parse(store.get(key)) || said
-    } catch {
-      // Somebody else's text.
-    }
+    said = attempt(() => JSON.parse(store.get(key))) || said // it may be somebody else's text
     return { ...initial, ...said }
   }
 
@@ -24,11 +22,7 @@ export function createConsent(store, key, initial) {
     set(preferences) {
       read()
       said = { ...said, ...preferences }
-      try {
-        store.set(key, JSON.stringify(said))
-      } catch {
-        // Storage is full: it holds for this page.
-      }
+      attempt(() => store.set(key, JSON.stringify(said))) // where storage is full it holds for this page
     },
   }
 }

@@ -50,7 +50,7 @@ export function createContext(hash) {
     /** An event's `context`. */
     describe() {
       const { referrer } = document
-      const isForeign = referrer && new URL(referrer).host !== location.host
+      const isForeign = referrer && referrer.split('/')[2] !== location.host
       return {
         library,
         page: page(),

@@ -1,19 +1,25 @@
+import { attempt } from './attempt.js'
+
 /** What a cookie holds without quotes or escapes, so that the collector reads the same. */
 const PLAIN = /^[!#-+\--:<-[\]-~]{1,255}$/
 
 const YEAR = 31_536_000
 
+// A sandboxed frame may not even ask for cookies: that throws.
 const values = (name) =>
-  document.cookie
+  attempt(() => document.cookie, '')
     .split(/; */)
     .filter((part) => part.startsWith(`${name}=`))
     .map((part) => part.slice(name.length + 1))
 
 const set = (name, value, domain, age) =>
-  (document.cookie =
-    `${name}=${value}; path=/; max-age=${age}; samesite=lax` +
-    (domain ? `; domain=${domain}` : '') +
-    (location.protocol === 'https:' ? '; secure' : ''))
+  attempt(
+    () =>
+      (document.cookie =
+        `${name}=${value}; path=/; max-age=${age}; samesite=lax` +
+        (domain ? `; domain=${domain}` : '') +
+        (location.protocol === 'https:' ? '; secure' : '')),
+  )
 
 /** The cookie's value; undefined without one. */
 export function readCookie(name) {

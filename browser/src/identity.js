@@ -1,3 +1,4 @@
+import { attempt } from './attempt.js'
 import { readCookie, writeCookie } from './cookie.js'
 import { uuid } from './uuid.js'
 
@@ -5,13 +6,7 @@ import { uuid } from './uuid.js'
 const ANONYMOUS_KEY = '__anon_id'
 const USER_KEY = '__user_id'
 
-const parse = (text) => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return text
-  }
-}
+const parse = (text) => attempt(() => JSON.parse(text), text)
 
 /**
  * Who acts in this browser, known at once.

@@ -7,16 +7,17 @@
  *
  * Who sends an event first marks it with the time: a lease. Other tabs leave it alone until the lease ends; it ends by
  * itself, because a tab can go at any moment. A page that went before the answer came has left its marks: such events
- * are sent again, under the same messageId, as long as the server can still tell that it had them.
+ * are sent again, under the same messageId.
  */
 
+import { attempt } from './attempt.js'
 import { setFirst } from './stores.js'
 
 /** Milliseconds in which nobody else sends an event. Longer than a request may take. */
 export const LEASE = 40_000
 
-/** So long an event that may have arrived is sent again: half of the 24 hours for which a server knows messageIds. */
-const DOUBT = 12 * 3_600_000
+/** Limits are looked after once for so many events that come: it takes reading all that wait. */
+const TRIM_EVERY = 20
 
 const MARK = 13
 const FREE = '0'.repeat(MARK)
@@ -34,6 +35,9 @@ export const sizeOf = (text) => encoder.encode(text).length
  */
 export function createQueue(stores, prefix, { maxEvents, maxBytes, maxAge }, lost) {
   let last = 0
+  let pushed = 0
+  /** How many waited when they were last read, and came from this page since. */
+  let count = 0
 
   function entries() {
     const found = []
@@ -53,11 +57,8 @@ export function createQueue(stores, prefix, { maxEvents, maxBytes, maxAge }, los
   const remove = (taken) => taken.forEach(({ store, key }) => store.remove(key))
 
   function mark({ store, key, json }, text) {
-    try {
-      if (store.get(key)) store.set(key, text + json)
-    } catch {
-      // Storage is full to the last byte. Without its mark the event may be sent twice, which the server sees.
-    }
+    // Storage may be full to the last byte. Without its mark the event may be sent twice, which the server sees.
+    attempt(() => store.get(key) && store.set(key, text + json))
   }
 
   /** Removes what exceeds a limit; returns the rest. */
@@ -69,31 +70,33 @@ export function createQueue(stores, prefix, { maxEvents, maxBytes, maxAge }, los
     for (let index = all.length; index--; ) {
       const entry = all[index]
       bytes += sizeOf(entry.json)
-      const old = now - entry.at > maxAge || (entry.lease && now - entry.lease > DOUBT)
-      if (old || bytes > maxBytes || all.length - index > maxEvents) over.add(entry)
+      if (now - entry.at > maxAge || bytes > maxBytes || all.length - index > maxEvents) over.add(entry)
     }
     remove([...over])
-    const unsure = [...over].filter(({ lease }) => lease).length
-    if (over.size > unsure) lost(over.size - unsure)
+    if (over.size) lost(over.size)
+    count = all.length - over.size
     return all.filter((entry) => !over.has(entry))
   }
 
   return {
-    /** Adds an event. */
+    /** Adds an event; returns how many wait, as far as this page knows. */
     push(event) {
       last = Math.max(Date.now(), last + 1)
       setFirst(stores, `${prefix}${last}.${event.messageId}`, FREE + JSON.stringify(event))
-      trim()
+      count += 1
+      pushed += 1
+      if (pushed % TRIM_EVERY === 0) trim()
+      return count
     },
 
-    /** Leases the oldest free events: `count` and `bytes` of JSON at most, but one at least. */
-    take(count, bytes) {
+    /** Leases the oldest free events: `most` and `bytes` of JSON at most, but one at least. */
+    take(most, bytes) {
       const now = Date.now()
       const taken = []
       for (const entry of trim()) {
         if (Math.abs(now - entry.lease) >= LEASE) {
           bytes -= sizeOf(entry.json) + 1
-          if (taken.length && (bytes < 0 || taken.length >= count)) break
+          if (taken.length && (bytes < 0 || taken.length >= most)) break
           mark(entry, String(now).padStart(MARK, '0'))
           taken.push(entry)
         }
@@ -108,6 +111,6 @@ export function createQueue(stores, prefix, { maxEvents, maxBytes, maxAge }, los
     remove,
 
     /** How many events wait, leased ones too. */
-    size: () => entries().length,
+    size: () => (count = entries().length),
   }
 }

@@ -8,8 +8,21 @@ import { watchNavigation } from './navigation.js'
 
 const NAME = 'eventrouter'
 const METHODS = ['track', 'identify', 'page', 'group', 'alias', 'reset', 'consent', 'flush', 'ready']
+/** Those before which the page that is shown has to be viewed. */
+const VIEWING = METHODS.filter((method) => !['consent', 'ready'].includes(method))
 
 const tag = document.currentScript || document.querySelector('script[data-write-key]')
+
+/** `call`, as a page may have it: our errors are no business of the page's; they are told in the console. */
+const guard =
+  (call) =>
+  async (...args) => {
+    try {
+      return await call(...args)
+    } catch (error) {
+      console.error(`${NAME}:`, error)
+    }
+  }
 
 const words = (text) => (text || '').split(/[\s,]+/).filter(Boolean)
 
@@ -27,7 +40,7 @@ function readOptions({ writeKey, host, hash, consent, respect, cookie, cookieDom
 
 /** An API that does nothing, for visitors whose browser says no. */
 function refuse() {
-  const nothing = () => Promise.resolve(false)
+  const nothing = () => false
   return Object.fromEntries(METHODS.map((method) => [method, nothing]))
 }
 
@@ -37,7 +50,10 @@ function connect(options, now) {
   const api = {
     ...instance.plugins[NAME],
     analytics: instance,
-    track: instance.track,
+    track(name, ...more) {
+      if (!name || typeof name !== 'string') throw new TypeError('track needs the name of an event')
+      return instance.track(name, ...more)
+    },
     reset: instance.reset,
     identify: (userId, traits, own) =>
       Object(userId) === userId
@@ -51,8 +67,8 @@ function connect(options, now) {
     },
   }
   if (tag.dataset.autoPage !== 'false') {
-    const { settle, seen } = watchNavigation(api.page, options.hash)
-    for (const method of ['track', 'identify', 'group', 'alias', 'reset', 'flush', 'page']) {
+    const { settle, seen } = watchNavigation(guard(api.page), options.hash)
+    for (const method of VIEWING) {
       const call = api[method]
       api[method] = (...args) => {
         if (method === 'page') seen()
@@ -64,37 +80,37 @@ function connect(options, now) {
   return api
 }
 
-function start() {
-  if (!tag || !tag.dataset.writeKey) {
-    console.error(`${NAME}: the script's tag needs data-write-key`)
-    return
-  }
+const start = guard(() => {
+  if (!tag || !tag.dataset.writeKey) throw new Error("the script's tag needs data-write-key")
   const waiting = window[NAME] || []
   if (waiting.analytics) return // the page has the tag twice
   const options = readOptions(tag.dataset)
   // This file may come long after a call: the time of the call counts.
   let calledAt
   const api = isRefused(options.respect) ? refuse() : connect(options, () => calledAt || Date.now())
-  api.ready = (callback) => callback(api)
-
-  /** Makes calls: `['track', 'Signed Up']`, or with the time first. */
-  function push(...calls) {
-    for (const call of calls) {
-      const at = typeof call[0] === 'number' && call[0]
-      const [method, ...args] = at ? call.slice(1) : call
-      if (!METHODS.includes(method)) continue
-      calledAt = method !== 'ready' && at // what its callback calls is called now
-      api[method](...args)
-      calledAt = undefined
-    }
+  api.ready = (callback) => {
+    if (typeof callback !== 'function') throw new TypeError('ready needs a function')
+    queueMicrotask(() => callback(api)) // its errors are the page's, and cost no other call
   }
+  for (const method of METHODS) api[method] = guard(api[method])
 
-  api.push = push
+  /** Makes a call: `['track', 'Signed Up']`, or with the time first. */
+  const make = guard((call) => {
+    const at = typeof call[0] === 'number' && call[0]
+    const [method, ...args] = at ? call.slice(1) : call
+    if (!METHODS.includes(method)) return
+    calledAt = at
+    api[method](...args)
+    calledAt = undefined
+  })
+
+  const calls = Array.from(waiting)
+  api.push = (...more) => more.forEach((call) => make(call))
   window[NAME] = api
-  push(...waiting)
-  waiting.push = push // for who has kept it
-  for (const method of METHODS) waiting[method] = api[method]
-}
+  // For who has kept the first.
+  for (const method of ['push', ...METHODS]) waiting[method] = api[method]
+  api.push(...calls)
+})
 
 if (document.prerendering) document.addEventListener('prerenderingchange', start, { once: true })
 else start()

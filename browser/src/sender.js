@@ -1,3 +1,4 @@
+import { attempt } from './attempt.js'
 import { LEASE, sizeOf } from './queue.js'
 
 /** What fits in a request that outlives its page: browsers allow 64 KB to all of them together. */
@@ -62,11 +63,8 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
     const jitter = Math.random() * Math.min(retry.max, retry.initial * 2 ** failures)
     const asked = Math.min(seconds * 1000 || 0, LONGEST_WAIT)
     const milliseconds = Math.ceil(asked + jitter)
-    try {
-      notes.set(waitKey, [Date.now() + milliseconds, failures + 1, +(asked > 0)].join('|'))
-    } catch {
-      // Storage is full: each tab waits by itself.
-    }
+    // Where storage is full each tab waits by itself.
+    attempt(() => notes.set(waitKey, [Date.now() + milliseconds, failures + 1, +(asked > 0)].join('|')))
     later(milliseconds, true)
   }
 
@@ -99,7 +97,10 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
     }
     clearTimeout(timeout)
     const isTaken = status === 200 && answer && answer.success
-    if (isTaken || (status >= 400 && status < 500 && status !== 408 && status !== 429)) {
+    // A collector says why, by a code. A proxy that cannot reach it, or knows nothing of it, may say 404 and mean "later".
+    const isNo = /^4(?!08|29)/.test(status)
+    const isRefused = status === 413 || (isNo && answer && typeof answer.code === 'string')
+    if (isTaken || isRefused) {
       notes.remove(waitKey)
       if (isTaken) {
         for (const { code, message } of answer.rejected || []) console.warn(`eventrouter: ${code}: ${message}`)
@@ -116,6 +117,7 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
     }
     // A page's end can look like a failure. Then the marks stay: the events may have arrived.
     if (gone && !status) return false
+    if (isNo) console.warn(`eventrouter: HTTP ${status} from ${url}, but not by a collector; trying again later`)
     queue.release(batch)
     wait(retryAfter && (+retryAfter || (Date.parse(retryAfter) - Date.now()) / 1000))
     return false
@@ -179,10 +181,10 @@ export function createSender(queue, notes, { writeKey, host, flushAt, flushInter
   return {
     /** Queues an event and sends it soon. */
     push(event) {
-      queue.push(event)
+      const count = queue.push(event)
       // Hidden pages may end without a sign.
       if (gone || (page && document.visibilityState === 'hidden' && readWait().left <= 0)) leave()
-      else later(queue.size() < flushAt ? flushInterval : 0)
+      else later(count < flushAt ? flushInterval : 0)
     },
     flush,
     resume,

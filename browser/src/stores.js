@@ -9,6 +9,8 @@
  * }} Store
  */
 
+import { attempt } from './attempt.js'
+
 /** Memory: lasts as long as the page or process. */
 export function memoryStore() {
   const items = new Map()
@@ -20,36 +22,34 @@ export function memoryStore() {
   }
 }
 
-/** A `Storage`, shared by all tabs of an origin. `set` throws when it is full. */
+/** A `Storage`, shared by all tabs of an origin. `set` throws when it is full; what cannot be read is not there. */
 export function sharedStore(storage) {
   return {
-    keys: () => Object.keys(storage),
-    get: (key) => storage.getItem(key),
+    keys: () => attempt(() => Object.keys(storage), []),
+    get: (key) => attempt(() => storage.getItem(key), null),
     set: (key, value) => storage.setItem(key, value),
-    remove: (key) => storage.removeItem(key),
+    remove: (key) => attempt(() => storage.removeItem(key)),
   }
 }
 
-/** Sets an item in the first of `stores` that takes it: a browser's storage can be full. */
+/** Sets an item in the first of `stores` that takes it: a browser's storage can be full, or keep nothing. */
 export function setFirst(stores, key, value) {
   for (const store of stores) {
-    try {
-      return store.set(key, value)
-    } catch {
-      store.remove(key) // an older value; the next store takes this one
-    }
+    attempt(() => store.set(key, value))
+    if (store.get(key) === value) return
+    store.remove(key) // an older value; the next store takes this one
   }
 }
 
 /** @returns {Store[]} */
 export function openStores() {
   const stores = [memoryStore()]
-  try {
+  attempt(() => {
     // Node.js may have a localStorage, too: servers have no use for it.
-    if (typeof document === 'object') stores.unshift(sharedStore(localStorage))
-  } catch {
-    // The visitor forbids storage.
-  }
+    if (typeof document !== 'object') return
+    localStorage.getItem('') // throws where the visitor forbids storage, or a WebView has null
+    stores.unshift(sharedStore(localStorage))
+  })
   return stores
 }
 
@@ -60,12 +60,8 @@ export function createStorage(stores = openStores()) {
     removeItem,
     getItem(key) {
       for (const store of stores) {
-        try {
-          const value = JSON.parse(store.get(key))
-          if (value != null) return value
-        } catch {
-          // Not one of ours.
-        }
+        const value = attempt(() => JSON.parse(store.get(key))) // it may be somebody else's text
+        if (value != null) return value
       }
     },
     setItem(key, value) {

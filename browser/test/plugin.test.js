@@ -135,6 +135,9 @@ for (const failure of [
   { hangUp: true },
   { status: 200, body: '<h1>Log in to the hotel network</h1>' },
   { status: 302, headers: { location: '/login' } },
+  { status: 404, body: '<h1>404 Not Found</h1>' },
+  { status: 403, body: { message: 'Forbidden' } },
+  { status: 400, body: 'null' },
 ]) {
   test(`events are sent again, unchanged, after ${JSON.stringify(failure)}`, async (t) => {
     const { collector, analytics } = await setUp(t)
@@ -166,6 +169,17 @@ test('a batch that is too large for the server goes in halves', async (t) => {
   for (const name of ['a', 'b', 'c', 'd']) analytics.track(name)
   assert.equal(await eventrouter.flush(), true)
   assert.deepEqual(collector.requests.map(({ body }) => body.batch.length), [4, 2, 1, 1, 1, 1])
+})
+
+test('a batch that is too large for a proxy on the way goes in halves, and an event that is, not at all', async (t) => {
+  const { collector, analytics, eventrouter } = await setUp(t)
+  const said = t.mock.method(console, 'error', () => {})
+  const tooLarge = { status: 413, body: '<h1>413 Request Entity Too Large</h1>' }
+  collector.answers.push(tooLarge, tooLarge)
+  for (const name of ['a', 'b']) analytics.track(name)
+  assert.equal(await eventrouter.flush(), true)
+  assert.deepEqual(collector.requests.map(({ body }) => body.batch.length), [2, 1, 1])
+  assert.equal(said.mock.callCount(), 1)
 })
 
 test('one event that the server refuses is told in the console and costs no other', async (t) => {
