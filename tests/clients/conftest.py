@@ -15,6 +15,7 @@ from arrivals import Source  # noqa: E402
 from front import Front  # noqa: E402
 from pages import Pages  # noqa: E402
 from programs import OPTIONS, chromium  # noqa: E402
+from snippet import Site  # noqa: E402
 from system import System  # noqa: E402
 
 SOURCES = 200
@@ -89,3 +90,9 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Page:
     """A tab of a new visitor."""
     return context.new_page()
+
+
+@pytest.fixture
+def site(source: Source, pages: Pages) -> Site:
+    """A site whose pages carry the snippet, with a source of its own."""
+    return Site(source, pages)

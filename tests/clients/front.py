@@ -82,7 +82,8 @@ def _handler(front: Front, system: System) -> type[BaseHTTPRequestHandler]:
             if fault is not None:
                 status, headers, answer = fault.status, [], b"<h1>Service Unavailable</h1>"
                 if origin := self.headers.get("Origin"):
-                    headers = [("Access-Control-Allow-Origin", origin)]
+                    headers = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+                    headers.append(("Access-Control-Expose-Headers", "Retry-After"))
                 if fault.retry_after:
                     headers.append(("Retry-After", fault.retry_after))
             self.send_response(status)

@@ -1,66 +1,20 @@
-"""The snippet of docs/browser.md in a real browser, on a page of another origin than its collector."""
+"""The snippet in a real browser, on a page of another origin than its collector: what it records."""
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from arrivals import Event, Source
-from front import Fault, Front
+from front import Front
 from pages import Pages
 from playwright.sync_api import BrowserContext, Page
+from snippet import BLOCKS, STUB, TAG, Site
 from system import System, steadily, until
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "browser.md").read_text("utf-8")
-BLOCKS = dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', GUIDE, re.MULTILINE | re.DOTALL))
-STUB, TAG = BLOCKS["snippet"].strip().rsplit("\n", 1)
-WAITING = "Object.keys(localStorage).filter((key) => key.includes('.event.')).length"
 ANONYMOUS = "JSON.parse(localStorage.__anon_id)"
-
-
-def close(page: Page) -> None:
-    """Closes a tab as a visitor does."""
-    with page.expect_event("close"):
-        page.close(run_before_unload=True)
-
-
-class Site:
-    """A site whose pages carry the snippet."""
-
-    def __init__(self, source: Source, pages: Pages) -> None:
-        self.source = source
-        self.pages = pages
-
-    def open(
-        self, page: Page, host: str = "", attributes: str = "", *, calls: str = "", at: str = "", title: str = "Start"
-    ) -> str:
-        """Opens a page that has loaded the script; returns its URL. `calls` are made before; `at` follows its path."""
-        tag = TAG.replace("YOUR_WRITE_KEY", self.source.key).replace("></", f" {attributes}></")
-        tag = tag.replace("https://events.example.com", host or self.source.system.url)
-        html = f"<title>{title}</title>{STUB}<script>{calls}</script>{tag}"
-        url = self.pages.add(html).replace("127.0.0.1", "www.shop.test") + at
-        page.goto(url)
-        page.wait_for_function("window.eventrouter.analytics")
-        if "auto-page" not in attributes:
-            page.wait_for_function("eventrouter.analytics.getState('page.last.meta')")
-        return url
-
-    def events(self, count: int) -> list[Event]:
-        """The source's events, by the time at which they happened."""
-        return sorted(self.source.events(count), key=lambda event: event["originalTimestamp"])
-
-    def names(self, count: int) -> list[str]:
-        """What tells them apart: a page view's title, a track event's name, else their type."""
-        names = (event.get("event") or event.get("properties", {}).get("title") for event in self.events(count))
-        return [name or "" for name in names]
-
-
-@pytest.fixture
-def site(source: Source, pages: Pages) -> Site:
-    return Site(source, pages)
 
 
 def test_every_field_of_every_call_arrives(site: Site, page: Page, now: datetime) -> None:
@@ -199,98 +153,6 @@ def test_what_a_visitor_did_before_signing_up_is_tied_to_the_user(site: Site, pa
     assert page.evaluate(ANONYMOUS) == events["Someone Else"]["anonymousId"]
 
 
-@pytest.mark.parametrize("end", ["close", "leave", "beacon"])
-def test_what_was_recorded_a_moment_before_the_page_ends_arrives_without_another_visit(
-    site: Site, page: Page, end: str
-) -> None:
-    if end == "beacon":  # a browser that has no other request that outlives its page
-        page.add_init_script("delete Request.prototype.keepalive")
-    site.open(page)
-    page.evaluate("history.pushState({}, '', '/last'); document.title = 'Last'")
-    if end != "leave":
-        page.evaluate("eventrouter.track('Leaving')")
-        close(page)
-    else:
-        page.evaluate("addEventListener('pagehide', () => eventrouter.track('Leaving')); location.href = 'about:blank'")
-    assert sorted(site.names(3)) == ["Last", "Leaving", "Start"]
-
-
-def test_an_answer_that_a_page_did_not_live_to_see_costs_nothing(
-    site: Site, context: BrowserContext, front: Front
-) -> None:
-    page = context.new_page()
-    site.open(page, front.url)
-    site.events(1)
-    until(lambda: page.evaluate(WAITING) == 0)
-    front.faults.append(Fault(503))
-    page.evaluate("eventrouter.track('Leaving')")
-    close(page)
-    front.until_posts(2)
-    page = context.new_page()
-    site.open(page, front.url)
-    page.evaluate("Date.now = ((now) => () => now() + 60_000)(Date.now)")  # the lease is over
-    page.evaluate("eventrouter.flush()")
-    assert sorted(site.names(3)) == ["Leaving", "Start", "Start"]
-
-
-@pytest.mark.parametrize("closes", [False, True])
-def test_offline_events_wait_and_come_when_the_network_does(site: Site, context: BrowserContext, closes: bool) -> None:
-    page = context.new_page()
-    site.open(page)
-    site.events(1)
-    page.evaluate("eventrouter.flush()")
-    context.set_offline(True)
-    page.evaluate("eventrouter.track('Offline'); eventrouter.identify('u1'); eventrouter.track('Known')")
-    until(lambda: page.evaluate(WAITING) == 3)
-    assert page.evaluate("eventrouter.flush()") is False
-    if closes:
-        close(page)
-    context.set_offline(False)
-    if closes:
-        page = context.new_page()
-        site.open(page, attributes='data-auto-page="false"')
-    found = {event.get("event") or event["type"]: event for event in site.events(4)}
-    assert set(found) == {"page", "Offline", "identify", "Known"}
-    assert "userId" not in found["Offline"]
-    assert found["Known"]["userId"] == "u1"
-    until(lambda: page.evaluate(WAITING) == 0)
-    if not closes:
-        page.wait_for_timeout(3_500)  # `analytics` looks every three seconds for calls that were made offline
-        site.events(4)
-
-
-@pytest.mark.parametrize("fault", [Fault(503), Fault(429, retry_after="1"), Fault(), Fault(after=True)], ids=str)
-def test_a_failed_request_is_repeated_and_arrives_once(site: Site, page: Page, front: Front, fault: Fault) -> None:
-    site.open(page, front.url)
-    front.until_posts(1)
-    front.faults.append(fault)
-    page.evaluate("eventrouter.track('Once')")
-    front.until_posts(3)
-    assert site.names(2) == ["Start", "Once"]
-    until(lambda: page.evaluate(WAITING) == 0)
-    assert steadily(lambda: front.posts == 3)
-
-
-def test_no_request_asks_for_leave_first(site: Site, context: BrowserContext, page: Page) -> None:
-    asked: list[tuple[str, str]] = []
-    session = context.new_cdp_session(page)
-    session.on("Network.requestWillBeSent", lambda sent: asked.append((sent["request"]["method"], sent["type"])))
-    session.send("Network.enable")
-    site.open(page)
-    page.evaluate("eventrouter.identify('u1')")
-    assert page.evaluate("eventrouter.flush()") is True
-    assert ("POST", "Fetch") in asked
-    assert {kind for _, kind in asked} == {"Document", "Script", "Fetch"}
-
-
-def test_a_wrong_write_key_is_told_in_the_console_and_not_tried_again(site: Site, page: Page, front: Front) -> None:
-    site.source = site.source._replace(name="unknown")
-    with page.expect_console_message(lambda message: "refused" in message.text) as said:
-        site.open(page, front.url)
-    assert said.value.text == "eventrouter: 1 events were refused, HTTP 401: no source has this write key"
-    assert steadily(lambda: front.posts == 1)
-
-
 def test_tabs_share_the_visitor_and_signing_out_in_one_is_signing_out_in_all(
     site: Site, context: BrowserContext
 ) -> None:
@@ -310,16 +172,6 @@ def test_tabs_share_the_visitor_and_signing_out_in_one_is_signing_out_in_all(
     assert (len(before), len(after), before & after) == (1, 1, set())
     assert events["Other Knows"]["userId"] == "u1"
     assert "userId" not in events["Other Forgot"]
-
-
-def test_tabs_that_send_at_the_same_time_lose_nothing(site: Site, context: BrowserContext) -> None:
-    tabs = [context.new_page() for _ in range(3)]
-    for number, tab in enumerate(tabs):
-        site.open(tab, attributes='data-auto-page="false"')
-        tab.evaluate("(n) => { for (let i = 0; i < 40; i++) eventrouter.track(`T${n} ${i}`) }", number)
-    expected = {f"T{number} {index}" for number in range(3) for index in range(40)}
-    assert set(site.names(120)) == expected
-    until(lambda: tabs[0].evaluate(WAITING) == 0)
 
 
 def test_the_id_is_in_storage_and_cookie_and_comes_back_from_either(site: Site, context: BrowserContext) -> None:
@@ -362,7 +214,8 @@ def test_an_address_cannot_speak_for_the_visitor(site: Site, page: Page) -> None
 @pytest.fixture(scope="module")
 def prefixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system below a path prefix, whose cookie keeps the visitor."""
-    rules = "version: 1\ncollect: { path_prefix: /e }\nsources:\n  s0: { write_key: key-s0, cookie: true }\n"
+    cookie = "{ domain: .shop.test, max_age: 300d }"
+    rules = f"version: 1\ncollect: {{ path_prefix: /e }}\nsources:\n  s0: {{ write_key: key-s0, cookie: {cookie} }}\n"
     with System(tmp_path_factory.mktemp("prefixed"), rules) as running:
         yield running
 
@@ -379,8 +232,9 @@ def test_below_a_path_prefix_of_the_same_site_the_collectors_cookie_follows_the_
     anonymous = page.evaluate(ANONYMOUS)
     page.evaluate("eventrouter.flush()")
     assert [url for url in asked if url.startswith(host)] == [f"{host}/eventrouter.js", f"{host}/v1/batch"]
-    cookies = {cookie["domain"]: cookie["value"] for cookie in context.cookies()}
-    assert cookies == {".shop.test": anonymous, "events.shop.test": anonymous}
+    [cookie] = context.cookies()
+    assert (cookie["domain"], cookie["value"]) == (".shop.test", anonymous)
+    assert cookie["expires"] < time.time() + 301 * 86_400  # the collector's: the script says a year
     page.evaluate("eventrouter.reset(); eventrouter.track('Again')")
     page.evaluate("eventrouter.flush()")
     anew = page.evaluate(ANONYMOUS)
