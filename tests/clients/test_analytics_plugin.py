@@ -19,11 +19,12 @@ const [host, writeKey, user, group, visitor] = process.argv.slice(2)
 const analytics = Analytics({
     app: "shop", reducers, plugins: [eventrouter({ writeKey, host, retry: { initial: 50, max: 100 } })],
 })
-const { group: toGroup, alias, flush } = analytics.plugins.eventrouter
+const { group: toGroup, alias, consent, flush } = analytics.plugins.eventrouter
 """
 
 CALLS = """
 const who = { userId: user, anonymousId: visitor }
+consent({ marketing: true, chat: false })
 await analytics.identify(user, { email: "ä@example.com", name: "Zoë", age: 30, address: { city: "Köln" } }, who)
 analytics.track("Order Completed", {
     total: 12.5, tiny: 5e-324, wide: Number.MAX_VALUE, exact: 2 ** 53 - 1, edge: -(2 ** 53 - 1), large: 1e21,
@@ -54,7 +55,10 @@ def test_every_field_of_every_call_arrives(source: Source, now: datetime) -> Non
     user, group, visitor = f"{source.name}-user", f"{source.name}-group", f"{source.name}-visitor"
     assert run(source, CALLS) == [True]
     traits = {"email": "ä@example.com", "name": "Zoë", "age": 30, "address": {"city": "Köln"}}
-    context = {"library": {"name": "eventrouter.js", "version": version("analytics-plugin-eventrouter")}}
+    context = {
+        "library": {"name": "eventrouter.js", "version": version("analytics-plugin-eventrouter")},
+        "consent": {"categoryPreferences": {"marketing": True, "chat": False}},
+    }
     told: list[Event] = [
         {"type": "identify", "traits": traits},
         {
@@ -76,7 +80,9 @@ def test_every_field_of_every_call_arrives(source: Source, now: datetime) -> Non
     source.has(told, since=now)
 
 
-@pytest.mark.parametrize("fault", [Fault(503), Fault(503, retry_after="1"), Fault(), Fault(after=True)])
+@pytest.mark.parametrize(
+    "fault", [Fault(503), Fault(404), Fault(429, retry_after="1"), Fault(), Fault(after=True)], ids=str
+)
 def test_a_failed_request_is_repeated_and_arrives_once(source: Source, front: Front, fault: Fault) -> None:
     front.faults.append(fault)
     duplicates = source.system.count("events_duplicates_total")
@@ -115,3 +121,8 @@ def test_many_events_arrive_once_each_and_whole(source: Source) -> None:
     assert run(source, script) == [True]
     found = sorted((event["properties"] for event in source.events(600)), key=lambda one: one["number"])
     assert found == [{"number": number, "text": f"ü{number}" * 100} for number in range(600)]
+
+
+def test_a_process_that_ends_by_itself_sends_first_what_waits(source: Source) -> None:
+    run(source, "analytics.track('Last', {}, { userId: user })")
+    assert [event["event"] for event in source.events(1)] == ["Last"]
