@@ -21,7 +21,7 @@ up: $(VENV)/up.stamp
 
 test: lint $(NPM)
 	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
-	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) $(ARGS)
+	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

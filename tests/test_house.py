@@ -125,3 +125,13 @@ def test_each_file_has_a_test_file(module: str) -> None:
     name = module.removeprefix("builtin.").removesuffix(".__init__").replace(".", "_")
     found = [*(ROOT / "tests").rglob(f"test_{name}.py"), *(ROOT / "tests").rglob(f"test_{name}_init.py")]
     assert [file.name for file in found] != []
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = [
+        file.name
+        for folder in ("tests", "plugins")
+        for file in (ROOT / folder).rglob("test_*.py")
+        if "node_modules" not in file.parts
+    ]
+    assert [] == sorted({name for name in names if names.count(name) > 1})
