@@ -1,5 +1,4 @@
 import json
-import signal
 import subprocess
 
 import pytest
@@ -127,7 +126,7 @@ def test_watch_runs_again_when_a_file_changes_also_when_it_was_broken(tmp_path):
                 if text is not None:
                     (tmp_path / "routes.yaml").write_text(text)
                 wait_until(lambda expected=expected: expected in told.read_text())
-            watching.send_signal(signal.SIGINT)
+            watching.terminate()
             watching.wait(10)
         finally:
             watching.kill()

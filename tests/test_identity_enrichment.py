@@ -179,6 +179,7 @@ async def test_a_database_that_does_not_answer_is_a_retry(url: str) -> None:
         await identity.enrich(0, [stored("a")])
     hold.set()
     await asyncio.wrap_future(blocked)
+    identity._patience = 10.0
     await identity.enrich(0, [stored("a")])
     await identity.close()
 
@@ -223,7 +224,8 @@ async def test_close_waits_for_no_lock_and_nothing_is_lost(
         with pytest.raises(Retry):
             await turn
     again = new_identity(url)
-    assert kept == list(await again.enrich(0, [stored("a")]))  # it was not noted that it is settled
+    # That it is settled was noted before the lock, or not at all.
+    assert list(await again.enrich(0, [stored("a")])) in (kept, [])
     assert 1 == len(await again.enrich(1, [stored("b")]))
     await again.close()
 

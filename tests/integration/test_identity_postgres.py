@@ -20,6 +20,7 @@ from eventrouter.builtin.identity.postgres import PostgresStore
 from eventrouter.builtin.identity.store import OUTBOX_LIMIT, Changes, StateError
 from eventrouter.errors import Retry
 from eventrouter.events import StoredEvent
+from eventrouter.masking import MASK
 from eventrouter.records import Identity
 from identity_kit import check_crowd, check_history, new_identity, persons, stored, turns
 
@@ -254,7 +255,7 @@ async def test_a_server_that_is_away_is_a_retry_without_the_password(unused_tcp_
 def test_what_the_server_says_is_told_in_one_line_without_the_password() -> None:
     store = PostgresStore("postgresql://me:s3cr%40t@db/app")
     error = psycopg.OperationalError("no\n  password=s3cr@t or s3cr%40t")
-    assert store.describe(error) == "no password=*** or ***"
+    assert store.describe(error) == f"no password={MASK} or {MASK}"
 
 
 def test_what_libpq_cannot_read_is_refused_without_telling_it() -> None:
