@@ -414,6 +414,11 @@ async def test_settings_that_a_page_loads_are_not_kept_for_another_origin(
     assert (sent[0]["status"], [value for name, value in sent[0]["headers"] if name == b"vary"]) == (200, [b"origin"])
 
 
+async def test_what_its_server_refuses_is_counted_too(fixture: Fixture) -> None:
+    fixture.collector.count_refused("too_many_connections")
+    assert fixture.collector.counted()["collector_requests_refused"] == {("too_many_connections",): 1}
+
+
 async def test_operators_pages_are_shown_and_to_no_other_origin(fixture: Fixture) -> None:
     for path, body in [
         ("/health", b'{"status": "ok"}'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator
@@ -131,7 +132,8 @@ def test_no_code_of_a_refused_request_is_left_out() -> None:
         code: status or "400"
         for code, status in re.findall(r'BodyError\(\s*"([a-z_]+)",(?:[^()]|\([^()]*\))*?(?:status=(\d+))?\)', CODE)
     }
-    statuses |= {code: status for status, code in re.findall(r'failure\(\s*(\d{3}), "([a-z_]+)"', CODE)}
+    made = re.findall(r'(?:failure|busy|_refuse)\(\s*(\d{3}), "([a-z_]+)"', CODE)
+    statuses |= {code: status for status, code in made}
     assert told.keys() - statuses.keys() == {"missing_write_key", "rate_limited", "unavailable"}
     assert statuses.keys() - told.keys() == set()
     assert {code: told[code] for code in statuses} == statuses | {
@@ -162,6 +164,10 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert limits["other ids"] == f"{MAX_ID_BYTES:,} bytes"
     assert limits["parameters of a pixel"] == f"{MAX_FIELDS:,}"
     assert limits["a request's head"] == f"{server.HEADER_BYTES // 1024} KB, {server.HEADER_SECONDS:g} s"
+    assert "serves 8,192 connections" in SECTIONS["Connections"]
+    assert inspect.signature(server.serve).parameters["connections"].default == 8192
+    assert f"open for {server.KEEP_ALIVE_SECONDS} s" in SECTIONS["Connections"]
+    assert f"nothing for {server.SILENT_SECONDS:g} s" in SECTIONS["Connections"]
     assert limits["a body's arrival"] == f"{ours.body_timeout:g} s"
     assert limits["all requests that are in memory"] == f"{ours.max_held_bytes // 1024**2} MB"
     budget = Budget(ours.max_held_bytes)

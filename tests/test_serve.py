@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -82,13 +83,72 @@ async def test_a_stop_ends_the_requests_in_progress_first() -> None:
         await asyncio.open_connection(*address(url))
 
 
-async def test_connections_beyond_the_limit_get_503() -> None:
-    async with serving(connections=2) as (url, _):
+GET = b"GET / HTTP/1.1\r\n\r\n"
+
+
+def parse(answer: bytes) -> tuple[int, dict[bytes, bytes], Any]:
+    """Status, headers and JSON of an answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    return int(first.split()[1]), dict(line.split(b": ", 1) for line in lines), json.loads(body)
+
+
+@pytest.mark.parametrize("more", [b"", b"Content-Length: 300000\r\nOrigin: https://shop.example\r\n"])
+async def test_connections_beyond_the_limit_are_told_to_come_again(more: bytes) -> None:
+    refused: list[str] = []
+    async with serving(connections=2, on_refused=refused.append) as (url, _):
         waiting = [await asyncio.open_connection(*address(url)) for _ in range(2)]
-        answer = await exchange(url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 503 ")
+        body = b"x" * 300_000 if more else b""
+        status, headers, told = parse(await exchange(url, b"POST / HTTP/1.1\r\n" + more + b"\r\n" + body))
+        assert (status, told["code"], told["success"]) == (503, "too_many_connections", False)
+        assert (headers[b"retry-after"], headers[b"connection"]) == (b"1", b"close")
+        assert headers.get(b"access-control-allow-origin") == (b"https://shop.example" if more else None)
+        assert refused == ["too_many_connections"]
+        for reader, writer in waiting:
+            writer.write(GET)
+            assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+
+
+async def test_a_flood_of_connections_is_closed() -> None:
+    refused: list[str] = []
+    async with serving(connections=2, on_refused=refused.append) as (url, _):
+        waiting = [await asyncio.open_connection(*address(url)) for _ in range(4)]
+        assert await exchange(url, b"") == b""
+        assert refused == ["too_many_connections"]
         for _, writer in waiting:
             writer.close()
+
+
+async def test_near_the_limit_connections_end_with_their_answer() -> None:
+    async with serving(connections=4) as (url, _):
+        kept = [await asyncio.open_connection(*address(url)) for _ in range(2)]
+        for reader, writer in kept:
+            writer.write(GET)
+            assert b"connection: close" not in await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" in await exchange(url, GET)
+        for _, writer in kept:
+            writer.close()
+
+
+async def test_near_the_limit_who_says_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.2)
+    silent = [b"", GET, b"GET / HTTP/1.1\r\nX: y", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx"]
+    async with serving(connections=5) as (url, _):
+        waiting = []
+        for data in silent:
+            reader, writer = await asyncio.open_connection(*address(url))
+            writer.write(data)
+            waiting.append((reader, writer))
+        late_reader, late = await asyncio.open_connection(*address(url))
+        late.write(b"GET /slow HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.3)
+        assert (await exchange(url, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        for reader, writer in waiting:
+            await asyncio.wait_for(reader.read(), 1)
+            writer.close()
+        assert (await late_reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+        late.close()
 
 
 @pytest.mark.parametrize(
@@ -101,23 +161,46 @@ async def test_connections_beyond_the_limit_get_503() -> None:
     ],
 )
 async def test_what_is_not_http_is_a_bad_request(data: bytes) -> None:
-    async with serving() as (url, _):
-        assert (await exchange(url, data)).startswith(b"HTTP/1.1 400 ")
+    refused: list[str] = []
+    async with serving(on_refused=refused.append) as (url, _):
+        status, headers, told = parse(await exchange(url, data))
+    assert (status, headers[b"content-type"], told["code"]) == (400, b"application/json", "invalid_http")
+    assert refused == ["invalid_http"]
 
 
 @pytest.mark.parametrize("head", [b"X: " + b"x" * 500_000, b"X: y\r\n" * 100_000])
 async def test_a_request_with_an_endless_head_is_cut_off(head: bytes) -> None:
-    async with serving() as (url, _):
-        assert (await exchange(url, b"GET / HTTP/1.1\r\n" + head))[:12] in (b"HTTP/1.1 400", b"")
+    refused: list[str] = []
+    async with serving(on_refused=refused.append) as (url, _):
+        answer = await exchange(url, b"GET / HTTP/1.1\r\n" + head)
+    assert not answer or (parse(answer)[0], parse(answer)[2]["code"]) == (431, "head_too_large")
+    assert refused == ["head_too_large"]
 
 
-@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nX: y", b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n"])
-async def test_a_request_with_a_slow_head_is_cut_off(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("data", "answers", "codes"),
+    [
+        (b"", 0, []),
+        (GET, 1, []),
+        (b"GET / HTTP/1.1\r\nX: y", 0, ["head_timeout"]),
+        (b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n", 1, ["head_timeout"]),
+    ],
+)
+async def test_a_request_with_a_slow_head_is_cut_off(
+    data: bytes, answers: int, codes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "HEADER_SECONDS", 0.3)
-    async with serving() as (url, _):
+    monkeypatch.setattr(module, "KEEP_ALIVE_SECONDS", 1)
+    refused: list[str] = []
+    async with serving(on_refused=refused.append) as (url, _):
         start = time.monotonic()
         answer = await exchange(url, data)
-        assert (answer.count(b"200 OK"), time.monotonic() - start < 2) == (data.count(b"/1 "), True)
+        assert (answer.count(b"200 OK"), answer.count(b" 408 "), time.monotonic() - start < 2) == (
+            answers,
+            len(codes),
+            True,
+        )
+    assert refused == codes
 
 
 async def test_a_connection_serves_many_requests_with_large_bodies() -> None:

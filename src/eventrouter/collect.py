@@ -96,6 +96,10 @@ class Collector:
             "collector_webhooks_ignored": {(source,): count for source, count in self.ignored.items()},
         }
 
+    def count_refused(self, code: str) -> None:
+        """Counts a request that its server refused, by the code of the answer."""
+        self.refused[code] += 1
+
     @property
     def held_bytes(self) -> int:
         """How many bytes of requests are in memory now."""
