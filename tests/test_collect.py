@@ -165,8 +165,11 @@ async def test_an_import_keeps_its_times(fixture: Fixture) -> None:
     assert [event.event["timestamp"][:4] for event in fixture.stored()] == ["2011", "2017"]
 
 
-async def test_clients_own_metrics_are_taken(fixture: Fixture) -> None:
+async def test_clients_own_metrics_are_taken_and_counted(fixture: Fixture) -> None:
+    assert fixture.collector.counted()["collector_measurements_dropped"] == {(): 0}
     assert (await fixture.post("/v1/m", {"series": []})).body == b'{"success": true}'
+    assert (await fixture.request("GET", "/v1/m")).status == 405
+    assert fixture.collector.counted()["collector_measurements_dropped"] == {(): 1}
 
 
 @pytest.mark.parametrize(

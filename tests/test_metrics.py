@@ -91,8 +91,10 @@ def test_what_this_collector_refused_and_mended_is_shown():
         "collector_requests_refused": {("too_large",): 3},
         "collector_values_mended": {("web", "not_a_number"): 4},
         "collector_webhooks_ignored": {("web",): 5},
+        "collector_measurements_dropped": {(): 6},
     }
     found = samples(render(snapshot(), counted))
+    assert 6 == found[("eventrouter_collector_measurements_dropped_total",)]
     assert 5 == found[("eventrouter_collector_webhooks_ignored_total", "web")]
     assert 3 == found[("eventrouter_collector_requests_refused_total", "too_large")]
     assert 4 == found[("eventrouter_collector_values_mended_total", "not_a_number", "web")]

@@ -64,6 +64,8 @@ class Collector:
         """Values that JSON can't hold, and that were replaced, by source and reason, since the start."""
         self.ignored: Counter[str] = Counter()
         """Webhooks whose `when` is false, by source."""
+        self.measurements = 0
+        """Requests with what clients measure about themselves, which nobody keeps."""
         limits = limits or Limits()
         proxies = Proxies(options.trusted_proxies)
         address = Address(options.public_url, options.path_prefix, proxies)
@@ -94,6 +96,7 @@ class Collector:
             "collector_requests_refused": {(code,): count for code, count in self.refused.items()},
             "collector_values_mended": dict(self.mended.items()),
             "collector_webhooks_ignored": {(source,): count for source, count in self.ignored.items()},
+            "collector_measurements_dropped": {(): self.measurements},
         }
 
     def count_refused(self, code: str) -> None:
@@ -149,6 +152,7 @@ class Collector:
                 self.refused["method_not_allowed"] += 1
                 return not_allowed("send events by POST", b"POST, OPTIONS")
             if endpoint is None:  # what clients tell about themselves: taken, and not kept
+                self.measurements += 1
                 return SUCCESS
             return await self._collect(endpoint, scope, headers, receive)
         page = self._pages.find(path, prefixed=prefixed)

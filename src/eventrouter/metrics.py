@@ -79,6 +79,9 @@ OWN = (
     Family("collector_requests_refused", "Requests this collector refused, by the code of its answer.", ("code",)),
     Family("collector_values_mended", "Values that JSON can't hold, replaced by it.", ("source", "reason")),
     Family("collector_webhooks_ignored", "Webhooks for which the source's `when` is false.", ("source",)),
+    Family(
+        "collector_measurements_dropped", "Requests with what clients measure about themselves, taken and not kept."
+    ),
 )
 """Counters of the one collector that is asked, since it started: add up those of all collectors."""
 
