@@ -582,6 +582,12 @@ async def test_pages_of_another_origin_are_refused_and_can_read_why(fixture: Fix
     assert (fixture.events, fixture.rejected, fixture.collector.refused) == ([], [], {"origin_not_allowed": 1})
 
 
+async def test_pixels_pass_whatever_page_shows_them(fixture: Fixture) -> None:
+    headers = [(b"referer", b"https://mail.example/"), (b"sec-fetch-site", b"cross-site")]
+    await pixel(fixture, b"writeKey=key-shop&anonymousId=a-1&event=A", headers=headers)
+    assert (len(fixture.events), fixture.collector.refused) == (1, {})
+
+
 async def test_a_source_that_sends_too_much_has_to_wait(fixture: Fixture) -> None:
     headers = [auth(b"key-slow"), (b"origin", SHOP)]
     assert (await fixture.post("/v1/batch", {"batch": [TRACK, TRACK]}, headers=headers)).status == 200
