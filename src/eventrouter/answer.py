@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -29,10 +29,16 @@ class Answer:
     headers: Headers = (_JSON,)
     shared: bool = True
     """Whether pages of the origin that asks may read it; False for what operators read."""
+    _all: Headers = field(init=False, repr=False, compare=False)
+    """The headers with the body's length: the same for each success."""
+
+    def __post_init__(self) -> None:
+        length = () if self.status in (204, 304) else ((b"content-length", b"%d" % len(self.body)),)
+        object.__setattr__(self, "_all", (*self.headers, *length))
 
     def plus(self, *headers: Header) -> Answer:
         """The same answer with more headers."""
-        return replace(self, headers=(*self.headers, *headers))
+        return Answer(self.status, self.body, (*self.headers, *headers), self.shared)
 
     def closing(self) -> Answer:
         """The same answer, after which the connection ends."""
@@ -40,9 +46,7 @@ class Answer:
 
     async def send(self, send: Any, more: Headers = ()) -> None:
         """Sends it through an ASGI `send`, with `more` headers."""
-        length = ((b"content-length", b"%d" % len(self.body)),) if self.status not in (204, 304) else ()
-        headers = [*self.headers, *length, *more]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status, "headers": [*self._all, *more]})
         await send({"type": "http.response.body", "body": self.body})
 
 

@@ -77,7 +77,10 @@ class Proxies:
             return ""
         ip, trusted, private = self._read(peer[0])
         if not trusted:
-            return "" if private and self._is_proxy(headers, ip) else ip
+            if not private or not (b"x-forwarded-for" in headers or b"forwarded" in headers or b"x-real-ip" in headers):
+                return ip
+            self._warn(ip)
+            return ""
         ip = ""
         for text in reversed(
             self._list(scope, b"x-forwarded-for") or [part.get("for", "") for part in self._forwarded(scope)]
@@ -107,10 +110,8 @@ class Proxies:
         """Only what may be an address is kept in memory: the texts are what clients say."""
         return self._read(text) if len(text) <= _MAX_ADDRESS else Hop()
 
-    def _is_proxy(self, headers: Mapping[bytes, bytes], ip: str) -> bool:
-        """Whether the request says that somebody handed it on; the first time, the log tells what is to be done."""
-        if not (b"x-forwarded-for" in headers or b"forwarded" in headers or b"x-real-ip" in headers):
-            return False
+    def _warn(self, ip: str) -> None:
+        """Tells the log, the first time, what is to be done."""
         if not self._warned:
             self._warned = True
             log.warning(
@@ -118,7 +119,6 @@ class Proxies:
                 proxy=ip,
                 hint="name it in collect.trusted_proxies of routes.yaml",
             )
-        return True
 
     def _list(self, scope: Any, name: bytes) -> list[str]:
         """The values of a header that is a list, which may be sent in several pieces."""

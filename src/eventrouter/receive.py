@@ -75,8 +75,9 @@ class Hold:
 
     def resize(self, size: int) -> None:
         """Holds `size` bytes from now on. Raises `UnavailableError` when there is no room for them."""
-        self._budget.take(size - self._size)
-        self._size = size
+        if size != self._size:
+            self._budget.take(size - self._size)
+            self._size = size
         if self._incomplete:
             self._budget.incomplete -= self._incomplete
             self._incomplete = 0
