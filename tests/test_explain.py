@@ -99,12 +99,15 @@ def test_the_outcome_is_what_the_router_says(explained):
     assert explained(total=200)["lines"].outcome == Outcome(MISSING, "too large")
 
 
-def test_a_part_that_fails_says_why_and_ends_the_look():
-    class Broken:
-        @hookimpl
-        def register_template_filters(self):
-            return {"broken": lambda value: value[99]}
+class Broken:
+    """Registers a filter that fails."""
 
+    @hookimpl
+    def register_template_filters(self):
+        return {"broken": lambda value: value[99]}
+
+
+def test_a_part_that_fails_says_why_and_ends_the_look():
     plugins = Plugins(Kit(), Broken())
     routes = "  - { name: broken, to: crm, when: event and name | broken }\n  - { name: rest, to: crm }\n"
     config = loads(HEAD + routes, plugins, {})
@@ -116,6 +119,19 @@ def test_a_part_that_fails_says_why_and_ends_the_look():
     assert (look.matches, first.value) == (False, True)
     assert whole.value == second.value
     assert "IndexError" in second.value
+
+
+def test_a_part_that_fails_behind_one_that_is_false_does_not_end_the_look():
+    plugins = Plugins(Kit(), Broken())
+    routes = "  - { name: old, to: crm, when: type == 'page' and name | broken }\n  - { name: rest, to: crm }\n"
+    config = loads(HEAD + routes, plugins, {})
+    filters = plugins.template_filters
+    event = {"type": "track", "event": "E", "name": "x", "messageId": "m", "userId": "u"}
+    explainer = Explainer(config, Router(config, filters), Expressions(filters))
+    found = next(explainer.explain(StoredEvent("website", event)))
+    assert [(look.route, look.matches) for look in found.looks] == [("old", False), ("rest", True)]
+    assert [type(part.value) for part in found.looks[0].parts] == [bool, bool, str]
+    assert found.outcome.route == "rest"
 
 
 def test_the_request_is_shown_with_secrets_masked_and_nothing_is_sent(explained):

@@ -88,7 +88,7 @@ class Explainer:
                     if look.matches:
                         checks = tuple(_checks(route, destination, event))
                         break
-                    if any(isinstance(part.value, str) for part in look.parts):
+                    if look.parts and isinstance(look.parts[0].value, str):
                         break  # which route is the first match can't be known
             outcome = outcome_of(self._router, event, name)
             requests = tuple(_requests(destination, event, outcome)) if outcome.payload is not MISSING else ()
