@@ -27,6 +27,9 @@ def shape(part):
         ("event is not defined and name | default(type or event)",
          ("and", "event is not defined", "name | default(type or event)")),
         ('properties["and"] == 1 or context.or_', ("or", 'properties["and"] == 1', "context.or_")),
+        ("properties.or == 1", "properties.or == 1"),
+        ("properties.if or properties . and and properties.not",
+         ("or", "properties.if", ("and", "properties . and", "properties.not"))),
     ],
 )  # fmt: skip
 def test_a_condition_is_divided_at_its_and_or_and_not(text, expected):

@@ -24,24 +24,28 @@ class _Word(NamedTuple):
     text: str
     depth: int
     """In how many brackets it stands."""
+    joins: bool
+    """Whether it is `and`, `or` or `if` itself, rather than a name behind a dot, as in `properties.or`."""
 
 
 def divide(text: str) -> Part:
     """The parts of a valid condition; `a if b else c` is one part. Raises `ExpressionError` for an invalid one."""
     found: list[_Word] = []
     depth = 0
+    before = ""
     for offset, word in words(text):
         step = BRACKETS.get(word, 0)
         depth += min(step, 0)
-        found.append(_Word(offset, word, depth))
+        found.append(_Word(offset, word, depth, word in ("and", "or", "if") and before != "."))
         depth += max(step, 0)
+        before = word
     return _divided(text, found)
 
 
 def _divided(text: str, found: Sequence[_Word]) -> Part:
     begin, end = found[0].offset, found[-1].offset + len(found[-1].text)
     whole, level = text[begin:end], found[0].depth
-    plain = [word.text for word in found if word.depth == level]
+    plain = [word.text for word in found if word.depth == level and word.joins]
     if "if" in plain:
         return Part(whole)
     for joined in ("or", "and"):
@@ -58,7 +62,7 @@ def _divided(text: str, found: Sequence[_Word]) -> Part:
 def _split(found: Sequence[_Word], joined: str, level: int) -> list[list[_Word]]:
     some: list[list[_Word]] = [[]]
     for word in found:
-        if word.text == joined and word.depth == level:
+        if word.joins and word.text == joined and word.depth == level:
             some.append([])
         else:
             some[-1].append(word)
