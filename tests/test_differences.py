@@ -42,6 +42,13 @@ def test_exactly_means_neither_more_nor_fewer_keys():
     assert found == [Difference("a", None, MISSING), Difference("b.c", MISSING, 1), Difference("d", MISSING, 2)]
 
 
+def test_numbers_differ_by_how_they_are_written_only_where_that_is_asked_for():
+    one, other = {"a": [1, -0.0, 2.5]}, {"a": [1.0, 0.0, 2.5]}
+    assert list(differences(one, other, exact=True)) == []
+    found = list(differences(one, other, exact=True, written=True))
+    assert [one.path for one in found] == ["a[0]", "a[1]"]
+
+
 def test_a_difference_is_shown_as_in_a_diff():
     assert list(shown(Difference("a.b", "é", [1]))) == [("-", 'a.b: "é"', "red"), ("+", "a.b: [1]", "green")]
     assert list(shown(Difference("", MISSING, {"a": 1}))) == [("+", '{"a":1}', "green")]

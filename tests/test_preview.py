@@ -55,6 +55,26 @@ def test_each_difference_is_counted_by_destination_and_route(then, expected):
     assert found.changed is bool(expected)
 
 
+@pytest.mark.parametrize(
+    ("now", "then", "differences"),
+    [
+        ('{ n: "{{ properties.agreed }}" }', '{ n: "{{ 1 if properties.agreed else 0 }}" }', [("n", True, 1)]),
+        ("{ n: [{ m: 1 }] }", "{ n: [{ m: 1.0 }] }", [("n[0].m", 1, 1.0)]),
+        ('{ n: 100000000000000000000000, s: "é" }', '{ s: "é", n: 100000000000000000000000 }', None),
+        ("{ n: 1, m: { a: 1, b: 2 } }", "{ m: { b: 2, a: 1 }, n: 1 }", None),
+        ("{ n: 1.0 }", "{ n: 1.00 }", None),
+    ],
+)
+def test_payloads_are_compared_as_they_are_sent_whatever_the_order_of_their_keys(now, then, differences):
+    rule = "  - {{ name: all, to: crm, map: {} }}\n"
+    event = {"type": "track", "event": "E", "properties": {"agreed": True}}
+    found = compared(rule.format(then), event, now=rule.format(now))
+    assert dict(found.changes) == ({("crm", "all", CHANGE): 1} if differences else {})
+    if differences:
+        (shown,) = [list(one.differences()) for one in found.examples["crm", "all", CHANGE]]
+        assert [str(one) for one in differences] == [str(tuple(one)) for one in shown]
+
+
 def test_what_fails_now_and_then_is_no_difference_but_what_is_mended_appears():
     assert not compared(NOW.replace("+ 1", "+ 2"), WRONG).changed
     assert dict(compared(NOW.replace("n + 1", "n"), WRONG).changes) == {("crm", "sums", APPEAR): 1}

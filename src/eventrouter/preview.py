@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from .differences import Difference, differences
 from .events import StoredEvent
@@ -28,7 +30,8 @@ class Example(NamedTuple):
 
     def differences(self) -> Iterator[Difference]:
         """How the payload differs; a payload that is only now, or only then, as a whole."""
-        yield from differences(self.now.payload, self.then.payload, exact=True) if self._both else self._one()
+        both = differences(self.now.payload, self.then.payload, exact=True, written=True)
+        yield from both if self._both else self._one()
 
     @property
     def _both(self) -> bool:
@@ -91,7 +94,7 @@ class Preview:
                 self._note((destination, then[0], APPEAR), event)
         elif then is None:
             self._note((destination, now[0], VANISH), event)
-        elif now[1] != then[1]:
+        elif now[1] != then[1] and _content(now[1]) != _content(then[1]):
             self._note((destination, then[0], CHANGE), event)
 
     def _note(self, key: Key, event: StoredEvent) -> None:
@@ -102,17 +105,22 @@ class Preview:
             kept.append(Example(event, now, then))
 
 
-_Found = tuple[str, Any, str]
-"""A route's name, the payload, and why its template failed (else empty)."""
+_Found = tuple[str, bytes, str]
+"""A route's name, the payload as it is sent, and why its template failed (else empty)."""
 
 
 def _found(routed: Routed) -> dict[tuple[str, int], _Found]:
     found: dict[tuple[str, int], _Found] = {
-        (one.destination, one.index): (one.route, one.payload, "") for one in routed.deliveries
+        (one.destination, one.index): (one.route, bytes(one.data), "") for one in routed.deliveries
     }
     for destination, index, route, reason in routed.failed:
-        found[destination, index] = (route, MISSING, reason)
+        found[destination, index] = (route, b"", reason)
     return found
+
+
+def _content(data: bytes) -> bytes:
+    """What a payload holds, whatever the order of its keys: true is not 1, and 1 is not 1.0, as for whom it is sent."""
+    return msgspec.json.encode(msgspec.json.decode(data), order="sorted")
 
 
 def _outcome(router: Router, event: StoredEvent, destination: str) -> Outcome:
