@@ -1,6 +1,8 @@
+import tracemalloc
+
 import pytest
 
-from eventrouter.filters import FILTERS, TESTS
+from eventrouter.filters import FILTERS, MAX_NAMES, TESTS
 from eventrouter.values import MISSING, MismatchError, TemplateError
 
 ITEMS = [{"id": "b", "price": 2}, {"id": "a", "price": 3.5}, {"id": "c"}, {"id": "d", "price": None}]
@@ -103,6 +105,34 @@ def test_wrong_types_are_mismatches(name, args):
 def test_filters_are_bounded(name, args):
     with pytest.raises(TemplateError):
         FILTERS[name](*args)
+
+
+@pytest.mark.parametrize("name", ["map", "sort", "sum", "join", "min", "max"])
+def test_an_attribute_has_a_bounded_number_of_names(name):
+    longest = ".".join(["a"] * MAX_NAMES)
+    assert not FILTERS[name]([{"b": 1}], attribute=longest)
+    with pytest.raises(TemplateError, match="takes an attribute of at most 20 names"):
+        FILTERS[name]([{"b": 1}], attribute=f"{longest}.a")
+
+
+def test_sorting_by_an_attribute_leaves_out_what_lacks_it_and_keeps_the_order_of_equals():
+    one, two, also_two = {"a": {"b": 1}}, {"a": {"b": 2}, "c": 1}, {"a": {"b": 2}, "c": 2}
+    items = [two, {"a": 1}, {}, also_two, one]
+    assert FILTERS["sort"](items, attribute="a.b") == [one, two, also_two]
+    assert FILTERS["sort"](items, True, "a.b") == [two, also_two, one]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("split", "a " * 131_000), ("list", "😀" * 262_144), ("urlencode", "😀" * 262_144)]
+)
+def test_what_is_too_long_is_not_made_before_it_is_refused(name, text):
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError):
+            FILTERS[name](text)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 from urllib.parse import quote
 
 from .values import (
+    MAX_ITEMS,
     MAX_TEXT,
     MISSING,
     MismatchError,
@@ -20,6 +22,9 @@ from .values import (
     kind,
     text_of,
 )
+
+MAX_NAMES = 20
+"""The most names that `attribute` may have: `a.b.c` has three."""
 
 
 def _text(value: Any) -> str:
@@ -46,18 +51,30 @@ def _whole(value: Any) -> int:
     raise MismatchError(f"needs a whole number, not {kind(value)}")
 
 
+def _names(attribute: Any) -> list[str]:
+    """`product.price` as its names."""
+    names = _text(attribute).split(".", MAX_NAMES)
+    if len(names) > MAX_NAMES:
+        raise TemplateError(f"takes an attribute of at most {MAX_NAMES} names")
+    return names
+
+
+def _at(item: Any, names: list[str]) -> Any:
+    """What the names lead to from `item`, MISSING where there is nothing."""
+    for name in names:
+        item = get(item, name)
+        if item is MISSING:
+            break
+    return item
+
+
 def _pick(items: list[Any], attribute: Any) -> list[Any]:
     """What `attribute` (`price`, `product.price`) of each item leads to; items without it are left out."""
     if attribute is None:
         return items
-    names = _text(attribute).split(".")
-    picked = []
-    for item in items:
-        for name in names:
-            item = get(item, name)
-        if item is not MISSING:
-            picked.append(item)
-    return picked
+    names = _names(attribute)
+    found = [_at(item, names) for item in items]
+    return [item for item in found if item is not MISSING]
 
 
 def abs_(value: Any) -> Any:
@@ -122,7 +139,7 @@ def length(value: Any) -> Any:
 def list_(value: Any) -> Any:
     """A list as it is, the keys of an object, the characters of a text."""
     if type(value) in (str, list, dict):
-        return bounded_list(list(value))
+        return bounded_list(list(value[: MAX_ITEMS + 1] if type(value) is str else value))
     raise MismatchError(f"needs a list, not {kind(value)}")
 
 
@@ -188,10 +205,12 @@ def sha256(value: Any) -> Any:
 def sort(value: Any, reverse: bool = False, attribute: str | None = None) -> Any:
     """The list in order; by `attribute`, without the items that lack it."""
     items = _list(value)
-    if attribute is not None:
-        items = [item for item in items if _pick([item], attribute)]
     try:
-        return sorted(items, key=lambda item: _pick([item], attribute)[0], reverse=bool(reverse))
+        if attribute is None:
+            return sorted(items, reverse=bool(reverse))
+        names = _names(attribute)
+        keyed = [(key, item) for item in items if (key := _at(item, names)) is not MISSING]
+        return [item for _, item in sorted(keyed, key=itemgetter(0), reverse=bool(reverse))]
     except TypeError:
         raise MismatchError("needs items that can be compared") from None
 
@@ -200,7 +219,7 @@ def split(value: Any, separator: str | None = None) -> Any:
     """The parts of the text between separators (white space by default)."""
     if separator == "":
         raise MismatchError("needs a separator")
-    return bounded_list(_text(value).split(None if separator is None else _text(separator), MAX_TEXT))
+    return bounded_list(_text(value).split(None if separator is None else _text(separator), MAX_ITEMS))
 
 
 def string(value: Any) -> Any:
@@ -251,39 +270,19 @@ def upper(value: Any) -> Any:
 
 def urlencode(value: Any) -> Any:
     """The text as it may stand in a URL's query."""
-    return bounded_text(quote(_text(value), safe=""))
+    text = _text(value).encode()
+    if len(text) > MAX_TEXT:  # each byte makes one character or three
+        raise TemplateError(f"makes a text of more than {MAX_TEXT:,} characters")
+    return bounded_text(quote(text, safe=""))
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "abs": abs_,
-    "capitalize": capitalize,
-    "count": length,
-    "first": first,
-    "float": float_,
-    "int": int_,
-    "join": join,
-    "last": last,
-    "length": length,
-    "list": list_,
-    "lower": lower,
-    "map": map_,
-    "max": max_,
-    "min": min_,
-    "replace": replace,
-    "reverse": reverse,
-    "round": round_,
-    "sha256": sha256,
-    "sort": sort,
-    "split": split,
-    "string": string,
-    "sum": sum_,
-    "title": title,
-    "tojson": tojson,
-    "trim": trim,
-    "unique": unique,
-    "upper": upper,
-    "urlencode": urlencode,
-}
+    "abs": abs_, "capitalize": capitalize, "count": length, "first": first, "float": float_, "int": int_,
+    "join": join, "last": last, "length": length, "list": list_, "lower": lower, "map": map_, "max": max_,
+    "min": min_, "replace": replace, "reverse": reverse, "round": round_, "sha256": sha256, "sort": sort,
+    "split": split, "string": string, "sum": sum_, "title": title, "tojson": tojson, "trim": trim, "unique": unique,
+    "upper": upper, "urlencode": urlencode,
+}  # fmt: skip
 """The built-in filters, without `default`, which alone sees a missing value."""
 
 NULLABLE = frozenset({"tojson"})
