@@ -7,20 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
-from pydantic import BaseModel, SecretStr
 
 from eventrouter import logs
 from eventrouter.cli.common import (
     counted,
-    hide_passwords,
-    hide_secrets,
     print_json,
     print_table,
     read_time,
     short_duration,
 )
-from eventrouter.config_model import Config, EnrichmentConfig
-from eventrouter.enrichment import Enrichment
 
 
 @pytest.fixture(autouse=True)
@@ -60,23 +55,6 @@ def test_what_is_no_time_is_told():
 )
 def test_durations_are_short(seconds, expected):
     assert expected == short_duration(seconds)
-
-
-def test_passwords_of_urls_are_hidden_as_written_and_as_meant():
-    hide_passwords(["postgresql://user:pass%2Fword@host/db", "redis://host", "", "http://[broken"])
-    assert logs.mask("pass%2Fword pass/word") == "********** **********"
-
-
-def test_secrets_of_the_rules_are_hidden():
-    class Options(BaseModel):
-        key: SecretStr
-
-    class Step(Enrichment):
-        name = "step"
-
-    secret = EnrichmentConfig("step", Options(key=SecretStr("s3cr3t-of-a-step")), Step)
-    hide_secrets(Config("routes.yaml", "abc", {}, enrichments={"step": secret}))
-    assert logs.mask("it is s3cr3t-of-a-step") == "it is **********"
 
 
 def test_nothing_in_a_table_is_markup(capsys):

@@ -60,7 +60,7 @@ def test_included_files_add_to_the_file_in_their_order(rules):
         ("the rest", "crm.yaml", 3),
         ("route 3 to alerts", "teams/alerts.yaml", 4),
     ]
-    assert config.files == ("routes.yaml", "crm.yaml", "teams/alerts.yaml")
+    assert config.files == ("routes.yaml", "crm.yaml", ".", "teams", "teams/alerts.yaml")
     assert [(test.name, test.path) for test in config.tests] == [("of the crm", "crm.yaml")]
 
 
@@ -78,7 +78,7 @@ def test_the_version_stands_for_all_texts(rules):
 
 def test_a_file_is_read_once_however_often_it_is_named(rules):
     config = rules(routes=MAIN.replace("[crm.yaml", '[crm.yaml, "*.yaml", ./crm.yaml'))
-    assert config.files == ("routes.yaml", "crm.yaml", "teams/alerts.yaml")
+    assert [route.path for route in config.routes] == ["routes.yaml", "crm.yaml", "teams/alerts.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,7 @@ def test_a_file_is_read_once_however_often_it_is_named(rules):
         ({"crm": CRM.replace("to: crm", "to: crn")}, "crm.yaml:3:32: there is no destination `crn`"),
         ({"crm": "routes: [\n"}, "crm.yaml:2:1: not valid YAML"),
         ({"crm": ""}, "crm.yaml: the file is empty"),
+        ({"routes": MAIN.replace("teams/*", "te**/*")}, "routes.yaml:2:21: `include` is not a path"),
         ({"routes": MAIN.replace("crm.yaml", "crn.yaml")}, "routes.yaml:2:11: there is no file `crn.yaml`"),
         ({"routes": MAIN.replace("crm.yaml", '"none/*.yaml"')}, "routes.yaml:2:11: there is no file `none/*.yaml`"),
         ({"routes": MAIN.replace("[crm.yaml", "[{ a: b }, crm.yaml")}, "routes.yaml:2:11: `include` must be a text"),

@@ -23,7 +23,7 @@ FLOORS = {
         spool_file spool_files spool log_write log enrichments room enrich route_index route delivery attempts
         health target settlement hands deliver dead_letters dead_letter_log presence counters metrics queue
         server_check connections ports serve unrefused turn_failures set_aside""",
-    "wiring": """targets intake collecting outcome rule_tests rules_file following status pytest_plugin explain
+    "wiring": """targets intake collecting outcome rule_tests hiding rules_file following status pytest_plugin explain
         preview app child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__
         cli builtin""",
 }

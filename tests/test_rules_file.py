@@ -118,3 +118,58 @@ async def test_files_are_followed_also_those_that_are_included(place, monkeypatc
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
+
+
+async def test_an_error_of_any_kind_is_a_problem_and_ends_nothing(place, monkeypatch):
+    async def fail(config):
+        raise TypeError("of a plugin")
+
+    place.path.write_text(RULES + TEST)
+    await place.file.look(fail)
+    assert place.file.problem == "TypeError: of a plugin"
+    assert await place.look(RULES + TEST + "# more\n") == [("info", "the rules were replaced")]
+
+
+async def test_a_file_that_is_being_written_is_waited_for(place, monkeypatch):
+    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(rules_file, "QUIET_SECONDS", 0.2)
+    following = asyncio.create_task(place.file.follow(place.take))
+    whole = RULES + "  - { name: more, to: crm }\n"
+    for end in range(len(RULES) - 30, len(whole) + 1, 10):
+        place.path.write_text(whole[:end])
+        await asyncio.sleep(0.05)
+    place.path.write_text(whole)
+    async with asyncio.timeout(5):
+        while not place.taken:
+            await asyncio.sleep(0.01)
+    assert ([one.name for one in place.file.config.routes], len(place.taken)) == (["pages", "more"], 1)
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+
+
+@pytest.mark.parametrize("include", ["new.yaml", "teams/*/rules.yaml"])
+async def test_what_is_wrong_may_be_put_right_in_an_included_file(place, monkeypatch, include):
+    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(rules_file, "QUIET_SECONDS", 0.01)
+    following = asyncio.create_task(place.file.follow(place.take))
+    other = place.path.parent / include.replace("*", "a")
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("routes: [{ to: crn }]\n")
+    place.path.write_text(RULES.replace("version: 1\n", f'version: 1\ninclude: "{include}"\n'))
+    async with asyncio.timeout(5):
+        while not place.file.problem:
+            await asyncio.sleep(0.01)
+        other.write_text("routes: [{ to: alerts, when: userId }]\n")
+        while not place.taken:
+            await asyncio.sleep(0.01)
+        if "*" in include:
+            more = other.parents[1] / "b" / "rules.yaml"
+            more.parent.mkdir()
+            await asyncio.sleep(0.1)
+            more.write_text("routes: [{ name: of b, to: alerts, when: event }]\n")
+            while len(place.taken) < 2:
+                await asyncio.sleep(0.01)
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following

@@ -18,7 +18,7 @@ from .accept import accept
 from .acceptance import Limits
 from .collect import Collector
 from .collecting import Sources
-from .config import Config, EnrichmentConfig
+from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
@@ -26,10 +26,11 @@ from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
-from .enrichments import Enrichments
+from .enrichments import Enrichments, Made, made_of
 from .errors import EventRouterError, StartError
 from .following import Following
 from .garbage import collect_garbage_rarely
+from .hiding import hide_secrets
 from .intake import Intake
 from .lane import Claim
 from .lanes import Lanes, Turn
@@ -75,7 +76,7 @@ class EventRouter:
         self.intake = Intake(self.event_log, self.redis, self.connect, settings, config)
         self._queue: Queue | None = None
         self._enrichments = Enrichments([])
-        self._own: dict[str, tuple[EnrichmentConfig, Enrichment]] = {}
+        self._own: Made = {}
         """The enrichments beside identity that run, with what they were made of."""
         self._identity: list[Enrichment] = []
         self._rules = self._make_rules()
@@ -169,6 +170,7 @@ class EventRouter:
 
     async def use_sources(self, collector: Collector, config: Config) -> None:
         """From now on the sources of `collector` are those of `config`."""
+        hide_secrets(config)
         sources = Sources(config, self.plugins.template_filters)
         collector.reception.sources, collector.reception.webhooks = sources.by_key, sources.webhooks
         self.config = config
@@ -195,7 +197,8 @@ class EventRouter:
         assert self._queue is not None
         self._make_data_directory()
         self._identity = self._make_identity()
-        self._enrichments = Enrichments([*self._identity, *self._make_enrichments(self.config)])
+        self._own = made_of(self.config.enrichments, {})
+        self._enrichments = Enrichments([*self._identity, *(made for _, made in self._own.values())])
         await self._enrichments.start()
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
         self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
@@ -222,22 +225,16 @@ class EventRouter:
         state = {"url": self.config.state.url or f"sqlite:///{path}"}
         return [cls(cls.Options(**state)) for cls in self.plugins.enrichments if cls.name == IDENTITY]
 
-    def _make_enrichments(self, config: Config) -> list[Enrichment]:
-        """Those that routes.yaml doesn't switch off; what has not changed stays."""
-        before, self._own = self._own, {}
-        for name, one in config.enrichments.items():
-            known = before.get(name)
-            self._own[name] = known if known is not None and known[0] == one else (one, one.cls(one.options))
-        return [made for _, made in self._own.values()]
-
     async def use(self, config: Config) -> None:
         """From the next batch on the rules of this worker are those of `config`; the databases stay as they are."""
         config = replace(config, warehouse=self.config.warehouse, state=self.config.state)
-        self.router = Router(config, self.plugins.template_filters)
-        await self._enrichments.use([*self._identity, *self._make_enrichments(config)])
-        self.config = config
-        self.targets.use(config)
+        hide_secrets(config)
+        router, own = Router(config, self.plugins.template_filters), made_of(config.enrichments, self._own)
+        await self._enrichments.use([*self._identity, *(made for _, made in own.values())])
+        self.config, self.router, self._own = config, router, own
+        changed = self.targets.use(config)
         self._rules = self._make_rules()
+        await self.targets.probe_soon(changed)
 
     async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
         if turn.lane.name == "log":

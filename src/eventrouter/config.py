@@ -84,7 +84,15 @@ def loads(
 
     Raises `ConfigError` with all problems, those of the file itself first.
     """
-    documents = Documents(plugins, environ, check_files=check_files).read(text, path, KEYS)
+    documents = Documents(plugins, environ, check_files=check_files)
+    try:
+        return _read(documents.read(text, path, KEYS), plugins, path, tuple(documents.files))
+    except ConfigError as error:
+        error.files = tuple(documents.files)
+        raise
+
+
+def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tuple[str, ...]) -> Config:
     main, reader, settings = documents[0], documents[0].reader, documents[0].settings
     for document in documents:
         if isinstance(document.root, MapNode):
@@ -126,7 +134,7 @@ def loads(
         routes=read,
         tests=tests,
         warnings=tuple(problems),
-        files=tuple(each.reader.path for each in documents),
+        files=files,
     )
 
 

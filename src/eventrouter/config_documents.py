@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -66,12 +66,15 @@ class Documents:
         self._environ = environ
         self._check_files = check_files
         self._problems: list[Problem] = []
+        self.files: list[str] = []
+        """The files and folders that were looked at, also for what is not there."""
 
     def read(self, text: str, path: str, keys: tuple[str, ...]) -> list[Document]:
         """The file itself, which may have these keys, then the included ones.
 
         Raises `ConfigError` where one can't be read, or is no YAML.
         """
+        self.files.append(path)
         main = self._parsed(text, path, "the file", keys)
         found = [main] if main else []
         included = list(self._included(main)) if main else []
@@ -110,7 +113,11 @@ class Documents:
             pattern = main.reader.text(node, "`include`")
             if pattern is None:
                 continue
-            found = self._matches(folder, pattern)
+            try:
+                found = self._matches(folder, pattern)
+            except (ValueError, OSError, NotImplementedError) as error:
+                main.reader.problem(node, "`include` is not a path or a pattern of paths", str(error))
+                continue
             if not found:
                 near = get_close_matches(pattern, [one.name for one in folder.glob("*.y*ml")], 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"its path begins at {folder.resolve()}"
@@ -120,18 +127,24 @@ class Documents:
                     seen.add(one.resolve())
                     yield one
 
-    @staticmethod
-    def _matches(folder: Path, pattern: str) -> list[Path]:
+    def _matches(self, folder: Path, pattern: str) -> list[Path]:
         if not any(character in pattern for character in "*?["):
             path = folder / pattern
+            self.files.append(str(path))
             return [path] if path.is_file() else []
         base = Path(pattern)
         if base.is_absolute():
             folder, base = Path(base.anchor), base.relative_to(base.anchor)
-        return sorted(path for path in folder.glob(str(base)) if path.is_file())
+        # New files come to the folders that match what stands before their names.
+        for length in range(len(base.parts)):
+            some = folder.glob(str(Path(*base.parts[:length]))) if length else [folder]
+            self.files += [str(path) for path in some if path.is_dir()][:MAX_FILES]
+        found = sorted(path for path in folder.glob(str(base)) if path.is_file())
+        self.files += [str(path) for path in found]
+        return found
 
 
-def check_names(documents: list[Document], section: str, what: str) -> None:
+def check_names(documents: Sequence[Document], section: str, what: str) -> None:
     """Notes names that stand in several files."""
     owners: dict[str, str] = {}
     for document in documents:

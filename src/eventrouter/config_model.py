@@ -224,4 +224,4 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     """What is worth a look, though the file can be used."""
     files: tuple[str, ...] = ()
-    """The file itself, and those that it includes."""
+    """The files that were read, and the folders in which others were looked for."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .config_documents import read_text
 from .config_model import Config, TestConfig
 from .config_reader import Reader, did_you_mean
 from .errors import ConfigError
@@ -25,7 +26,7 @@ def load_companion(config: Config, environ: Mapping[str, str]) -> list[TestConfi
     path = companion(Path(config.path))
     if not path.is_file():
         return []
-    text = path.read_text("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     root, faults = parse(text, environ)
     reader = Reader(str(path), text, Plugins())
     for fault in faults:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -27,6 +27,18 @@ SLICE_SECONDS = 0.02
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[StoredEvent])
+
+
+Made = dict[str, tuple[EnrichmentConfig, Enrichment]]
+"""Enrichments by name, with what they were made of."""
+
+
+def made_of(configs: Mapping[str, EnrichmentConfig], before: Made) -> Made:
+    """The enrichments that are configured; one whose configuration is the same as `before` stays."""
+    return {
+        name: before[name] if name in before and before[name][0] == one else (one, one.cls(one.options))
+        for name, one in configs.items()
+    }
 
 
 class Enrichments:

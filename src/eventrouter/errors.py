@@ -70,6 +70,8 @@ class ConfigError(EventRouterError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = list(problems)
+        self.files: tuple[str, ...] = ()
+        """The files and folders that were looked at: what is wrong may be put right there."""
 
 
 class DeliveryError(Exception):

@@ -12,6 +12,7 @@ from .config import Config, load
 from .config_tests import companion, load_companion
 from .errors import ConfigError, EventRouterError
 from .file_changes import FileChanges
+from .logs import mask
 from .plugins import Plugins
 from .rule_tests import run_tests
 
@@ -19,6 +20,8 @@ log = structlog.get_logger("eventrouter.rules_file")
 
 LOOK_SECONDS = 0.5
 """How often the files are looked at."""
+QUIET_SECONDS = 0.4
+"""For so long nothing may change before the files are read: they may be half-written."""
 MAX_PROBLEM = 500
 
 FIXED = ("warehouse", "state", "collect")
@@ -46,8 +49,20 @@ class RulesFile:
         """Hands good changes over, until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._changes.changed():
+            if await self._changed():
+                await self._quiet()
                 await self.look(take_over)
+
+    async def _quiet(self) -> None:
+        """Waits until nobody is writing any more."""
+        changes = True
+        while changes:
+            await asyncio.sleep(QUIET_SECONDS)
+            changes = await self._changed()
+
+    async def _changed(self) -> bool:
+        # In a thread: a network disk may take its time.
+        return await asyncio.to_thread(self._changes.changed)
 
     async def look(self, take_over: Callable[[Config], Awaitable[None]]) -> None:
         """Reads, checks and tests the files; hands the rules over if they are good, and others than those in use."""
@@ -63,8 +78,11 @@ class RulesFile:
             elif self.problem:
                 log.info("the rules file is again what is in use", rules=config.version)
             self.problem = ""
-        except EventRouterError as error:
-            problem = str(error)[:MAX_PROBLEM]
+        except Exception as error:
+            problem = str(error) if isinstance(error, EventRouterError) else f"{type(error).__name__}: {error}"
+            problem = mask(problem)[:MAX_PROBLEM]
+            if not isinstance(error, EventRouterError):
+                log.exception("the rules file can't be taken over")
             if problem != self.problem:
                 self.problem = problem
                 log.error(
@@ -76,8 +94,8 @@ class RulesFile:
         try:
             config = load(self.config.path, self._plugins, self._environ)
             tests = [*config.tests, *load_companion(config, self._environ)]
-        except ConfigError:
-            self._changes.watch(self._files(self.config))
+        except ConfigError as error:
+            self._changes.watch([*self._files(self.config), *map(Path, error.files)])
             raise
         self._changes.watch(self._files(config))
         for result in run_tests(config, tests, self._plugins.template_filters):

@@ -37,7 +37,7 @@ class Source:
     """How another system's JSON becomes an event."""
 
     def admit(self, origin: bytes | None) -> None:
-        """Raises `BodyError` when it is switched off, or when no page of `origin` may send (None: no page says that it is one)."""
+        """Raises `BodyError` when it is switched off, or when no page of `origin` may send (None: it has none)."""
         if not self.enabled:
             raise BodyError("source_disabled", "the source of this write key is switched off", status=403)
         if origin is not None and self.origins is not None and not self.origins.allow(origin):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -69,12 +69,13 @@ class Targets:
         """Those that are switched on."""
         return frozenset({WAREHOUSE, *(name for name, one in self._config.destinations.items() if one.enabled)})
 
-    def use(self, config: Config) -> None:
-        """From now on the destinations are those of `config`; the warehouse stays.
+    def use(self, config: Config) -> list[str]:
+        """From now on the destinations are those of `config`; the warehouse stays. Returns those that were changed.
 
         Turns of what changed, or is no more, end after the attempts in hand; then it is closed.
         """
         before, self._config = self._config, config
+        changed = []
         for name in before.destinations.keys() | config.destinations.keys():
             if before.destinations.get(name) == config.destinations.get(name):
                 continue
@@ -83,6 +84,9 @@ class Targets:
             if (target := self._targets.pop(name, None)) is not None:
                 target.service.retired = True
                 self._close_unless_served(target)
+            if name in config.destinations:
+                changed.append(name)
+        return changed
 
     @asynccontextmanager
     async def serving(self, name: str) -> AsyncIterator[Target | None]:
@@ -162,9 +166,10 @@ class Targets:
         assert isinstance(found, Warehouse)
         return found
 
-    async def probe_soon(self) -> None:
-        """Ends every destination's wait: what was in the way may have been corrected."""
-        await asyncio.gather(*(self._make_health(name).probe_soon() for name in self.names))
+    async def probe_soon(self, names: Iterable[str] | None = None) -> None:
+        """Ends the wait of these destinations, or of all: what was in the way may have been corrected."""
+        wanted = self.names if names is None else names
+        await asyncio.gather(*(self._make_health(name).probe_soon() for name in wanted))
 
     async def close(self) -> None:
         """Closes every destination that was started."""

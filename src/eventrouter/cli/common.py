@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..app import EventRouter
-    from ..config import Config
     from ..settings import Settings
 
 ConfigOption = Annotated[
@@ -51,6 +50,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def read_settings(**options: Any) -> Settings:
     """The settings, with logs set up as they say. Raises `ConfigError`."""
     from .. import logs
+    from ..hiding import hide_passwords
     from ..settings import Settings
 
     settings = Settings.read(**options)
@@ -65,6 +65,7 @@ def read_settings(**options: Any) -> Settings:
 def load_app(settings: Settings) -> EventRouter:
     """The app of routes.yaml, not connected; its secrets are kept out of the logs. Raises `ConfigError`."""
     from ..app import EventRouter
+    from ..hiding import hide_secrets
 
     app = EventRouter.load(settings)
     hide_secrets(app.config)
@@ -78,30 +79,6 @@ def without_rules(settings: Settings) -> EventRouter:
     from ..plugins import Plugins
 
     return EventRouter(Config(str(settings.config), "", {}), settings, Plugins.load())
-
-
-def hide_secrets(config: Config) -> None:
-    """Keeps the secrets of routes.yaml out of logs and errors."""
-    from .. import logs
-
-    logs.hide_all_of([destination.options for destination in config.destinations.values()])
-    logs.hide_all_of([enrichment.options for enrichment in config.enrichments.values()])
-    hide_passwords([config.warehouse.url, config.state.url])
-
-
-def hide_passwords(urls: Iterable[str]) -> None:
-    """Keeps the passwords of these URLs out of logs and errors."""
-    from urllib.parse import unquote, urlsplit
-
-    from .. import logs
-
-    for url in urls:
-        try:
-            password = urlsplit(url).password
-        except ValueError:
-            continue
-        if password:
-            logs.hide(password, unquote(password))
 
 
 def check_data_dir(settings: Settings, *, needed: bool) -> None:

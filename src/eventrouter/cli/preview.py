@@ -15,7 +15,6 @@ from .common import (
     ConfigOption,
     DataDirOption,
     JsonOption,
-    hide_secrets,
     opened,
     print_json,
     print_table,
@@ -64,6 +63,7 @@ def register(app: typer.Typer) -> None:
         The present rules and the new ones are applied to events of the warehouse. Nothing is sent.
         """
         from .. import config as configuration
+        from ..hiding import hide_secrets
         from ..plugins import Plugins
 
         settings = read_settings(config=config, data_dir=data_dir)
