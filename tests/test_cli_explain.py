@@ -144,3 +144,11 @@ def test_an_event_of_a_file_gets_what_enrichments_add(place):
     report = json.loads(explained(place, "bot.json", "--config", str(rules), "--destination", "lines", "--json"))
     (lines,) = report["destinations"]
     assert (report["event"]["context"]["bot"]["name"], lines["outcome"]["reason"]) == ("Googlebot", "bot")
+
+
+def test_an_event_of_a_file_lacks_what_its_source_scrubs(place):
+    rules = place.path / "scrubbed.yaml"
+    rules.write_text(RULES.replace("app-key }", "app-key, scrub: { remove: [name] } }"))
+    told = explained(place, "page.json", "--config", str(rules), "--source", "app", "--destination", "lines")
+    assert "{}" in told
+    assert "Home" not in told

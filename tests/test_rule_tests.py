@@ -62,6 +62,22 @@ def test_events_come_from_the_source_that_the_test_names():
     assert mistakes("{ type: page, name: Home, person_id: p }", "{ crm: [Home, p] }", source="app") == []
 
 
+def test_what_a_source_scrubs_is_not_in_the_events():
+    rules = RULES.replace(
+        "key: dev-app }",
+        "key: dev-app, scrub: { remove: [traits.phone], hash: [traits.email], salt: 0123456789abcdef } }",
+    )
+    given = "{ type: identify, userId: u, traits: { name: Ann, phone: 1, email: a@example.com } }"
+    tests = f"""\
+  - {{ name: one, source: app, given: {given}, expect: {{ crm: {{ traits: {{ phone: ~ }} }} }} }}
+  - {{ name: two, source: app, given: {given}, expect: {{ crm: {{ traits: {{ email: a@example.com }} }} }} }}
+  - {{ name: three, given: {given}, expect: {{ crm: {{ traits: {{ phone: 1, email: a@example.com }} }} }} }}
+"""
+    config = load(rules.replace(', map: { name: "{{ traits.name | shout }}" }', "") + tests)
+    results = run_tests(config, config.tests, PLUGINS.template_filters)
+    assert [result.passed for result in results] == [True, False, True]
+
+
 def test_exactly_means_the_very_payload():
     given = "{ type: identify, userId: u, traits: { name: Ann } }"
     assert mistakes(given, "{ crm: { name: Ann! } }", exact="true") == []

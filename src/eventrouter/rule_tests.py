@@ -11,11 +11,13 @@ import msgspec
 
 from .accept import accept
 from .acceptance import Limits
+from .collecting import make_source
 from .config_model import Config, TestConfig
 from .differences import Difference, differences, shown
 from .events import StoredEvent
 from .outcome import Outcome, outcome_of
 from .route import Router
+from .scrub import Scrub
 from .values import MISSING
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -63,8 +65,9 @@ def run_tests(
     A destination that `expect` doesn't name has to get nothing.
     """
     router = Router(config, filters)
+    scrubs = {name: make_source(config.sources[name], filters or {}).scrub for name in {one.source for one in tests}}
     for test in tests:
-        events, mistakes = _given(test)
+        events, mistakes = _given(test, scrubs[test.source])
         outcomes = {name: [outcome_of(router, event, name) for event in events] for name in config.destinations}
         if not mistakes:
             for name, found in outcomes.items():
@@ -72,7 +75,7 @@ def run_tests(
         yield TestResult(test, mistakes)
 
 
-def _given(test: TestConfig) -> tuple[list[StoredEvent], list[Mistake]]:
+def _given(test: TestConfig, scrub: Scrub | None) -> tuple[list[StoredEvent], list[Mistake]]:
     """The events as the router gets them, and those that the collector would refuse."""
     events: list[StoredEvent] = []
     mistakes: list[Mistake] = []
@@ -81,7 +84,7 @@ def _given(test: TestConfig) -> tuple[list[StoredEvent], list[Mistake]]:
         if not given.get("userId"):
             whole.setdefault("anonymousId", GIVEN["anonymousId"])
         body = msgspec.json.encode({"batch": [whole]})
-        accepted = accept(body, endpoint="batch", source=test.source, received_at=NOW, limits=_LIMITS)
+        accepted = accept(body, endpoint="batch", source=test.source, received_at=NOW, limits=_LIMITS, scrub=scrub)
         for rejection in accepted.rejections:
             record = rejection.record
             which = "the event" if len(test.given) == 1 else f"event {number}"

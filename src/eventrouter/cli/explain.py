@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         settings = read_settings(config=config, data_dir=data_dir)
         if event == "-" or Path(event).is_file():
             router = load_app(settings)
-            stored = asyncio.run(patched(router.config.enrichments.values(), _read_file(event, _known(source, router))))
+            stored = asyncio.run(patched(router.config.enrichments.values(), _read_file(event, source, router)))
         elif "/" in event or event.endswith(".json"):
             raise typer.BadParameter(f"there is no file {event}")
         else:
@@ -79,7 +79,7 @@ def _known(source: str | None, router: EventRouter) -> str:
     return source or next(iter(sources))
 
 
-def _read_file(path: str, source: str) -> StoredEvent:
+def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEvent:
     """The event of a file, accepted as the collector would. Raises `EventRouterError` that says why it wouldn't."""
     from datetime import UTC, datetime
 
@@ -87,15 +87,17 @@ def _read_file(path: str, source: str) -> StoredEvent:
 
     from ..accept import accept
     from ..acceptance import BodyError
+    from ..collecting import make_source
     from ..decode import decode
     from ..events import StoredEvent
 
+    known = make_source(router.config.sources[_known(source, router)], router.plugins.template_filters)
     name = "stdin" if path == "-" else path
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
         value = decode(data).value
         body = msgspec.json.encode({"batch": [value]})
-        found = accept(body, endpoint="batch", source=source, received_at=datetime.now(UTC))
+        found = accept(body, endpoint="batch", source=known.name, received_at=datetime.now(UTC), scrub=known.scrub)
     except BodyError as error:
         raise EventRouterError(f"{name} is no event: {error}", hint="one JSON object, as a client sends it") from None
     for rejection in found.rejections:
