@@ -23,6 +23,20 @@ def test_a_function_has_no_built_ins():
         code.function([result])({}, "")
 
 
+def test_only_code_that_makes_something_begins_to_count():
+    counted = {}
+    for name in ("eq", "lt", "mul", "add", "cut", "make_list", "make_object", "join_text"):
+        code = Code(Operators(strict=True))
+        result = ast.Return(value=code.call(name, *[load("source")] * (3 if name == "cut" else 2)))
+        locate(result, 1)
+        code.function([result])
+        counted[name] = "begin" in code.namespace
+    assert counted == {
+        **dict.fromkeys(("eq", "lt", "mul"), False),
+        **dict.fromkeys(("add", "cut", "make_list", "make_object", "join_text"), True),
+    }
+
+
 def test_lines_are_given_once():
     node = ast.Return(value=assigned("t1", load("M")))
     locate(node.value, 7)

@@ -526,6 +526,53 @@ def test_work_and_memory_are_bounded_at_run_time(text):
         tracemalloc.stop()
 
 
+LONG = "x" * 30_000
+
+
+@pytest.mark.parametrize(
+    ("text", "properties"),
+    [
+        ("[" + ", ".join([" ~ ".join(["properties.a"] * 8)] * 60) + "]", {"a": LONG}),
+        ("[" + ", ".join([" ~ ".join(["properties.a"] * 8)] * 60) + "] | tojson", {"a": LONG}),
+        ("[" + ", ".join(["properties.a | replace('x', properties.a)"] * 180) + "]", {"a": "x" * 511}),
+        ("[" + ", ".join(["properties"] * 600) + "] | tojson", {"a": LONG}),
+        ("properties ~ " * 600 + "1", {"a": LONG}),
+        ("[" + ", ".join(["properties.a | urlencode"] * 290) + "] == 1", {"a": "😀" * 7_900}),
+        ("[" + ", ".join(["properties.a | reverse"] * 300) + "] == 1", {"a": [0] * 10_000}),
+        ("[" + ", ".join(["properties.a[0:]"] * 400) + "] == 1", {"a": [0] * 10_000}),
+        ("[" + ", ".join(["properties.a | list"] * 350) + "] == 1", {"a": LONG[:10_000]}),
+        ("[" + ", ".join(["properties.a | map(attribute='b')"] * 200) + "] == 1", {"a": [0] * 10_000}),
+    ],
+)
+def test_what_one_evaluation_makes_in_all_is_bounded(text, properties):
+    condition = Expressions().condition(text)
+    assert condition.test is not None
+    for compiled in (condition, Expressions().template("{{ " + text + " }}")):
+        tracemalloc.start()
+        try:
+            with pytest.raises(TemplateError):
+                compiled({"properties": properties}, "")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_each_evaluation_counts_from_nothing():
+    expressions = Expressions()
+    template = expressions.template({"a": "{{ properties.a ~ 'x' }}"})
+    condition = expressions.condition("properties.a ~ 'x' == 'y' or properties.a | upper == 'y'")
+    event = {"properties": {"a": LONG}}
+    for _ in range(50):
+        assert len(template(event, "")["a"]) == 30_001
+        assert not condition(event, "")
+
+
+def test_the_fields_of_a_map_count_together():
+    fields = {f"f{n}": "{{ properties.a ~ 'x' }}" for n in range(50)}
+    with pytest.raises(TemplateError, match=r"`map\.f33` makes more than 1,000,000 characters and items in all"):
+        Expressions().template(fields, "map")({"properties": {"a": LONG}}, "")
+
+
 def test_deep_values_fail_cleanly():
     deep: list = []
     for _ in range(100_000):

@@ -1,7 +1,7 @@
 import pytest
 
 from eventrouter.operators import Operators, checked_filter
-from eventrouter.values import MISSING, MismatchError, TemplateError
+from eventrouter.values import MAX_MADE, MISSING, MismatchError, TemplateError, weight
 
 
 @pytest.fixture
@@ -122,6 +122,44 @@ def test_a_filter_sees_no_missing_value(strict):
 def test_a_failing_filter_is_named_without_values(strict):
     with pytest.raises(TemplateError, match="the filter `f` failed with KeyError"):
         strict.call("f", lambda value: {}[value], nullable=False)("secret")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "cost"),
+    [
+        ("join_text", ("abc", 12), 5),
+        ("add", ("ab", "c"), 3),
+        ("add", ([1], ["abc"]), 2 + 1 + 2 + 5),
+        ("make_list", ("abc", "de"), 3 + 5 + 4),
+        ("make_object", (("key",), "abc"), 1 + 4 + 3 + 5),
+        ("cut", ([1, 2, 3], 1, None), 2),
+        ("cut", ("abc", None, 2), 2),
+    ],
+)
+def test_what_is_made_counts(strict, name, args, cost):
+    strict.begin()
+    strict.spend(MAX_MADE - cost)
+    assert getattr(strict, name)(*args) is not MISSING
+    with pytest.raises(TemplateError, match="makes more than 1,000,000 characters and items in all"):
+        strict.spend(1)
+
+
+def test_what_goes_into_a_filter_as_a_list_and_what_comes_out_of_it_counts(strict):
+    called = strict.call("f", lambda value: "abc", nullable=False)
+    strict.spend(MAX_MADE - 7)
+    assert called([1, 2]) == "abc"
+    with pytest.raises(TemplateError, match="the filter `f` makes more than 1,000,000 characters and items in all"):
+        called("a")
+    strict.begin()
+    assert called("a") == "abc"
+
+
+def test_what_a_plugins_filter_makes_counts_with_all_that_is_in_it(strict):
+    called = strict.call("f", lambda value: {"a": ["x" * 200_000]}, False, weight)
+    for _ in range(4):
+        called(1)
+    with pytest.raises(TemplateError):
+        called(1)
 
 
 def test_a_plugins_filter_must_return_json():

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from eventrouter import values
@@ -81,3 +82,30 @@ def test_what_is_made_of_something_missing_is_missing():
 def test_nothing_grows_beyond_its_bound(make):
     with pytest.raises(TemplateError):
         make()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 1, 2**4000, 2.5, "text", [], [1, "a", None], {}, {"key": {"deep": [1, 2.5, "x" * 100]}}, MISSING],
+)
+def test_a_value_weighs_at_most_its_length_as_json(value):
+    length = 7 if value is MISSING else len(msgspec.json.encode(value))
+    assert length / 3 <= values.weight(value) <= length
+
+
+def test_a_value_that_is_in_it_a_thousand_times_weighs_a_thousand_times():
+    assert values.weight([["x" * 98] * 10] * 10) >= 10_000
+
+
+def test_nothing_is_weighed_behind_the_most():
+    deep = ["a"] * 1000
+    for _ in range(40):
+        deep = [deep] * 1000
+    assert 100 < values.weight(deep, 100) < 2000
+
+
+def test_a_text_of_json_that_is_too_long_is_refused():
+    for text in ("a" * 300_000, "😀" * 300_000):
+        with pytest.raises(TemplateError):
+            values.text_of([text])
+    assert len(values.text_of(["😀" * 200_000])) == 200_004

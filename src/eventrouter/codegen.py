@@ -9,6 +9,8 @@ from typing import Any
 from . import values
 from .operators import Operators
 
+_MAKING = frozenset({"add", "cut", "make_list", "make_object", "join_text"})
+
 
 class Code:
     """Makes one function: its namespace, its local names. Only what stands in the namespace can be reached by it."""
@@ -16,9 +18,10 @@ class Code:
     def __init__(self, operators: Operators) -> None:
         self.operators = operators
         self.namespace: dict[str, Any] = {
-            "__builtins__": {}, "M": values.MISSING, "type": type, "dict": dict, "get": values.get, "cut": values.cut,
-            "make_list": values.make_list, "make_object": values.make_object, "join_text": values.join_text,
+            "__builtins__": {}, "M": values.MISSING, "type": type, "dict": dict, "get": values.get,
         }  # fmt: skip
+        self.makes = False
+        """Whether the code makes texts or lists, which are counted; code that only reads needs no counter."""
         self._temporaries = 0
 
     def temporary(self) -> str:
@@ -30,10 +33,15 @@ class Code:
         """A call of one of our functions, by the name that the namespace has for it."""
         if name not in self.namespace:
             self.namespace[name] = getattr(self.operators, name)
+            self.makes = self.makes or name in _MAKING
         return ast.Call(func=load(name), args=list(args), keywords=[])
 
     def function(self, body: list[ast.stmt]) -> Callable[..., Any]:
         """A function of (event, source) with this body, whose nodes have their places (see `locate`)."""
+        if self.makes:
+            begin = ast.Expr(self.call("begin"))
+            locate(begin, 1)
+            body = [begin, *body]
         module = ast.parse("def compiled(event, source):\n    pass")
         definition = module.body[0]
         assert isinstance(definition, ast.FunctionDef)

@@ -258,7 +258,9 @@ class Compiler(Code):
         own = node.name not in FILTERS
         if key not in self.namespace:
             checked = checked_filter(function) if own else function
-            self.namespace[key] = self.operators.call(node.name, checked, node.name in NULLABLE or own)
+            weigh = values.weight if own else len
+            self.namespace[key] = self.operators.call(node.name, checked, node.name in NULLABLE or own, weigh)
+            self.makes = True
         call = ast.Call(func=load(key), args=[value, *args], keywords=[ast.keyword(k, v) for k, v in keywords.items()])
         return call if own else self._folded_filter(node, function, call)
 

@@ -8,6 +8,7 @@ from typing import Any
 from .values import (
     MAX_BITS,
     MAX_ITEMS,
+    MAX_MADE,
     MISSING,
     MismatchError,
     Missing,
@@ -15,10 +16,16 @@ from .values import (
     bounded_list,
     bounded_number,
     bounded_text,
+    cut,
+    join_text,
     kind,
+    make_list,
+    make_object,
+    weight,
 )
 
 _NUMBERS = frozenset({int, float})
+_SIZED = frozenset({str, list, dict})
 
 
 class Operators:
@@ -26,11 +33,23 @@ class Operators:
 
     Comparing mismatched types is false and counted in `mismatches`. Arithmetic on wrong types is MISSING and counted
     when `strict` is false (conditions), else an error (templates). null counts as missing in both.
+    All that is made since `begin` is counted, too, and bounded by `MAX_MADE`.
     """
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
         self.mismatches = 0
+        self._left = MAX_MADE
+
+    def begin(self) -> None:
+        """Begins an evaluation: from here on `MAX_MADE` may be made."""
+        self._left = MAX_MADE
+
+    def spend(self, amount: int) -> None:
+        """Counts what is made, in characters and items. Raises `TemplateError` when it is too much in all."""
+        self._left -= amount
+        if self._left < 0:
+            raise TemplateError(f"makes more than {MAX_MADE:,} characters and items in all")
 
     def mismatch(self, message: str) -> Missing:
         """Counts (or raises) a value of the wrong type."""
@@ -119,8 +138,10 @@ class Operators:
         if one in _NUMBERS and other in _NUMBERS:
             return self._number("+", a, b, lambda: a + b)
         if one is str and other is str:
+            self.spend(len(a) + len(b))
             return bounded_text(a + b)
         if one is list and other is list:
+            self.spend(weight(a) + weight(b))
             return bounded_list(a + b)
         return self._no_meaning("+", a, b)
 
@@ -169,17 +190,56 @@ class Operators:
             return MISSING
         return self.mismatch(f"`{symbol}` has no meaning for {kind(a)} and {kind(b)}")
 
-    def call(self, name: str, function: Callable[..., Any], nullable: bool) -> Callable[..., Any]:
-        """`function` as a filter: MISSING for a missing value or argument, errors as `TemplateError`."""
+    def cut(self, value: Any, start: Any, stop: Any) -> Any:
+        """`value[start:stop]`, see `values.cut`."""
+        part = cut(value, start, stop)
+        if part is not MISSING:
+            self.spend(len(part))
+        return part
+
+    def make_list(self, *items: Any) -> Any:
+        """`[a, b]`, see `values.make_list`. It weighs as much as all that is in it."""
+        made = make_list(*items)
+        self.spend(weight(made))
+        return made
+
+    def make_object(self, keys: tuple[str, ...], *values: Any) -> Any:
+        """`{"key": a}`, see `values.make_object`. It weighs as much as all that is in it."""
+        made = make_object(keys, *values)
+        self.spend(weight(made))
+        return made
+
+    def join_text(self, *parts: Any) -> Any:
+        """`a ~ b`, see `values.join_text`."""
+        text = join_text(*parts)
+        if text is not MISSING:
+            self.spend(len(text))
+        return text
+
+    def call(
+        self, name: str, function: Callable[..., Any], nullable: bool, weigh: Callable[[Any], int] = len
+    ) -> Callable[..., Any]:
+        """`function` as a filter: MISSING for a missing value or argument, errors as `TemplateError`.
+
+        `weigh` says how much a text, list or object that it made counts.
+        """
 
         def filtered(value: Any, *args: Any, **kwargs: Any) -> Any:
-            if value is MISSING or (value is None and not nullable) or any(arg is MISSING for arg in args):
+            if value is MISSING or (value is None and not nullable):
                 return MISSING
+            for arg in args:
+                if arg is MISSING:
+                    return MISSING
             for arg in kwargs.values():
                 if arg is MISSING:
                     return MISSING
             try:
-                return function(value, *args, **kwargs)
+                if type(value) is list:  # going through it counts as making it: work is bounded, too
+                    self.spend(len(value))
+                result = function(value, *args, **kwargs)
+                if type(result) in _SIZED:
+                    self.spend(weigh(result))
+                return result
             except MismatchError as error:
                 return self.mismatch(f"the filter `{name}` {error}")
             except TemplateError as error:

@@ -14,6 +14,9 @@ MAX_ITEMS = 10_000
 MAX_BITS = 4096
 """The largest whole number that arithmetic takes or makes, in bits."""
 
+MAX_MADE = 1_000_000
+"""The most that one evaluation of a condition or template may make in all, in characters and items (see `weight`)."""
+
 
 class TemplateError(Exception):
     """A condition or a template failed at run time. `str(error)` says why and never holds a value of the event."""
@@ -63,7 +66,34 @@ def text_of(value: Any) -> str:
     """`value` as it stands in text: text as it is, everything else as in JSON (`true`, `9.5`, `{"a":1}`)."""
     if type(value) is str:
         return value
-    return bounded_text(msgspec.json.encode(value).decode())
+    data = msgspec.json.encode(value)
+    if len(data) > 4 * MAX_TEXT:  # a character has four bytes at most
+        raise TemplateError(f"makes a text of more than {MAX_TEXT:,} characters")
+    return bounded_text(data.decode())
+
+
+def weight(value: Any, most: int = MAX_MADE) -> int:
+    """About the length of `value` as JSON, at most that, with all that is in it; it stops counting behind `most`.
+
+    A list may hold one large value a thousand times: it is small, and what is made of it is not.
+    """
+    total, waiting = 0, [value]
+    while waiting and total <= most:
+        one = waiting.pop()
+        kind_of = type(one)
+        if kind_of is str:
+            total += len(one) + 2
+        elif kind_of is int:
+            total += 1 + one.bit_length() // 4
+        elif kind_of is list:
+            total += 1 + len(one)
+            waiting.extend(one)
+        elif kind_of is dict:
+            total += 1 + 4 * len(one) + sum(map(len, one))
+            waiting.extend(one.values())
+        else:
+            total += 3
+    return total
 
 
 def bounded_text(text: str) -> str:
@@ -129,7 +159,10 @@ def join_text(*parts: Any) -> Any:
     for part in parts:
         if part is MISSING or part is None:
             return MISSING
-    texts = [text_of(part) for part in parts]
-    if sum(map(len, texts)) > MAX_TEXT:
-        raise TemplateError(f"makes a text of more than {MAX_TEXT:,} characters")
+    texts, size = [], 0
+    for part in parts:
+        texts.append(text_of(part))
+        size += len(texts[-1])
+        if size > MAX_TEXT:
+            raise TemplateError(f"makes a text of more than {MAX_TEXT:,} characters")
     return "".join(texts)
