@@ -333,6 +333,21 @@ def test_a_delivery_carries_its_payload_as_json_once_for_all_destinations():
     assert routed.deliveries[0].data is routed.deliveries[1].data
 
 
+def test_a_payload_that_is_too_large_is_a_failure():
+    event = {**EVENT, "properties": {"note": "x" * 30_000}}
+    fields = ", ".join(f"f{n}: '{{{{ properties }}}}'" for n in range(40))
+    routed = route(f"- {{ name: large, to: crm, map: {{ {fields} }} }}", event)
+    [(destination, index, name, why)] = routed.failed
+    assert (destination, index, name, routed.deliveries) == ("crm", 0, "large", [])
+    assert why == "the payload has 1,200,711 bytes as JSON, more than 1,000,000"
+
+
+def test_a_large_event_is_sent_as_it_is():
+    event = {**EVENT, "properties": {"note": "x" * 1_500_000}}
+    [delivery] = route("- { name: whole, to: crm, set: { properties.more: 1 } }", event).deliveries
+    assert len(delivery.data) > 1_500_000
+
+
 def test_setting_a_key_inside_of_a_text_is_a_failure():
     routed = route("- { name: a, to: crm, set: { properties.note.x: 1 } }")
     assert routed.failed == [("crm", 0, "a", "can't set a key inside of `properties.note`, which is text")]

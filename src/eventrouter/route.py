@@ -17,6 +17,8 @@ from .expressions import MISSING, Condition, Expressions, Template, TemplateErro
 from .route_index import Group, RouteIndex
 
 MAX_REASON = 500
+MAX_PAYLOAD = 1_000_000
+"""The most bytes of a payload as JSON. One that has at most twice the bytes of its event may be larger."""
 
 _NO_JSON = "the payload can't be written as JSON"
 _NOTHING = msgspec.Raw()
@@ -187,7 +189,11 @@ class Router:
             if payload is MISSING and not failure:
                 try:
                     payload = route.build(event, source)
-                    data = msgspec.Raw(_encode(payload))
+                    encoded = _encode(payload)
+                    if len(encoded) > MAX_PAYLOAD and len(encoded) > 2 * len(_encode(event)):
+                        failure = f"the payload has {len(encoded):,} bytes as JSON, more than {MAX_PAYLOAD:,}"
+                    else:
+                        data = msgspec.Raw(encoded)
                 except Exception as error:
                     failure = reason(error) if payload is MISSING else f"{_NO_JSON}: {type(error).__name__}"
                     failure = failure[:MAX_REASON]
