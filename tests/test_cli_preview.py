@@ -90,6 +90,13 @@ def test_the_newest_events_that_meet_the_condition_are_compared(place):
     assert compared("--until", "1h")["events"] == 0
 
 
+def test_what_variables_brought_into_either_is_not_shown(place):
+    (place.path / "secret.yaml").write_text(RULES.replace("{{ properties.total }}", "${KEY}"))
+    for options in ((), ("--json",)):
+        done = place.run("preview", "secret.yaml", *options, KEY="k3y-of-routes")
+        assert (done.returncode, "k3y-of-routes" in done.stdout, "**********" in done.stdout) == (0, False, True)
+
+
 def test_json_for_scripts(place):
     report = json.loads(place.run("preview", "new.yaml", "--json", "--where", "type == 'page'").stdout)
     assert (report["events"], report["changed"], report["failures"]) == (1, True, [])

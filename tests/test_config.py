@@ -230,6 +230,15 @@ def test_secrets_are_in_no_representation():
     assert SECRET not in repr(config)
 
 
+def test_what_variables_brought_into_any_section_is_known_but_not_shown():
+    values = """set: { a: "${KEY}", b: "${SHORT}" }"""
+    text = f"""{HEAD}  - {{ to: [crm, alerts], when: 'context.ip == "${{IP}}"', {values} }}\n"""
+    config = load(text, IP="203.0.113.7", KEY="s3cr3t-of-mine", SHORT="abc")
+    assert "********** ********** abc" == config.mask("203.0.113.7 s3cr3t-of-mine abc")
+    assert "Mask" not in repr(config)
+    assert load(text, IP="203.0.113.7", KEY="another-one", SHORT="abc").mask("s3cr3t-of-mine") == "s3cr3t-of-mine"
+
+
 def test_masked_lines_keep_their_columns():
     (problem,) = problems(
         HEAD.replace("{ api_key: abcd }, consent", f"{{ api_key: {SECRET} }}, consnt") + "- to: [crm, alerts]"

@@ -134,6 +134,30 @@ def test_a_part_that_fails_behind_one_that_is_false_does_not_end_the_look():
     assert found.outcome.route == "rest"
 
 
+def test_what_variables_brought_into_the_rules_is_masked_everywhere():
+    routes = """\
+  - name: ours
+    to: crm
+    when: context.ip == "${IP}"
+    skip: "from ${IP}"
+  - name: all
+    to: crm
+    map: { key: "${KEY}", at: "{{ name }}/${KEY}" }
+"""
+    rules = RULES.split("routes:")[0].replace("    consent: marketing\n", "") + "routes:\n" + routes
+    config = loads(rules, Plugins.load(), {"IP": "203.0.113.7", "KEY": "k3y-of-routes"})
+    explainer = Explainer(config, Router(config), Expressions())
+    event = {"type": "page", "name": "k3y-of-routes", "messageId": "m", "userId": "u", "context": {}}
+    found = next(explainer.explain(StoredEvent("website", event)))
+    assert found.outcome.payload == {"key": "**********", "at": "**********/**********"}
+    assert found.looks[0].parts[0].text == 'context.ip == "**********"'
+    assert "k3y-of-routes" not in str(found)
+    assert "**********" in found.requests[0].body
+    found = next(explainer.explain(StoredEvent("website", event | {"context": {"ip": "203.0.113.7"}})))
+    assert (found.outcome.reason, found.looks[0].parts[0].reads) == ("from **********", {"context.ip": "**********"})
+    assert "203.0.113.7" not in str(found)
+
+
 def test_the_request_is_shown_with_secrets_masked_and_nothing_is_sent(explained):
     (request,) = explained(context=CONSENT)["crm"].requests
     assert (request.method, request.url.startswith("https://crm.example.com/")) == ("POST", True)

@@ -137,6 +137,13 @@ def test_of_two_secrets_that_begin_alike_the_longer_goes():
     assert "********** **********" == Mask(["abcdef", "abcdefgh"])("abcdefgh abcdef")
 
 
+def test_values_of_json_lose_the_secrets_in_their_texts_and_numbers_that_are_one():
+    mask = Mask(["s3cr3t-1"]) | Mask(["12345678"])
+    value = {"s3cr3t-1": ["a s3cr3t-1", 12345678, 1.5, True, None, {"b": "x"}]}
+    assert {"s3cr3t-1": ["a **********", MASK, 1.5, True, None, {"b": "x"}]} == mask.inside(value)
+    assert value is Mask().inside(value)
+
+
 @given(st.text("ab ", max_size=40), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3), st.integers(0, 40))
 def test_masked_and_then_cut_is_the_same_as_cut_while_masking(text, secrets, most):
     mask = Mask(secrets)

@@ -78,6 +78,13 @@ def test_what_a_source_scrubs_is_not_in_the_events():
     assert [result.passed for result in results] == [True, False, True]
 
 
+def test_what_variables_brought_into_the_rules_is_in_no_mistake():
+    rules = HEAD + '  - { name: all, to: crm, map: { key: "${KEY}" } }\ntests:\n'
+    config = load(rules + "  - { name: one, given: { type: page }, expect: { crm: { key: x } } }\n", KEY="k3y-of-mine")
+    ((mistake,),) = [result.mistakes for result in run_tests(config, config.tests)]
+    assert str(mistake) == 'crm: payload is not as expected\n  - key: "x"\n  + key: "**********"'
+
+
 def test_exactly_means_the_very_payload():
     given = "{ type: identify, userId: u, traits: { name: Ann } }"
     assert mistakes(given, "{ crm: { name: Ann! } }", exact="true") == []

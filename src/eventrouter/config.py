@@ -27,12 +27,15 @@ from .config_model import (
     WarehouseConfig,
     WebhookSourceConfig,
 )
+from .config_options import from_variables
 from .config_reader import Reader
 from .config_routes import RoutesReader
 from .config_sections import read_dedup, read_url, read_vars
 from .config_sources import read_collect, read_sources
 from .config_tests import read_tests
 from .errors import ConfigError
+from .masking import Mask, secrets_of
+from .options import Options
 from .plugins import Plugins
 from .yaml_file import MapNode, Node, Scalar
 
@@ -135,7 +138,14 @@ def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tup
         tests=tests,
         warnings=tuple(problems),
         files=files,
+        mask=_mask(documents),
     )
+
+
+def _mask(documents: Sequence[Document]) -> Mask:
+    variables = Options()
+    variables.note_variables(value for document in documents for value in from_variables(document.root))
+    return Mask(secrets_of(variables))
 
 
 def version_of(documents: Sequence[Document]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from .destination import Destination, RateLimit
 from .enrichment import Enrichment
 from .errors import Problem
+from .masking import Mask
 
 DEFAULT_BACKLOG = 200_000
 
@@ -225,3 +226,5 @@ class Config:
     """What is worth a look, though the file can be used."""
     files: tuple[str, ...] = ()
     """The files that were read, and the folders in which others were looked for."""
+    mask: Mask = field(default=Mask(), repr=False, compare=False)
+    """Takes out of texts what variables brought into the files."""

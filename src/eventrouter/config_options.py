@@ -48,7 +48,7 @@ class OptionsReader:
             self._reader.problem(node or key, f"{self._plugin} failed on its options with {name}")
         else:
             if isinstance(options, Options):
-                options.note_variables(_from_variables(node))
+                options.note_variables(from_variables(node))
             return options
         return None
 
@@ -100,7 +100,7 @@ class OptionsReader:
                     self._note_secrets(kind, inner)
 
 
-def _from_variables(node: Node | None) -> set[str]:
+def from_variables(node: Node | None) -> set[str]:
     """What variables brought into `node`, and the texts that are made with it."""
     made = [scalar for scalar in scalars(node) if scalar.interpolated.values] if node else []
     return {

@@ -68,13 +68,17 @@ class Explanation(NamedTuple):
 
 
 class Explainer:
-    """Explains events by the rules of `config`, as compiled in `router`. Nothing is sent."""
+    """Explains events by the rules of `config`, as compiled in `router`. Nothing is sent.
+
+    What variables brought into the rules is masked, also where an event has it.
+    """
 
     def __init__(self, config: Config, router: Router, expressions: Expressions) -> None:
         """`expressions` know the same plugins' filters as the router's."""
         self._config = config
         self._router = router
         self._expressions = expressions
+        self._inside = config.mask.inside
 
     def explain(self, event: StoredEvent) -> Iterator[Explanation]:
         """An explanation for each destination, in the order of the file."""
@@ -92,7 +96,26 @@ class Explainer:
                         break  # which route is the first match can't be known
             outcome = outcome_of(self._router, event, name)
             requests = tuple(_requests(destination, event, outcome)) if outcome.payload is not MISSING else ()
-            yield Explanation(name, destination.plugin, tuple(looks), checks, outcome, requests)
+            yield self._masked(Explanation(name, destination.plugin, tuple(looks), checks, outcome, requests))
+
+    def _masked(self, found: Explanation) -> Explanation:
+        """Without what variables brought into the rules."""
+        inside = self._inside
+        looks = [
+            look._replace(
+                parts=tuple(
+                    part._replace(text=inside(part.text), value=inside(part.value), reads=inside(part.reads))
+                    for part in look.parts
+                )
+            )
+            for look in found.looks
+        ]
+        outcome = found.outcome._replace(payload=inside(found.outcome.payload), reason=inside(found.outcome.reason))
+        requests = [
+            msgspec.structs.replace(one, url=inside(one.url), headers=inside(dict(one.headers)), body=inside(one.body))
+            for one in found.requests
+        ]
+        return found._replace(looks=tuple(looks), outcome=outcome, requests=tuple(requests))
 
     def _look(self, route: CompiledRoute, event: StoredEvent) -> RouteLook:
         config = route.config

@@ -59,6 +59,22 @@ class Mask:
             position = match.end() if match else len(text)
         return "".join(out)[:most]
 
+    def __or__(self, other: Mask) -> Mask:
+        """Takes the secrets of both out."""
+        return Mask([*self._secrets, *other._secrets])
+
+    def inside(self, value: Any) -> Any:
+        """A JSON value with `MASK` for each secret in its texts, and for a number that is one; keys stay."""
+        if not self._secrets:
+            return value
+        if type(value) is dict:
+            return {key: self.inside(part) for key, part in value.items()}
+        if type(value) is list:
+            return [self.inside(part) for part in value]
+        if type(value) in (int, float):
+            return value if self(str(value)) == str(value) else MASK
+        return self(value) if type(value) is str else value
+
 
 def secrets_of(*options: object) -> tuple[str, ...]:
     """Every secret in `options` (models, mappings, sequences, at any depth) in all its forms, longest first."""

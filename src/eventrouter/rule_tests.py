@@ -15,6 +15,7 @@ from .collecting import make_source
 from .config_model import Config, TestConfig
 from .differences import Difference, differences, shown
 from .events import StoredEvent
+from .masking import Mask
 from .outcome import Outcome, outcome_of
 from .route import Router
 from .scrub import Scrub
@@ -62,7 +63,8 @@ def run_tests(
 ) -> Iterator[TestResult]:
     """Runs each test with the rules of `config`, in memory; `filters` are the plugins' template filters.
 
-    A destination that `expect` doesn't name has to get nothing.
+    A destination that `expect` doesn't name has to get nothing. What variables brought into the rules is masked in what
+    is told.
     """
     router = Router(config, filters)
     scrubs = {name: make_source(config.sources[name], filters or {}).scrub for name in {one.source for one in tests}}
@@ -72,7 +74,12 @@ def run_tests(
         if not mistakes:
             for name, found in outcomes.items():
                 mistakes += _compare(test, name, found)
-        yield TestResult(test, mistakes)
+        yield TestResult(test, [_masked(config.mask, one) for one in mistakes])
+
+
+def _masked(mask: Mask, mistake: Mistake) -> Mistake:
+    unlike = [Difference(path, mask.inside(one), mask.inside(other)) for path, one, other in mistake.differences]
+    return Mistake(mistake.destination, mask(mistake.message), tuple(unlike))
 
 
 def _given(test: TestConfig, scrub: Scrub | None) -> tuple[list[StoredEvent], list[Mistake]]:

@@ -49,6 +49,7 @@ def register(app: typer.Typer) -> None:
         enrichments add to one event by itself, so no `person_id`.
         """
         from ..enrichments import patched
+        from ..events import StoredEvent
         from ..explain import Explainer
         from ..expressions import Expressions
 
@@ -66,10 +67,11 @@ def register(app: typer.Typer) -> None:
         expressions = Expressions(router.plugins.template_filters, variables=router.config.vars)
         explainer = Explainer(router.config, router.router, expressions)
         found = [one for one in explainer.explain(stored) if destination in (None, one.destination)]
+        shown = StoredEvent(stored.source, router.config.mask.inside(stored.event))
         if as_json:
-            print_json(_report(stored, router.config.version, found))
+            print_json(_report(shown, router.config.version, found))
         else:
-            _print(stored, router.config.version, found)
+            _print(shown, router.config.version, found)
 
 
 def _known(source: str | None, router: EventRouter) -> str:

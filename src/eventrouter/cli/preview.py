@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..app import EventRouter
     from ..config import Config
     from ..events import StoredEvent
+    from ..masking import Mask
     from ..outcome import Outcome
     from ..preview import Example, Preview
 
@@ -148,10 +149,12 @@ async def _events(
 def _report(found: Preview, now: Config, then: Config) -> dict[str, Any]:
     from ..values import MISSING
 
+    mask = now.mask | then.mask
+
     def outcome(one: Outcome) -> dict[str, Any]:
         if one.payload is not MISSING:
-            return {"route": one.route, "payload": one.payload}
-        return {"reason": one.reason, "failed": one.failed}
+            return {"route": one.route, "payload": mask.inside(one.payload)}
+        return {"reason": mask(one.reason), "failed": one.failed}
 
     def example(one: Example) -> dict[str, Any]:
         return {
@@ -179,7 +182,7 @@ def _report(found: Preview, now: Config, then: Config) -> dict[str, Any]:
             for (destination, route, what), count in found.changes.items()
         ],
         "failures": [
-            {"destination": destination, "route": route, "reason": reason, "count": count}
+            {"destination": destination, "route": route, "reason": mask(reason), "count": count}
             for (destination, route, reason), count in found.failures.items()
         ],
     }
@@ -207,10 +210,10 @@ def _print(found: Preview, now: Config, then: Config) -> None:
         console.print("No delivery differs.")
     order = {name: number for number, name in enumerate(found.destinations)}
     for key in sorted(found.changes, key=lambda each: (order[each[0]], KINDS.index(each[2]))):
-        _print_difference(console, found, *key)
+        _print_difference(console, found, now.mask | then.mask, *key)
 
 
-def _print_difference(console: Console, found: Preview, destination: str, route: str, what: str) -> None:
+def _print_difference(console: Console, found: Preview, mask: Mask, destination: str, route: str, what: str) -> None:
     from rich.text import Text
 
     from ..differences import shown
@@ -224,14 +227,14 @@ def _print_difference(console: Console, found: Preview, destination: str, route:
     console.print(Text.assemble((f"{destination}: {number:,} {verb}", "bold"), f", {by}"))
     for (name, failing, reason), times in found.failures.items():
         if what == FAIL and (name, failing) == (destination, route):
-            console.print(Text(f"  {times:,} times: {reason}", "red"))
+            console.print(Text(f"  {times:,} times: {mask(reason)}", "red"))
     for one in found.examples.get(key, []):
         console.print(Text(f"  {_named(one.event)}", "bold"))
         if one.now.payload is MISSING or one.then.payload is MISSING:
-            console.print(Text(f"    {_told(one.now)} → {_told(one.then)}"))
+            console.print(Text(f"    {mask(_told(one.now))} → {mask(_told(one.then))}"))
         for difference in one.differences():
             for sign, text, style in shown(difference):
-                console.print(Text(f"    {sign} {text}", style))
+                console.print(Text(f"    {sign} {mask(text)}", style))
 
 
 def _named(event: StoredEvent) -> str:
