@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from cli_kit import Place
 from eventrouter import __version__, child, cli
 from eventrouter.errors import ConfigError, EventRouterError, Problem
 from eventrouter.hookspecs import hookimpl
@@ -43,6 +45,24 @@ def test_all_commands_are_listed(monkeypatch):
 
 def test_without_a_command_there_is_help():
     assert "Usage" in invoke(cli.build()).output
+
+
+def test_what_stdout_has_no_character_for_is_a_question_mark_and_in_json_an_escape(tmp_path):
+    rules = """\
+version: 1
+sources: { website: { write_key: a } }
+destinations: { lines: { plugin: stdout } }
+routes: [{ to: lines }]
+tests: [{ name: é, given: { type: page, name: é }, expect: { lines: { name: è } } }]
+"""
+    place = Place(tmp_path, rules)
+    (tmp_path / "page.json").write_text('{ "type": "page", "userId": "u", "name": "\\u00e9" }')
+    done = place.run("test", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr, "  ? ?  routes.yaml:5" in done.stdout) == (1, "", True)
+    done = place.run("explain", "page.json", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr, "page ???" in done.stdout) == (0, "", True)
+    done = place.run("explain", "page.json", "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["event"]["name"] == "é"
 
 
 def test_an_unknown_command_is_told():

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command needs it: `--help` and the start of `
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -93,7 +95,10 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """The entry point of the `eventrouter` script."""
+    """The entry point of the `eventrouter` script. What a terminal has no character for is a `?` there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     build()()
 
 

@@ -128,10 +128,12 @@ def read_time(text: str | None) -> datetime | None:
 
 
 def print_json(value: Any) -> None:
-    """`value` on stdout as JSON; times and the like as text."""
+    """`value` on stdout as JSON; times and the like as text. Nothing is lost where stdout is no Unicode."""
     import json
+    import sys
 
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    unicode = str(sys.stdout.encoding).lower().startswith("utf")
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
