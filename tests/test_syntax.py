@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventrouter.syntax import ExpressionError, parse_condition, parse_template, parse_value, replace, words
+from eventrouter.syntax import ExpressionError, parse_condition, parse_template, parse_value, replace, size, words
 
 
 def test_the_words_of_a_condition_have_their_offsets():
@@ -78,3 +78,8 @@ def test_what_is_no_condition_is_told_with_its_place(text, offset, hint):
         parse_condition(text)
     (fault,) = caught.value.faults
     assert (fault.offset, fault.hint) == (offset, hint)
+
+
+def test_the_size_of_a_tree_is_the_number_of_its_nodes():
+    assert [size(parse_condition(text)) for text in ("type", "type == 'a'", "[1, 2, 3]")] == [1, 4, 4]
+    assert size(parse_value({"a": [1, "{{ type }}"]}, 0)) == 6

@@ -5,7 +5,7 @@ import pytest
 from eventrouter.expressions import ExpressionError, Expressions
 from eventrouter.requirements import path_of
 from eventrouter.syntax import parse_condition
-from eventrouter.variables import MAX_FILLED, Variables
+from eventrouter.variables import MAX_FILLED, MAX_NODES, Variables
 
 VARS = {
     "limit": 1000,
@@ -103,6 +103,21 @@ def test_variables_that_multiply_are_bounded():
     with pytest.raises(ExpressionError) as caught:
         Expressions(variables=doubling).condition("vars.v0 > 0")
     assert f"more than {MAX_FILLED:,} variables" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["{{ [" + ", ".join(["1"] * 2_600) + "] }}", [1] * 2_600, {"a": "{{ type }}" * 700}])
+def test_large_variables_that_are_used_often_are_bounded(value):
+    text = " or ".join(["vars.large"] * 200)
+    with pytest.raises(ExpressionError) as caught:
+        Expressions(variables={"large": value}).condition(text)
+    (fault,) = caught.value.faults
+    assert fault.message == f"uses variables of more than {MAX_NODES:,} parts in all"
+    assert text[fault.offset :].startswith("vars.large")
+
+
+def test_one_large_list_is_no_monster():
+    expressions = Expressions(variables={"ids": [f"id {number}" for number in range(10_000)]})
+    assert expressions.condition("userId in vars.ids")({"userId": "id 9999"}, "website")
 
 
 def test_a_variable_that_is_too_deep_is_told():

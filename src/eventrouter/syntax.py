@@ -87,6 +87,11 @@ def replace(node: Any, by: Callable[[Any], Any | None]) -> Any:
     return node
 
 
+def size(node: Any) -> int:
+    """How many nodes the tree has."""
+    return 1 + sum(1 for _ in node.find_all(nodes.Node))
+
+
 def words(text: str) -> list[tuple[int, str]]:
     """The words of a condition with their offsets: names, numbers, texts with their quotes, operators, brackets.
 

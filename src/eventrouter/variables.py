@@ -7,11 +7,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from .compiler import Fault
-from .syntax import ExpressionError, Node, parse_value, replace
+from .syntax import ExpressionError, Node, parse_value, replace, size
 
 ROOT = "vars"
 MAX_FILLED = 1_000
 """How often variables may be put into one text, those within variables included."""
+MAX_NODES = 20_000
+"""How many nodes all that is put into one text may have: a list of values has one for each."""
 
 
 class Variables:
@@ -39,6 +41,7 @@ class _Filling:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self._left = MAX_FILLED
+        self._nodes_left = MAX_NODES
 
     def fill(self, tree: Node, within: tuple[str, ...]) -> Node:
         """`within` are the variables that are being put in."""
@@ -66,7 +69,11 @@ class _Filling:
             if not isinstance(value, Mapping) or key not in value:
                 raise _fault(node, f"reads `{key}` of `{ROOT}.{name}`, which has no such key", "")
             value = value[key]
-        return self.fill(parse_value(value, node.lineno), (*within, name))
+        tree = parse_value(value, node.lineno)
+        self._nodes_left -= size(tree)
+        if self._nodes_left < 0:
+            raise _fault(node, f"uses variables of more than {MAX_NODES:,} parts in all", "make it smaller")
+        return self.fill(tree, (*within, name))
 
     def _known(self) -> str:
         names: Sequence[str] = sorted(self._values)
