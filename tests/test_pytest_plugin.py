@@ -51,6 +51,34 @@ def test_other_files_are_left_alone_unless_they_are_named(run, tmp_path):
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- { path: /home, handler: home }\n",
+        "version: 2\nroutes: { home: { sources: [a] } }\n",
+        "sources: [a]\n",
+        "\x00",
+        "",
+        "x: [\n",
+    ],
+)
+def test_a_file_of_another_tool_does_not_disturb_the_tests_of_a_project(run, tmp_path, text):
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "routes.yaml").write_text(text)
+    (tmp_path / "web" / "routes_test.yaml").write_text("x: 1\n")
+    (tmp_path / "test_web.py").write_text("def test_web(): pass\n")
+    done = run()
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert run("-o", "eventrouter_files=routes.yaml").returncode == 2
+
+
+def test_rules_look_like_rules_however_they_are_written(run, tmp_path):
+    quoted = RULES.replace("version:", '"version" :').replace("sources:", "'sources':")
+    (tmp_path / "routes.yaml").write_bytes(b"\xef\xbb\xbf" + quoted.replace("\n", "\r\n").encode())
+    done = run()
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_a_broken_file_is_an_error_with_its_problems(run, tmp_path):
     (tmp_path / "routes.yaml").write_text(RULES.replace("to: terminal", "to: terminl"))
     done = run()

@@ -1,12 +1,13 @@
 """A pytest plugin: collects the tests of rules files, so that they run with all other tests of a project.
 
-It takes files called `routes.yaml`, with the `routes_test.yaml` beside each; the ini option `eventrouter_files` names
-others (as shell patterns). Nothing is sent, and no server is needed.
+It takes files called `routes.yaml` that look like rules, with the `routes_test.yaml` beside each; the ini option
+`eventrouter_files` names others (as shell patterns). Nothing is sent, and no server is needed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,20 +20,36 @@ if TYPE_CHECKING:
     from .config_model import Config, TestConfig
 
 
+_DEFAULT = "routes.yaml"
+_KEYS = tuple(re.compile(rf"""^(["']?){keys}\1[ \t]*:""", re.MULTILINE) for keys in ("version", "(sources|include)"))
+"""What rules have at their top level; a `routes.yaml` of another tool is left alone."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the ini option."""
     text = "rules files of eventrouter whose tests are run (shell patterns)"
-    parser.addini("eventrouter_files", text, type="args", default=["routes.yaml"])
+    parser.addini("eventrouter_files", text, type="args", default=[])
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> RulesFile | None:
     """Takes rules files, and files of tests when they are named themselves (`pytest routes_test.yaml`)."""
     rules = file_path.with_name(f"{file_path.stem.removesuffix('_test')}{file_path.suffix}")
-    if not any(rules.match(pattern) for pattern in parent.config.getini("eventrouter_files")) or not rules.is_file():
+    patterns = parent.config.getini("eventrouter_files")
+    if not any(rules.match(pattern) for pattern in patterns or [_DEFAULT]) or not rules.is_file():
+        return None
+    if not patterns and not _look_like_rules(rules):
         return None
     made: RulesFile = RulesFile.from_parent(parent, path=file_path)
     made.rules = rules
     return made
+
+
+def _look_like_rules(path: Path) -> bool:
+    try:
+        text = path.read_text("utf-8-sig", "replace")
+    except OSError:
+        return False
+    return all(key.search(text) for key in _KEYS)
 
 
 class RulesFile(pytest.File):
