@@ -114,7 +114,10 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
     ("arguments", "stdin", "code", "told"),
     [
         (["-"], "{", 1, "stdin is no event: the body is not JSON"),
-        (["-"], "[]", 1, "the collector would refuse this event: the event has to be a JSON object"),
+        (["-"], "1", 1, "the collector would refuse this event: the event has to be a JSON object"),
+        (["-"], "[{}]", 1, "stdin is a list of events: one is wanted"),
+        (["-"], '{"batch": [{"type": "page"}]}', 1, "stdin is a batch of events: one is wanted"),
+        (["evnt", "--data-dir", "nowhere"], None, 1, "there is no file evnt, and there is no data directory nowhere"),
         (["-"], '{"type": "track", "userId": "u"}', 1, "(event_not_defined)"),
         (["order.json", "--source", "web"], None, 2, "there is no source 'web'; there are: website, app"),
         (["order.json", "--destination", "crn"], None, 2, "there is no destination 'crn'; there are: crm, lines"),

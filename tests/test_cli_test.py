@@ -104,6 +104,12 @@ def test_json_for_scripts(run):
     }
 
 
+@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["-k", "nobody"], 1)])
+def test_json_without_tests_is_json(run, arguments, code):
+    result = run(RULES + (TESTS if arguments else ""), "--json", *arguments)
+    assert (result.exit_code, json.loads(result.stdout)) == (code, {"passed": 0, "failed": 0, "tests": []})
+
+
 def test_a_file_that_cannot_be_used_ends_with_78(tmp_path):
     place = Place(tmp_path, RULES + "tests: [x]\n")
     done = place.run("test")

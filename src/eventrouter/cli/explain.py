@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import EventRouterError
+from ..errors import EventRouterError, StartError
 from .common import ConfigOption, DataDirOption, JsonOption, load_app, opened, print_json, read_settings
 
 if TYPE_CHECKING:
@@ -98,6 +98,12 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
         value = decode(data).value
+        batch = isinstance(value, dict) and "batch" in value and "type" not in value
+        if batch or isinstance(value, list):
+            what = "batch" if batch else "list"
+            raise EventRouterError(
+                f"{name} is a {what} of events: one is wanted", hint="give one of them, in its braces"
+            )
         body = msgspec.json.encode({"batch": [value]})
         found = accept(body, endpoint="batch", source=known.name, received_at=datetime.now(UTC), scrub=known.scrub)
     except BodyError as error:
@@ -110,13 +116,16 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
 
 async def _find(message_id: str, source: str | None, settings: Any) -> tuple[EventRouter, StoredEvent]:
     """The stored event with this messageId. Raises `EventRouterError` when there is none."""
-    async with opened(settings, connect=False) as router:
-        sources = [_known(source, router)] if source else list(router.config.sources)
-        events = await (await router.warehouse()).find_events([(one, message_id) for one in sources])
-        if not events:
-            hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
-            raise EventRouterError(f"there is no file and no event {message_id!r}", hint=hint)
-        return router, events[0]
+    hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
+    try:
+        async with opened(settings, connect=False) as router:
+            sources = [_known(source, router)] if source else list(router.config.sources)
+            events = await (await router.warehouse()).find_events([(one, message_id) for one in sources])
+    except StartError as error:
+        raise StartError(f"there is no file {message_id}, and {error}", hint=f"{hint}: {error.hint}") from None
+    if not events:
+        raise EventRouterError(f"there is no file and no event {message_id!r}", hint=hint)
+    return router, events[0]
 
 
 def _report(event: StoredEvent, rules: str, found: list[Explanation]) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def _run(file: Path, only: str, as_json: bool) -> tuple[int, tuple[str, ...]]:
         typer.echo(
             f"{where} no {'test' if tests else 'tests'}{f' with “{only}” in its name' if tests else ''}", err=True
         )
+        if as_json:
+            _print_json([])
         return (1 if tests else 0), config.files
     results = run_tests(config, chosen, plugins.template_filters)
     failed = _print_json(results) if as_json else _print(results)
