@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import ConfigOption, DataDirOption, HostOption, PortOption, load_app, read_settings
+from .common import ConfigOption, DataDirOption, HostOption, PortOption, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,12 +115,16 @@ def check_rules(settings: Settings) -> None:
 
 
 def read_rules() -> None:
-    """Reads the rules that the environment names; ends the process with what is wrong with them."""
+    """Reads the rules that the environment names; ends the process with what is wrong with them, or with their files."""
+    import os
+
+    from ..config import load
     from ..errors import EventRouterError
+    from ..plugins import Plugins
     from . import fail
 
     try:
-        load_app(read_settings())
+        load(read_settings().config, Plugins.load(), os.environ, check_files=True)
     except EventRouterError as error:
         raise SystemExit(fail(error)) from None
 
