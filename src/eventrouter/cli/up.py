@@ -115,7 +115,7 @@ def check_rules(settings: Settings) -> None:
 
 
 def read_rules() -> None:
-    """Reads the rules that the environment names; ends the process with what is wrong with them, or with their files."""
+    """Reads the rules that the environment names; ends the process with what is wrong with them, or their files."""
     import os
 
     from ..config import load
