@@ -256,7 +256,12 @@ def unique(value: Any) -> Any:
     seen: list[Any] = []
     keys = set()
     for item in _list(value):
-        key = (type(item) is bool, text_of(item) if type(item) in (list, dict) else item, type(item) in (list, dict))
+        key = item
+        if type(item) in (list, dict):
+            key = text_of(item)
+        elif type(item) in (int, float) and abs(item) >= 2**60:  # larger ones may all have one hash
+            key = str(int(item))
+        key = (type(item) is bool, key, key is not item)
         if key not in keys:
             keys.add(key)
             seen.append(item)
