@@ -116,14 +116,15 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
 
 async def _find(message_id: str, source: str | None, settings: Any) -> tuple[EventRouter, StoredEvent]:
     """The stored event with this messageId. Raises `EventRouterError` when there is none."""
-    hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
     try:
         async with opened(settings, connect=False) as router:
             sources = [_known(source, router)] if source else list(router.config.sources)
             events = await (await router.warehouse()).find_events([(one, message_id) for one in sources])
     except StartError as error:
-        raise StartError(f"there is no file {message_id}, and {error}", hint=f"{hint}: {error.hint}") from None
+        hint = f"give a file with an event as JSON; for a stored event {error.hint}"
+        raise StartError(f"there is no file {message_id}, and {error}", hint=hint) from None
     if not events:
+        hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
         raise EventRouterError(f"there is no file and no event {message_id!r}", hint=hint)
     return router, events[0]
 
