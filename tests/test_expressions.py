@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import json
 import time
@@ -616,6 +617,57 @@ def test_no_text_escapes_or_hurts(parts, last):
         if value is not MISSING:
             assert len(msgspec.json.encode(value)) < 1_000_000
     assert event == EVENT
+
+
+LARGE = [
+    {"text": "x" * 32_000, "list": ["x"] * 3},
+    {"text": "😀" * 8_000, "list": [{"a": "é" * 80}] * 150},
+    {"text": "x." * 500, "list": [0] * 15_000},
+    {"text": "\x01" * 5_000, "list": [number * (2**61 - 1) for number in range(1, 1_500)]},
+    {"text": "a" * 500, "list": [[1] * 150 + [number] for number in range(100)]},
+    {"text": "a.a", "list": [{"a": {"a": {"a": {"a": [number, "x" * 5]}}}} for number in range(800)]},
+]
+"""The properties of events as large as they may be: 32 KB."""
+PATHS = st.sampled_from(["properties", "properties.text", "properties.list", "'x'", "7", "context"])
+PIPES = st.sampled_from([
+    "| sort", "| sort(true, 'a.a')", "| sort(attribute='a'|replace('a', 'a.a.a.a'))", "| map(attribute='a')",
+    "| map('a.a.a.a.a.a.a.a.a')", "| map(properties.text)", "| sum(attribute='a')", "| max", "| min('a')", "| unique",
+    "| reverse", "| list", "| join('x')", "| join(properties.text, 'a')", "| tojson", "| string", "| split('x')",
+    "| split", "| replace('x', properties.text)", "| urlencode", "| sha256", "| upper", "| title", "| length", "| int",
+    "| first", "| default(properties)", "[0:]", "[1:9000]", ".list", "[0]",
+])  # fmt: skip
+BETWEEN = st.sampled_from([", ", " ~ ", " + ", " == ", " or ", " in ", " not in ", " < "])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 5), PATHS, st.lists(PIPES, max_size=4), BETWEEN, st.integers(1, 4_000), st.lists(PIPES, max_size=4)
+)
+def test_no_text_runs_away_on_a_large_event(number, path, inner, between, count, outer):
+    part = "(" + " ".join([path, *inner]) + ")"
+    after = "]" + " ".join(["", *outer])
+    text = "[" + between.join([part] * max(1, min(count, (7_900 - len(after)) // (len(part) + len(between))))) + after
+    event = {"type": "track", "properties": LARGE[number], "context": {"page": {"url": "x" * 500}}}
+    before = copy.deepcopy(event)
+    for kind, source in (("condition", text), ("template", "{{ " + text + " }}")):
+        try:
+            compiled = getattr(Expressions(), kind)(source)
+        except ExpressionError:
+            continue
+        with contextlib.suppress(TemplateError):
+            compiled({}, "")  # compiles a condition
+        began = time.process_time()
+        with contextlib.suppress(TemplateError):
+            compiled(event, "")
+        assert time.process_time() - began < 2
+        tracemalloc.start()
+        try:
+            with contextlib.suppress(TemplateError):
+                compiled(event, "")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+    assert event == before
 
 
 @settings(max_examples=500, deadline=None)
