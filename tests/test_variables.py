@@ -105,9 +105,11 @@ def test_variables_that_multiply_are_bounded():
     assert f"more than {MAX_FILLED:,} variables" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["{{ [" + ", ".join(["1"] * 2_600) + "] }}", [1] * 2_600, {"a": "{{ type }}" * 700}])
+@pytest.mark.parametrize(
+    "value", ["{{ [" + ", ".join(["1"] * 2_600) + "] }}", [1] * 2_600, {"a": "{{ type }}" * 700}, "{#a#}" * 1_500]
+)
 def test_large_variables_that_are_used_often_are_bounded(value):
-    text = " or ".join(["vars.large"] * 200)
+    text = " or ".join(["vars.large"] * 300)
     with pytest.raises(ExpressionError) as caught:
         Expressions(variables={"large": value}).condition(text)
     (fault,) = caught.value.faults

@@ -8,6 +8,7 @@ from typing import Any
 
 from .compiler import Fault
 from .syntax import ExpressionError, Node, parse_value, replace, size
+from .values import weight
 
 ROOT = "vars"
 MAX_FILLED = 1_000
@@ -70,7 +71,7 @@ class _Filling:
                 raise _fault(node, f"reads `{key}` of `{ROOT}.{name}`, which has no such key", "")
             value = value[key]
         tree = parse_value(value, node.lineno)
-        self._nodes_left -= size(tree)
+        self._nodes_left -= size(tree) + weight(value) // 100  # comments make no nodes, and take time
         if self._nodes_left < 0:
             raise _fault(node, f"uses variables of more than {MAX_NODES:,} parts in all", "make it smaller")
         return self.fill(tree, (*within, name))
