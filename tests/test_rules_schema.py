@@ -145,6 +145,29 @@ def test_a_variable_may_stand_for_any_plain_value(faults, options):
     assert faults(CRM % options) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{key}:\n" for key in ("collect", "warehouse", "state", "dedup", "enrichments", "vars", "routes", "tests")),
+        "warehouse: { url: }\n",
+        "destinations: { crm: { plugin: acme, options: { api_key: k }, batch: , retry: } }\n",
+        "destinations: { crm: { plugin: acme, options: { api_key: k }, rate_limit: { count: 10, per_seconds: 1 } } }\n",
+        'destinations: { crm: { plugin: "${PLUGIN:-acme}", options: { api_key: k } } }\n',
+        "collect: { trusted_proxies: [], spool: }\n",
+        "include: []\n",
+    ],
+)
+def test_what_check_takes_is_not_underlined(faults, text):
+    assert faults(HEAD + text) == []
+    PLUGINS = Plugins(Extra())
+    problems = []
+    try:
+        config.loads(HEAD + text, PLUGINS, {})
+    except config.ConfigError as error:
+        problems = [problem.message for problem in error.problems if "no route leads" not in problem.message]
+    assert problems == []
+
+
 def test_options_have_their_plugins_descriptions(schema):
     branches = schema["properties"]["destinations"]["additionalProperties"]["allOf"]
     (options,) = [

@@ -46,7 +46,10 @@ def rules_schema(plugins: Plugins) -> Schema:
                     }
                 ),
                 "enrichments": _object(enrichments, "What adds to events before they are routed."),
-                "vars": {"type": "object", "description": "Named values: `vars.name` in conditions and templates."},
+                "vars": {
+                    "type": ["object", "null"],
+                    "description": "Named values: `vars.name` in conditions and templates.",
+                },
                 "destinations": _named(_destination(plugins), "Where events may go, by name."),
                 "routes": _list(_route(), "For each destination the first matching route wins."),
                 "tests": _list(_test(), "What `eventrouter test` runs."),
@@ -66,7 +69,7 @@ def _source() -> Schema:
                     {"const": "none"},
                     _object(
                         {
-                            "scheme": {"enum": list(SCHEMES)},
+                            "scheme": {"anyOf": [{"enum": list(SCHEMES)}, VARIABLE]},
                             "secret": _texts("The secret shared with the sender."),
                             "secrets": _texts("Several of them, while it is changed."),
                             "header": _text("Where a token stands: the name of a header."),
@@ -129,8 +132,11 @@ def _collect() -> Schema:
 def _destination(plugins: Plugins) -> Schema:
     schema = _object(
         {
-            "plugin": {"enum": sorted(plugins.destinations), "description": "The kind of destination."},
-            "options": {"type": "object"},
+            "plugin": {
+                "anyOf": [{"enum": sorted(plugins.destinations)}, VARIABLE],
+                "description": "The kind of destination.",
+            },
+            "options": {"type": ["object", "null"]},
             "consent": _texts("Consent categories without which nothing leaves for it."),
             "batch": _object(
                 {"size": _number("Events of one attempt, at most."), "wait": _duration("How long one waits for more.")}
@@ -144,7 +150,10 @@ def _destination(plugins: Plugins) -> Schema:
                 }
             ),
             "concurrency": _number("Attempts of one lane at once."),
-            "rate_limit": _text("Messages, at most, such as 10/s."),
+            "rate_limit": {
+                "description": "Messages, at most, such as 10/s.",
+                "anyOf": [TEXT, _object({"count": _number(""), "per_seconds": _duration("")}, required=("count",))],
+            },
             "timeout": _duration("How long an attempt may take."),
             "backlog": _number("How many deliveries may wait. Default: 200000."),
             "enabled": _flag("false: nothing is sent, what waits stays. Default: true."),
@@ -171,9 +180,13 @@ def _route() -> Schema:
             "consent": _texts("Consent categories that it needs, beside the destination's."),
             "sample": {"type": ["string", "number"], "description": "A share of the order keys, such as 10%."},
             "skip": _text("Nothing is sent: the reason that is counted."),
-            "set": {"type": "object", "description": "Paths and the templates of their values."},
+            "set": {"type": ["object", "null"], "description": "Paths and the templates of their values."},
             "map": {"description": "The payload instead of the event; its texts are templates."},
-            "rename": {"type": "object", "additionalProperties": TEXT, "description": "Paths and their new paths."},
+            "rename": {
+                "type": ["object", "null"],
+                "additionalProperties": TEXT,
+                "description": "Paths and their new paths.",
+            },
             "hash": _object(
                 {"salt": _text("The secret of the digests."), "fields": _texts("Paths.")},
                 "Replaces values by digests.",
@@ -189,7 +202,7 @@ def _route() -> Schema:
 def _test() -> Schema:
     event = {
         "type": "object",
-        "properties": {"type": {"enum": list(EVENT_TYPES)}},
+        "properties": {"type": {"type": "string", "examples": list(EVENT_TYPES)}},
         "description": "An event, as a client sends it.",
     }
     return _object(
@@ -197,7 +210,7 @@ def _test() -> Schema:
             "name": _text("What the output calls it."),
             "source": _text("Whose events they are; default: the first source."),
             "given": {"anyOf": [event, _list(event)]},
-            "expect": {"type": "object", "description": "By destination: a payload, or why there is none."},
+            "expect": {"type": ["object", "null"], "description": "By destination: a payload, or why there is none."},
             "exact": _flag("Whether payloads have no more keys than expected. Default: false."),
         },
         required=("given", "expect"),
@@ -253,12 +266,18 @@ def _described(text: str) -> Schema:
 
 
 def _object(properties: Mapping[str, Schema], text: str = "", *, required: tuple[str, ...] = ()) -> Schema:
-    made: Schema = {"type": "object", **_described(text), "properties": dict(properties), "additionalProperties": False}
+    # Null is what an editor makes of a key without a value: `check` takes it for what isn't there.
+    made: Schema = {
+        "type": ["object", "null"],
+        **_described(text),
+        "properties": dict(properties),
+        "additionalProperties": False,
+    }
     return {**made, "required": list(required)} if required else made
 
 
 def _named(schema: Schema, text: str) -> Schema:
-    return {"type": "object", "description": text, "additionalProperties": schema}
+    return {"type": ["object", "null"], "description": text, "additionalProperties": schema}
 
 
 def _list(schema: Schema, text: str = "") -> Schema:
@@ -270,7 +289,7 @@ def _text(text: str) -> Schema:
 
 
 def _texts(text: str) -> Schema:
-    return {**_described(text), "anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
+    return {**_described(text), "anyOf": [TEXT, {"type": ["array", "null"], "items": TEXT}]}
 
 
 def _condition(text: str) -> Schema:
@@ -294,4 +313,6 @@ def _size(text: str) -> Schema:
 
 
 def _url(text: str) -> Schema:
-    return _object({"url": {**TEXT, "examples": ["postgresql://user:password@host/database"]}}, text)
+    return _object(
+        {"url": {"type": ["string", "null"], "examples": ["postgresql://user:password@host/database"]}}, text
+    )
