@@ -2,6 +2,7 @@
 
 import pytest
 
+from eventrouter import config_documents
 from eventrouter.config import load
 from eventrouter.config_documents import INCLUDED_KEYS, Documents, check_names, read_text
 from eventrouter.errors import ConfigError
@@ -136,3 +137,11 @@ def test_names_of_one_file_alone_are_no_problem():
     (document,) = Documents(PLUGINS, {}).read("vars: { a: 1, b: 2 }\n", "one.yaml", INCLUDED_KEYS)
     check_names([document], "vars", "variable")
     assert document.reader.problems() == []
+
+
+def test_more_files_than_may_be_included_are_a_problem_and_none_is_left_out_silently(rules, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_documents, "MAX_FILES", 3)
+    assert len({route.path for route in rules().routes}) == 3
+    (tmp_path / "teams" / "more.yaml").write_text("routes: []\n")
+    found, _ = problems(rules)
+    assert "routes.yaml:2:21: `include` names more than 3 files" in found

@@ -115,17 +115,19 @@ class Documents:
                 continue
             try:
                 found = self._matches(folder, pattern)
-            except (ValueError, OSError, NotImplementedError) as error:
+            except (ValueError, OSError) as error:
                 main.reader.problem(node, "`include` is not a path or a pattern of paths", str(error))
                 continue
             if not found:
                 near = get_close_matches(pattern, [one.name for one in folder.glob("*.y*ml")], 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"its path begins at {folder.resolve()}"
                 main.reader.problem(node, f"there is no file `{pattern}`", hint)
-            for one in found:
-                if one.resolve() not in seen and len(seen) <= MAX_FILES:
-                    seen.add(one.resolve())
-                    yield one
+            fresh = [one for one in found if one.resolve() not in seen]
+            if len(seen) + len(fresh) > MAX_FILES:
+                main.reader.problem(node, f"`include` names more than {MAX_FILES} files", "put some of them together")
+                return
+            seen.update(one.resolve() for one in fresh)
+            yield from fresh
 
     def _matches(self, folder: Path, pattern: str) -> list[Path]:
         if not any(character in pattern for character in "*?["):
@@ -140,7 +142,7 @@ class Documents:
             some = folder.glob(str(Path(*base.parts[:length]))) if length else [folder]
             self.files += [str(path) for path in some if path.is_dir()][:MAX_FILES]
         found = sorted(path for path in folder.glob(str(base)) if path.is_file())
-        self.files += [str(path) for path in found]
+        self.files += [str(path) for path in found[:MAX_FILES]]
         return found
 
 
