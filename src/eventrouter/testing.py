@@ -89,7 +89,7 @@ class DestinationContract:
 
     def options(self, url: str) -> dict[str, Any]:
         """Valid `options:` that send to `url`, each secret with a value of its own (8 characters or more)."""
-        raise NotImplementedError("define options(self, url)")
+        raise TypeError(f"{type(self).__name__} does not define options()")
 
     def messages(self) -> list[Message]:
         """Messages that the destination delivers; two by default, of two order keys, where it takes two."""
