@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -164,3 +165,17 @@ class Post:
         rows = await self.redis.xrange(Lane(self.lane.shard, "warehouse").key)
         records = [record for _, fields in rows for record in unpack(fields[b"d"])]
         return [record for record in records if isinstance(record, DeadLetter)]
+
+
+@asynccontextmanager
+async def making(redis: Redis) -> AsyncIterator[Callable[..., Post]]:
+    """Makes destinations with their lanes, and closes them in the end."""
+    made: list[Post] = []
+
+    def one(answer: Answer | None = None, *, seconds: float = 0.0, **options: Any) -> Post:
+        made.append(Post(redis, Sink(answer, seconds), **options))
+        return made[-1]
+
+    yield one
+    for post in made:
+        await post.sink.close()

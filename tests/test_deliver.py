@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from deliver_kit import Post, Sink, delivery
+from deliver_kit import delivery, making
 from eventrouter import deliver, health
 from eventrouter.counters import by_destination, read_snapshot
 from eventrouter.delivery import encode
@@ -28,21 +28,13 @@ def short_waits(monkeypatch):
     monkeypatch.setattr(deliver, "LINGER_SECONDS", LINGER)
     monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.05)
     monkeypatch.setattr(health, "HOLD_SECONDS", 0.05)
-    monkeypatch.setattr(health, "FIRST_PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture
 async def make(redis):
     """Makes a destination with its lane."""
-    made = []
-
-    def one(answer=None, *, seconds=0.0, **options) -> Post:
-        made.append(Post(redis, Sink(answer, seconds), **options))
-        return made[-1]
-
-    yield one
-    for post in made:
-        await post.sink.close()
+    async with making(redis) as one:
+        yield one
 
 
 def refuse(*ids: str, error=None):

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from deliver_kit import Post, Sink
+from deliver_kit import making
 from eventrouter import attempts, deliver, health
 from eventrouter.errors import Reject, Retry
 from lane_kit import counts, leftovers, make_due
@@ -27,15 +27,8 @@ def short_waits(monkeypatch):
 @pytest.fixture
 async def make(redis):
     """Makes a destination with its lane."""
-    made = []
-
-    def one(answer=None, *, seconds=0.0, **options) -> Post:
-        made.append(Post(redis, Sink(answer, seconds), **options))
-        return made[-1]
-
-    yield one
-    for post in made:
-        await post.sink.close()
+    async with making(redis) as one:
+        yield one
 
 
 def numbers(count: int, first: int = 0) -> list[str]:
