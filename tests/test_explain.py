@@ -5,7 +5,6 @@ import pytest
 from eventrouter.config import loads
 from eventrouter.events import StoredEvent
 from eventrouter.explain import Explainer
-from eventrouter.expressions import Expressions
 from eventrouter.hookspecs import hookimpl
 from eventrouter.outcome import Outcome
 from eventrouter.plugins import Plugins
@@ -43,7 +42,7 @@ CONSENT = {"consent": {"categoryPreferences": {"marketing": True, "email": True}
 def explained():
     """The explanations of an event of `website`, by destination."""
     config = loads(RULES, Plugins.load(), {})
-    explainer = Explainer(config, Router(config), Expressions())
+    explainer = Explainer(config, Router(config))
 
     def explain(total=50, source="website", **more):
         event = {"type": "track", "event": "Order Completed", "messageId": "m", "userId": "u", "properties": {}}
@@ -112,7 +111,7 @@ def test_a_part_that_fails_says_why_and_ends_the_look():
     routes = "  - { name: broken, to: crm, when: event and name | broken }\n  - { name: rest, to: crm }\n"
     config = loads(HEAD + routes, plugins, {})
     filters = plugins.template_filters
-    explainer = Explainer(config, Router(config, filters), Expressions(filters))
+    explainer = Explainer(config, Router(config, filters))
     event = {"type": "track", "event": "E", "name": "x", "messageId": "m", "userId": "u"}
     (look,) = next(explainer.explain(StoredEvent("website", event))).looks
     whole, first, second = look.parts
@@ -127,7 +126,7 @@ def test_a_part_that_fails_behind_one_that_is_false_does_not_end_the_look():
     config = loads(HEAD + routes, plugins, {})
     filters = plugins.template_filters
     event = {"type": "track", "event": "E", "name": "x", "messageId": "m", "userId": "u"}
-    explainer = Explainer(config, Router(config, filters), Expressions(filters))
+    explainer = Explainer(config, Router(config, filters))
     found = next(explainer.explain(StoredEvent("website", event)))
     assert [(look.route, look.matches) for look in found.looks] == [("old", False), ("rest", True)]
     assert [type(part.value) for part in found.looks[0].parts] == [bool, bool, str]
@@ -146,7 +145,7 @@ def test_what_variables_brought_into_the_rules_is_masked_everywhere():
 """
     rules = RULES.split("routes:")[0].replace("    consent: marketing\n", "") + "routes:\n" + routes
     config = loads(rules, Plugins.load(), {"IP": "203.0.113.7", "KEY": "k3y-of-routes"})
-    explainer = Explainer(config, Router(config), Expressions())
+    explainer = Explainer(config, Router(config))
     event = {"type": "page", "name": "k3y-of-routes", "messageId": "m", "userId": "u", "context": {}}
     found = next(explainer.explain(StoredEvent("website", event)))
     assert found.outcome.payload == {"key": "**********", "at": "**********/**********"}

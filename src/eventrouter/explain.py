@@ -13,7 +13,7 @@ from .condition_parts import Part, divide
 from .config_model import Config, DestinationConfig
 from .destination import Message, Request
 from .events import StoredEvent, idempotency_key, lane_key, order_key
-from .expressions import Expressions, TemplateError
+from .expressions import TemplateError
 from .outcome import Outcome, outcome_of
 from .route import CompiledRoute, Router
 from .values import MISSING
@@ -73,11 +73,10 @@ class Explainer:
     What variables brought into the rules is masked, also where an event has it.
     """
 
-    def __init__(self, config: Config, router: Router, expressions: Expressions) -> None:
-        """`expressions` know the same plugins' filters as the router's."""
+    def __init__(self, config: Config, router: Router) -> None:
         self._config = config
         self._router = router
-        self._expressions = expressions
+        self._expressions = router.expressions
         self._inside = config.mask.inside
 
     def explain(self, event: StoredEvent) -> Iterator[Explanation]:

@@ -94,11 +94,12 @@ class Router:
 
     def __init__(self, config: Config, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """`filters` are the plugins' template filters. Raises `ExpressionError` when a route doesn't compile."""
-        self._expressions = Expressions(filters, variables=config.vars)
+        self.expressions = Expressions(filters, variables=config.vars)
+        """Knows the filters and the variables of these rules."""
         self._destinations = config.destinations
         self._enabled = [name for name, destination in config.destinations.items() if destination.enabled]
         consents = {name: destination.consent for name, destination in config.destinations.items()}
-        self.routes = [CompiledRoute(route, self._expressions, consents) for route in config.routes]
+        self.routes = [CompiledRoute(route, self.expressions, consents) for route in config.routes]
         self._index = RouteIndex(self.routes, self._enabled)
 
     @property
@@ -109,7 +110,7 @@ class Router:
     @property
     def mismatches(self) -> int:
         """How often conditions met values of the wrong types, since the start."""
-        return self._expressions.mismatches
+        return self.expressions.mismatches
 
     def route(self, events: Sequence[StoredEvent], destinations: Collection[str] | None = None) -> Routed:
         """Routes a batch. `destinations` narrows it to some of them (a replay); the others are not in the result."""

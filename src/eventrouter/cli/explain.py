@@ -51,7 +51,6 @@ def register(app: typer.Typer) -> None:
         from ..enrichments import patched
         from ..events import StoredEvent
         from ..explain import Explainer
-        from ..expressions import Expressions
 
         settings = read_settings(config=config, data_dir=data_dir)
         if event == "-" or Path(event).is_file():
@@ -64,8 +63,7 @@ def register(app: typer.Typer) -> None:
         if destination is not None and destination not in router.config.destinations:
             names = ", ".join(router.config.destinations)
             raise typer.BadParameter(f"there is no destination {destination!r}; there are: {names}")
-        expressions = Expressions(router.plugins.template_filters, variables=router.config.vars)
-        explainer = Explainer(router.config, router.router, expressions)
+        explainer = Explainer(router.config, router.router)
         found = [one for one in explainer.explain(stored) if destination in (None, one.destination)]
         shown = StoredEvent(stored.source, router.config.mask.inside(stored.event))
         if as_json:

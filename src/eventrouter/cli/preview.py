@@ -88,12 +88,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _condition(text: str | None, router: EventRouter) -> Callable[[StoredEvent], bool]:
-    from ..expressions import ExpressionError, Expressions
+    from ..expressions import ExpressionError
 
     if text is None:
         return lambda _: True
     try:
-        condition = Expressions(router.plugins.template_filters, variables=router.config.vars).condition(text)
+        condition = router.router.expressions.condition(text)
     except ExpressionError as error:
         hint = f" ({error.hint})" if error.hint else ""
         raise typer.BadParameter(f"--where {error}{hint}") from None
