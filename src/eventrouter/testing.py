@@ -212,10 +212,10 @@ class DestinationContract:
         with FakeServer(self.success) as server:
             shown = self.make(server.url).requests(self.messages())
             asyncio.run(self._attempt(server.url, {}))
-        if shown:  # a destination may leave requests() out
-            assert [(request.method, request.body) for request in shown] == [
+        if shown:  # a destination may leave requests() out, and may send several at a time
+            assert sorted((request.method, request.body) for request in shown) == sorted(
                 (request.method, request.body.decode()) for request in server.received
-            ]
+            )
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, str | None]]:
