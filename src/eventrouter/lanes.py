@@ -12,6 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from redis.exceptions import NoScriptError, ResponseError
 
 from .errors import UnavailableError
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 STEPS = (
-    "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
+    "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail", "wake",
 )  # fmt: skip
 
 
@@ -49,13 +50,16 @@ def source(step: str) -> str:
     return shebang + (folder / "prelude.lua").read_text("utf-8") + (folder / f"{step}.lua").read_text("utf-8")
 
 
+_pack = msgspec.msgpack.Encoder().encode
+
+
 def new_token() -> str:
     """A fencing token: a random nonce, since a restored server could repeat a count."""
     return secrets.token_hex(8)
 
 
-def _appends(keys: list[str], shard: int, appends: Iterable[Append]) -> list[Any]:
-    """The section `appends` of a step's arguments; adds the lanes to `keys`."""
+def _appends(keys: list[str], blobs: list[bytes], shard: int, appends: Iterable[Append]) -> list[Any]:
+    """The section `appends` of a step's arguments; adds the lanes to `keys`, the items' data to `blobs`."""
     args: list[Any] = [SHORT_LEASE_MS, 0]
     number = 0
     for append in appends:
@@ -64,8 +68,9 @@ def _appends(keys: list[str], shard: int, appends: Iterable[Append]) -> list[Any
         number += 1
         keys.append(Lane(shard, append.lane).key)
         args += (len(keys), new_token(), append.count, len(append.items))
-        for item in append.items:
-            args += item
+        for key, units, data in append.items:
+            args += (key, units)
+            blobs.append(data)
     args[1] = number
     return args
 
@@ -98,9 +103,9 @@ class Lanes:
         self.blocking = blocking or redis
         self._steps: dict[str, AsyncScript] = {step: redis.register_script(source(step)) for step in STEPS}
 
-    async def run(self, step: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Runs one step."""
-        return await self._steps[step](keys=keys, args=args)
+    async def run(self, step: str, keys: Sequence[str], args: Sequence[Any], blobs: Sequence[bytes] = ()) -> Any:
+        """Runs one step. `blobs` are the arguments that are large or binary."""
+        return await self._steps[step](keys=keys, args=[_pack(args), *blobs])
 
     async def append_all(
         self, work: Mapping[int, tuple[Sequence[Append], Mapping[str, int]]], percent: int = BUDGET_PERCENT
@@ -112,7 +117,9 @@ class Lanes:
         calls: dict[int, tuple[list[str], list[Any]]] = {}
         for shard, (appends, counts) in work.items():
             keys: list[str] = []
-            calls[shard] = keys, [percent, *_appends(keys, shard, appends), *_counts(counts)]
+            blobs: list[bytes] = []
+            args = [percent, *_appends(keys, blobs, shard, appends), *_counts(counts)]
+            calls[shard] = keys, [_pack(args), *blobs]
         results: dict[int, Any] = {}
         for _ in range(2):
             missing = [shard for shard in calls if isinstance(results.get(shard, NoScriptError()), NoScriptError)]
@@ -169,7 +176,7 @@ class Lanes:
     ) -> tuple[list[bool], list[int], Memory]:
         """Which event digests were seen, how many units wait in each of `lanes`, and the server's memory."""
         keys = [Lane(shard, name).key for name in ("log", *lanes)]
-        seen, waiting, ahead, used, limit, log, warehouse = await self.run("look", keys, digests)
+        seen, waiting, ahead, used, limit, log, warehouse = await self.run("look", keys, [], digests)
         return [flag == 49 for flag in seen], list(waiting), Memory(used, limit, log, warehouse, tuple(ahead))
 
 
@@ -263,7 +270,7 @@ class Turn:
         `pins` tells what is left of pinned batches: no parts, when they end. `due` are parked keys of which nothing is
         in hand any more: what is left of them may be read at once.
         """
-        keys = [self.lane.key]
+        keys, blobs = [self.lane.key], list[bytes]()
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
         for removal in removals:
             item = removal.item
@@ -272,20 +279,20 @@ class Turn:
         for park in parks:
             args += (park.key, park.delay_ms, len(park.items))
             for item in park.items:
-                args += (item.id, item.tries)
+                args += (item.id, item.tries.decode())
         pins = pins or {}
         args.append(len(pins))
         for batch, parts in pins.items():
             args += (batch, _joined(parts))
         args += (len(due), *due)
-        args += _appends(keys, self.lane.shard, appends)
+        args += _appends(keys, blobs, self.lane.shard, appends)
         args += _counts(counts or {})
         if seen and seen.digests:
             args += (len(seen.digests), seen.window_ms, seen.most)
-            args += seen.digests
+            blobs += seen.digests
         else:
             args.append(0)
-        result = await self.lanes.run("settle", keys, args)
+        result = await self.lanes.run("settle", keys, args, blobs)
         if result[0] != b"ok":
             raise self._fenced()
         self.pins = {batch: parts for batch, parts in (self.pins | pins).items() if parts}

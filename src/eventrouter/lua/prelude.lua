@@ -16,13 +16,20 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local cursor = 0
+-- The first of ARGV holds all that is small, as MessagePack: hundreds of arguments would cost the client more than the step does.
+-- What is large, or is binary (this decoder has no type for it), follows as it is.
+local args = cmsgpack.unpack(ARGV[1])
+local cursor, blobs = 0, 1
 local function arg()
   cursor = cursor + 1
-  return ARGV[cursor]
+  return args[cursor]
 end
 local function number()
   return tonumber(arg())
+end
+local function blob()
+  blobs = blobs + 1
+  return ARGV[blobs]
 end
 
 local function shard_of(lane)
@@ -62,7 +69,8 @@ local function count(shard, field, by)
   end
 end
 
--- The section `appends` of the arguments: short lease, then per lane: number of its key, token, count field, items (k, n, d).
+-- The section `appends` of the arguments: short lease, then per lane: number of its key, token, count field, items (k, n; their
+-- data are blobs).
 -- Returns the lanes that were claimed with it, as a flat list of key and token.
 local function appends()
   local claimed = {}
@@ -71,7 +79,7 @@ local function appends()
     local lane, token, field = KEYS[number()], arg(), arg()
     local units, bytes = 0, 0
     for _ = 1, number() do
-      local key, n, data = arg(), arg(), arg()
+      local key, n, data = arg(), arg(), blob()
       redis.call('XADD', lane, '*', 'k', key, 'n', n, 'd', data)
       units = units + tonumber(n)
       bytes = bytes + #data

@@ -6,7 +6,7 @@
 --   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
 --   due: parked keys of which the turn has nothing in hand any more
 --   appends, counts
---   seen: number, then window (ms), most ids, digests
+--   seen: number, then window (ms), most ids; the digests are blobs
 -- Returns 'fenced', or 'ok', the claimed lanes, and the number of parked keys.
 local lane, token, ms = KEYS[1], arg(), number()
 if fenced_off(lane, token) then
@@ -84,8 +84,8 @@ if new > 0 then
     starts[#starts + 1] = newest
   end
   local bucket = shard .. 'seen:' .. newest
-  for first = cursor + 1, cursor + new, 5000 do
-    redis.call('SADD', bucket, unpack(ARGV, first, math.min(first + 4999, cursor + new)))
+  for first = blobs + 1, blobs + new, 5000 do
+    redis.call('SADD', bucket, unpack(ARGV, first, math.min(first + 4999, blobs + new)))
   end
   local total = 0
   for _, start in ipairs(starts) do

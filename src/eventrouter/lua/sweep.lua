@@ -32,7 +32,7 @@ local function token()
   spent = spent + 1
   return arg()
 end
-local tokens = #ARGV - 2
+local tokens = #args - 2
 local until_ms = everything == 1 and '+inf' or now
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', until_ms, 'LIMIT', 0, tokens)) do
   local lane = shard .. 'lane:' .. name

@@ -8,7 +8,7 @@ end
 redis.call('HSET', lane .. ':turn', 'token', fresh, 'begun', '0')
 redis.call('HDEL', lane .. ':turn', 'job')
 lease(lane, delay + short)
-for i = cursor + 1, #ARGV do
-  redis.call('ZADD', lane .. ':parked', 'XX', now, ARGV[i])
+for i = cursor + 1, #args do
+  redis.call('ZADD', lane .. ':parked', 'XX', now, args[i])
 end
 return 1
