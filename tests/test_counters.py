@@ -100,6 +100,8 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
         "dead": {"max_age": 1, "permanent": 1},
         "died": {"max_age": 1, "permanent": 1},
         "replayed": {},
+        "discarded": {},
+        "forgotten": {},
         "state": "ok",
         "reason": "",
         "turns_failed": 0,
@@ -114,6 +116,17 @@ async def test_a_row_adds_up_whatever_became_of_dead_letters_that_were_sent_agai
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     assert ({"permanent": 1, "attempts": 3}, {"permanent": 3, "attempts": 3}) == (row["dead"], row["died"])
     assert 13 == row["routed"] == sum((row["delivered"], *row["filtered"].values(), *row["dead"].values()))
+
+
+async def test_a_row_adds_up_whatever_operators_gave_up_or_had_forgotten(lanes):
+    counts = {"to:crm": 10, "delivered:crm": 3, "dead:crm:permanent": 4, "dead:crm:unreadable": 1}
+    counts |= {"discarded:crm:permanent": 2, "forgotten:crm:permanent": 1}
+    await lanes.append(0, [], counts | {"discarded:crm:waiting": 1, "forgotten:crm:waiting": 1})
+    row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
+    assert {"permanent": 1, "unreadable": 1} == row["dead"]
+    assert ({"permanent": 2, "waiting": 1}, {"permanent": 1, "waiting": 1}) == (row["discarded"], row["forgotten"])
+    gone = sum(sum(row[what].values()) for what in ("dead", "discarded", "forgotten"))
+    assert 10 == row["routed"] == row["delivered"] + gone
 
 
 async def test_a_class_of_which_all_were_sent_again_is_not_dead(lanes):

@@ -13,6 +13,7 @@ import msgspec
 from .lane import Lane
 from .lanes import Lanes
 from .presence import Process, processes
+from .records import DEAD_LETTER_CLASSES
 
 FAILING_SECONDS = 60
 """So long after its next turn was due, a lane counts as failing still: turns that succeed don't say so."""
@@ -110,8 +111,8 @@ def failing(snapshot: Snapshot, name: str) -> dict[str, Any]:
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """One destination's row of `status`. Once nothing moves,
 
-    `routed` = `delivered` + `waiting` + what was `filtered` + what is `dead`; a dead letter that was sent again counts
-    as what became of it then, so `dead` = `died` - `replayed` for each class.
+    `routed` = `delivered` + `waiting` + what was `filtered` + what is `dead` + what an operator `discarded` or had
+    `forgotten`. A dead letter that was sent again counts as what became of it then: see `still_dead`.
     """
     counts, lane, health = snapshot.counts, snapshot.lanes.get(name, LaneState()), snapshot.health.get(name, {})
     turns = failing(snapshot, name)
@@ -126,15 +127,32 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "retried": reasons(counts, f"retried:{name}:"),
         "delivered": counts[f"delivered:{name}"],
         "filtered": filtered,
-        "dead": {class_: left for class_, number in died.items() if (left := number - replayed.get(class_, 0))},
+        "dead": still_dead(counts, name),
         "died": died,
         "replayed": replayed,
+        "discarded": reasons(counts, f"discarded:{name}:"),
+        "forgotten": reasons(counts, f"forgotten:{name}:"),
         "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), turns["state"]),
         "reason": health.get("reason", "") or turns["reason"],
         "turns_failed": turns["turns_failed"],
         "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") else None,
         "oldest_seconds": max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None,
     }
+
+
+def still_dead(counts: Counter[str], name: str) -> dict[str, int]:
+    """The dead letters of a destination that are dead letters still, by class; the classes of which there are some.
+
+    Whoever takes a delivery away for good counts it in the same atomic step, as `discarded:DESTINATION:WHAT` (an
+    operator gave it up) or `forgotten:DESTINATION:WHAT` (a person's data was to go). WHAT is what it was until then: a
+    class of dead letters, or `waiting` for one that was in the lane. One that is sent again is counted as
+    `replayed:DESTINATION:CLASS`, and is in the lane like any other.
+    """
+    left = Counter(reasons(counts, f"dead:{name}:"))
+    for how in ("replayed", "discarded", "forgotten"):
+        taken = reasons(counts, f"{how}:{name}:")
+        left.subtract({what: number for what, number in taken.items() if what in DEAD_LETTER_CLASSES})
+    return {class_: number for class_, number in left.items() if number}
 
 
 def reasons(counts: Counter[str], prefix: str) -> dict[str, int]:

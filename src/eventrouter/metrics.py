@@ -54,6 +54,18 @@ SHARED = (
     ),
     Family("deliveries_replayed", "Dead letters sent again, by class.", ("destination", "class"), "replayed"),
     Family(
+        "deliveries_discarded",
+        "Deliveries that an operator gave up, by what they were: `waiting`, or a class of dead letters.",
+        ("destination", "what"),
+        "discarded",
+    ),
+    Family(
+        "deliveries_forgotten",
+        "Deliveries that went with a person's data, by what they were: `waiting`, or a class of dead letters.",
+        ("destination", "what"),
+        "forgotten",
+    ),
+    Family(
         "warehouse", "What the warehouse met: late_duplicates, discarded, refused, unreadable.", ("what",), "warehouse"
     ),
 )
