@@ -20,7 +20,7 @@ from eventrouter.lane import Append, Claim, Item, Lane
 from eventrouter.lanes import Lanes, Turn
 from eventrouter.records import DeadLetter, unpack
 from eventrouter.target import Policy, Target
-from eventrouter.targets import Throttle
+from eventrouter.throttle import Throttle
 
 Answer = Callable[[Sequence[Message]], Mapping[str, Outcome] | None]
 

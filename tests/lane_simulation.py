@@ -35,6 +35,7 @@ ACTIONS = (
     *["take over"] * 2,
     *["tick"] * 2,
     *["sweep"] * 2,
+    "wake",
     *["step"] * 12,
     *["steps"] * 12,
 )
@@ -123,6 +124,8 @@ class Simulation:
         elif action == "sweep":
             claims, _ = await self.lanes.sweep(0)
             self.enqueue(claims[: len(claims) - choice % 2])
+        elif action == "wake":
+            await self.lanes.run("wake", [Lane(0, lane).key for lane in ("a", "b", "warehouse")[choice % 3 :]], [])
         elif action == "take over":
             # Every turn freezes for longer than its lease; others go on, and it wakes up.
             await self.clock.tick(7000)

@@ -20,8 +20,8 @@ FLOORS = {
         query_parameters signatures config_webhooks scrub config_sources rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
-        spool_file spool_files spool log_write log enrichments room enrich route_index route delivery attempts
-        health target settlement hands deliver dead_letters dead_letter_log presence counters metrics queue
+        spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery attempts
+        health throttle target settlement hands deliver dead_letters dead_letter_log presence counters metrics queue
         server_check connections ports serve unrefused turn_failures set_aside""",
     "wiring": """targets intake collecting outcome rule_tests hiding rules_file following status pytest_plugin explain
         preview app child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__

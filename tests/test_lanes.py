@@ -594,6 +594,50 @@ async def test_a_claim_is_a_plain_value():
     assert Claim(CRM, "token") == Claim(CRM, "token", 0.0, "")
 
 
+# wake
+
+
+async def wake(lanes, *names):
+    await lanes.run("wake", [Lane(0, name).key for name in names], [])
+
+
+async def test_a_lane_that_backs_off_is_woken_with_the_token_it_has(lanes):
+    claims = [await (await begin(lanes, ("k", "one"), lane=Lane(0, name))).give_up(300) for name in ("crm", "erp")]
+    await wake(lanes, "crm")
+    [found], soonest = await lanes.sweep(0)
+    assert (found.lane, found.token, found.job) == (CRM, claims[0].token, "")
+    assert soonest > 0
+    await wake(lanes, "crm", "erp")
+    assert ["crm", "erp"] == sorted(claim.lane.name for claim in (await lanes.sweep(0))[0])
+
+
+async def test_parked_keys_of_a_woken_lane_are_due_at_once_whether_or_not_it_is_claimed(lanes, redis):
+    for claimed in (False, True):
+        turn = await begin(lanes, ("k", "one"))
+        await park(turn, "k", (await turn.read()).items)
+        await (turn.give_up(300) if claimed else turn.read(give_back=True))
+        assert [] == (await lanes.sweep(0))[0]
+        await wake(lanes, "crm")
+        [found], _ = await lanes.sweep(0)
+        assert ["one"] == await settle_all(await take(lanes, found))
+        assert {} == await leftovers(redis)
+
+
+async def test_a_turn_that_has_begun_is_not_woken(lanes):
+    turn = await begin(lanes, ("k", "one"), ("l", "two"))
+    items = (await turn.read()).items
+    await park(turn, "k", items[:1])
+    await wake(lanes, "crm")
+    assert [] == (await lanes.sweep(0))[0]
+    assert ["two"] == texts((await turn.read()).items)
+
+
+async def test_where_nothing_waits_nothing_is_woken(lanes, redis):
+    await wake(lanes, "crm", "erp")
+    assert ([], -1.0) == await lanes.sweep(0)
+    assert {} == await leftovers(redis)
+
+
 # dedup
 
 

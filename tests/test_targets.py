@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,18 +10,20 @@ from typing import Any
 
 import pytest
 from pydantic import Field, SecretStr
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from eventrouter import config, hookimpl
 from eventrouter import targets as targets_module
-from eventrouter.destination import Destination, Message, Outcome, RateLimit
+from eventrouter.destination import Destination, Message, Outcome
 from eventrouter.errors import EventRouterError
 from eventrouter.lane import Claim, Item
-from eventrouter.lanes import Lanes
+from eventrouter.lanes import Lanes, Turn
 from eventrouter.plugins import Plugins
 from eventrouter.records import DeadLetter, EventRecord, Identity, pack
 from eventrouter.settings import Settings
-from eventrouter.targets import IDLE_SECONDS, Targets, Throttle, records_in_hand
+from eventrouter.targets import IDLE_SECONDS, Targets, records_in_hand
 from eventrouter.warehouse import Warehouse
+from lane_kit import begin, take
 
 RULES = """
 version: 1
@@ -204,6 +205,99 @@ async def test_a_destination_that_is_switched_off_gets_no_target_and_is_looked_a
     assert Crm.made == []
 
 
+async def _wait(targets: Targets, lanes: Lanes) -> None:
+    """The destination is on hold, and its lane waits for that."""
+    health = targets._make_health("crm")
+    await health.refused("m1", "401")
+    await health.refused("m2", "401")
+    turn = await begin(lanes, ("k", "one"))
+    await turn.give_up(300)
+
+
+async def _woken(lanes: Lanes) -> Turn:
+    """The next turn of the lane, once the sweep finds it."""
+    async with asyncio.timeout(10):
+        while not (claims := (await lanes.sweep(0))[0]):
+            await asyncio.sleep(0.01)
+    return await take(lanes, claims[0])
+
+
+def _changed(tmp_path: Path, targets: Targets, old: str, new: str) -> config.Config:
+    path = tmp_path / "routes.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    return config.load(path, targets._plugins, {"TOKEN": "s3cret"})
+
+
+async def test_a_destination_that_changes_is_tried_at_once_and_so_is_one_that_is_back(
+    targets: Targets, lanes: Lanes, tmp_path: Path
+) -> None:
+    await _wait(targets, lanes)
+    targets.use(_changed(tmp_path, targets, "initial: 3s", "initial: 4s"))
+    turn = await _woken(lanes)
+    assert await targets.get("crm") is not None
+    targets.use(_changed(tmp_path, targets, "plugin: crm\n", "plugin: crm\n    enabled: false\n"))
+    async with targets.serving("crm") as target:
+        assert target is None
+        await turn.give_up(targets.wait("crm"))
+    targets.use(_changed(tmp_path, targets, "    enabled: false\n", ""))
+    await _woken(lanes)
+    assert await targets.get("crm") is not None
+
+
+async def test_one_that_does_not_change_waits_on(targets: Targets, lanes: Lanes, tmp_path: Path) -> None:
+    await _wait(targets, lanes)
+    targets.use(_changed(tmp_path, targets, "name: all", "name: every"))
+    await asyncio.gather(*targets._waking)
+    assert (await lanes.sweep(0))[0] == []
+    assert await lanes.redis.hget("er:{dest:crm}:health", "state") == b"hold"
+    assert await targets.get("crm") is None
+
+
+async def test_what_a_turn_met_with_the_old_rules_is_forgotten_when_it_ends(
+    targets: Targets, lanes: Lanes, tmp_path: Path
+) -> None:
+    async with targets.serving("crm") as target:
+        assert target is not None
+        targets.use(_changed(tmp_path, targets, "initial: 3s", "initial: 4s"))
+        await asyncio.gather(*targets._waking)
+        await _wait(targets, lanes)
+    await _woken(lanes)
+    assert await targets.get("crm") is not None
+
+
+async def test_what_changes_while_redis_is_away_is_tried_when_it_is_back(
+    targets: Targets, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _wait(targets, lanes)
+    run, answers = lanes.run, [False, True, False]
+
+    async def away(step: str, *arguments: Any) -> Any:
+        if answers and not answers.pop():
+            raise RedisConnectionError("away")
+        return await run(step, *arguments)
+
+    monkeypatch.setattr(lanes, "run", away)
+    monkeypatch.setattr(targets_module, "WAKE_SECONDS", 0.01)
+    targets.use(_changed(tmp_path, targets, "initial: 3s", "initial: 4s"))
+    await asyncio.gather(*targets._waking)
+    assert answers == []
+    await _woken(lanes)
+
+
+async def test_a_close_does_not_wait_for_redis(
+    targets: Targets, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(lanes, "run", away)
+    targets.use(_changed(tmp_path, targets, "initial: 3s", "initial: 4s"))
+    await asyncio.sleep(0)
+    await targets.close()
+    await asyncio.wait(targets._waking, timeout=10)
+    assert not targets._waking
+
+
 async def test_the_warehouses_counts_are_told_once(targets: Targets) -> None:
     target = await targets.get("warehouse")
     assert target is not None
@@ -256,23 +350,6 @@ async def test_a_hook_that_fails_breaks_nothing(lanes: Lanes, tmp_path: Path, er
     )
     targets.dropped(letter)
     await targets.close()
-
-
-async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:
-    rate = RateLimit(10, per_seconds=0.5)
-    one, other = Throttle(lanes, "crm", rate), Throttle(lanes, "crm", rate)
-    began = time.monotonic()
-    for throttle in (one, other, one, other):
-        assert await throttle(5)
-    assert time.monotonic() - began >= 0.45
-
-
-async def test_who_waits_for_a_rate_may_give_up(lanes: Lanes) -> None:
-    throttle = Throttle(lanes, "crm", RateLimit(1, per_seconds=60))
-    assert await throttle(1)
-    began = time.monotonic()
-    assert not await throttle(1, lambda: time.monotonic() - began > 0.1)
-    assert time.monotonic() - began < 1
 
 
 def test_the_warehouses_items_hold_records() -> None:

@@ -232,9 +232,8 @@ class EventRouter:
         router, own = Router(config, self.plugins.template_filters), made_of(config.enrichments, self._own)
         await self._enrichments.use([*self._identity, *(made for _, made in own.values())])
         self.config, self.router, self._own = config, router, own
-        changed = self.targets.use(config)
+        self.targets.use(config)
         self._rules = self._make_rules()
-        await self.targets.probe_soon(changed)
 
     async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
         if turn.lane.name == "log":

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
+from redis.exceptions import RedisError
 
 from .attempts import Attempts, secrets_of
 from .config import Config
 from .dead_letter_log import DeadLetterLog
 from .delivery import InHand, Tries, in_hand
-from .destination import Destination, Message, RateLimit
+from .destination import Destination, Message
 from .errors import EventRouterError, is_cancellation
 from .health import Health
-from .lane import Claim, Item
+from .lane import Claim, Item, Lane
 from .lanes import Lanes
 from .plugins import Plugins
 from .records import EventRecord, unpack_each
 from .settings import Settings
 from .stored import UnreadableError
 from .target import Policy, Target
+from .throttle import Throttle
 from .unreadable import refusal
 from .warehouse import Warehouse
 
@@ -33,6 +35,8 @@ START_SECONDS = 60.0
 """How long a destination may take to start."""
 IDLE_SECONDS = 30.0
 """How often a lane is looked at whose destination is switched off, or not in routes.yaml (any more)."""
+WAKE_SECONDS = 1.0
+"""How long lanes that can't be woken are left alone: Redis is away."""
 
 
 class Targets:
@@ -56,6 +60,7 @@ class Targets:
         self._locks: dict[str, asyncio.Lock] = {}
         self._waits: dict[str, float] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._waking: set[asyncio.Task[None]] = set()
         self.finished = _quiet(plugins.hook.attempt_finished)
         self.dropped = DeadLetterLog(_quiet(plugins.hook.event_dropped))
 
@@ -69,13 +74,13 @@ class Targets:
         """Those that are switched on."""
         return frozenset({WAREHOUSE, *(name for name, one in self._config.destinations.items() if one.enabled)})
 
-    def use(self, config: Config) -> list[str]:
-        """From now on the destinations are those of `config`; the warehouse stays. Returns those that were changed.
+    def use(self, config: Config) -> None:
+        """From now on the destinations are those of `config`; the warehouse stays.
 
-        Turns of what changed, or is no more, end after the attempts in hand; then it is closed.
+        Turns of what changed, or is no more, end after the attempts in hand; then it is closed. What waits for what
+        changed is tried at once.
         """
         before, self._config = self._config, config
-        changed = []
         for name in before.destinations.keys() | config.destinations.keys():
             if before.destinations.get(name) == config.destinations.get(name):
                 continue
@@ -84,29 +89,41 @@ class Targets:
             if (target := self._targets.pop(name, None)) is not None:
                 target.service.retired = True
                 self._close_unless_served(target)
-            if name in config.destinations:
-                changed.append(name)
-        return changed
+            self._wake(name)
 
     @asynccontextmanager
     async def serving(self, name: str) -> AsyncIterator[Target | None]:
         """As `get`, for a turn: what is replaced meanwhile is closed when its last turn has ended."""
+        before = self._config.destinations.get(name)
         target = await self.get(name)
-        if target is None:
-            yield None
-            return
-        target.service.turns += 1
+        if target is not None:
+            target.service.turns += 1
         try:
             yield target
         finally:
-            target.service.turns -= 1
-            self._close_unless_served(target)
+            if target is not None:
+                target.service.turns -= 1
+                self._close_unless_served(target)
+            if self._config.destinations.get(name) != before:  # what it waits for now may have been corrected
+                self._wake(name)
 
     def _close_unless_served(self, target: Target) -> None:
         if target.service.retired and not target.service.turns:
-            task = asyncio.create_task(_close(target.name, target.attempts.destination))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            _keep(self._closing, _close(target.name, target.attempts.destination))
+
+    def _wake(self, name: str) -> None:
+        """Soon a destination that is on hold or backs off is tried, and its lanes wait for nothing any more."""
+        _keep(self._waking, self._wake_lanes(name))
+
+    async def _wake_lanes(self, name: str) -> None:
+        while name in self.served:
+            try:
+                await self.probe_soon([name])
+                for shard in range(self._settings.shards):
+                    await self._lanes.run("wake", [Lane(shard, name).key], [])
+                return
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(WAKE_SECONDS)
 
     async def get(self, name: str) -> Target | None:
         """The target, started; None when there is none of that name or it can't start for now (then it backs off)."""
@@ -177,6 +194,8 @@ class Targets:
         targets, self._targets = self._targets, {}
         for target in targets.values():
             await _close(target.name, target.attempts.destination)
+        for task in self._waking:
+            task.cancel()
         await asyncio.gather(*self._closing)
 
     def _options(self, name: str) -> Any:
@@ -225,6 +244,13 @@ class Targets:
         return Target(name, policy, attempts, health, in_hand, throttle=throttle, **common)
 
 
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Does `work` beside others; `tasks` holds it until it is done."""
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
 async def _close(name: str, destination: Destination) -> None:
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -233,26 +259,6 @@ async def _close(name: str, destination: Destination) -> None:
         if is_cancellation(error):
             raise
         log.exception("a destination failed to close", destination=name)
-
-
-class Throttle:
-    """Waits until so many messages may be sent; all workers share the rate."""
-
-    def __init__(self, lanes: Lanes, destination: str, rate: RateLimit) -> None:
-        self._lanes = lanes
-        self._key = f"er:{{dest:{destination}}}:rate"
-        self._interval = max(int(rate.per_seconds * 1_000_000 / rate.count), 1)
-        self._burst = rate.count
-
-    async def __call__(self, messages: int, gives_up: Callable[[], bool] = lambda: False) -> bool:
-        """True when they may be sent now; False when `gives_up` said so before."""
-        wanted = [messages, self._interval, self._burst]
-        while not gives_up():
-            wait = int(await self._lanes.run("rate", [self._key], wanted)) / 1000
-            if wait <= 0:
-                return True
-            await asyncio.sleep(min(wait, 0.5))
-        return False
 
 
 def records_in_hand(item: Item, destination: str) -> InHand:

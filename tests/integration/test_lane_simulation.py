@@ -74,6 +74,11 @@ MUTANTS = {
         "lease(lane, delay + short)",
         "redis.call('ZREM', shard_of(lane) .. 'leases', name_of(lane))",
     ),
+    "what is woken has no lease": (
+        "wake",
+        "redis.call('ZADD', shard_of(lane) .. (begun and 'leases' or 'due'), 'XX', now, name_of(lane))",
+        "redis.call('ZREM', shard_of(lane) .. (begun and 'leases' or 'due'), name_of(lane))",
+    ),
     "a claim has no lease": ("prelude", "lease(lane, short)\n  return true", "return true"),
     "an idle lane forgets its parked keys": ("read", "if tonumber(next_due) > 0 then", "if false then"),
     "what follows a parked item is read": ("read", "if some_parked and key ~= ''", "if false and key ~= ''"),
