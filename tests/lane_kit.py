@@ -36,8 +36,20 @@ def texts(items: Sequence[Item]) -> list[str]:
 
 
 async def counts(redis: Redis, shard: int = 0) -> dict[str, int]:
-    """The shard's counters of what became of events and deliveries; failures that are tried again are in `retries`."""
-    return {field: number for field, number in (await _counts(redis, shard)).items() if "retried:" not in field}
+    """The shard's counters of what became of events and deliveries; see `retries` and `shares` for the others."""
+    return {
+        field: number
+        for field, number in (await _counts(redis, shard)).items()
+        if "retried:" not in field and not field.startswith(SHARES)
+    }
+
+
+SHARES = ("accepted:", "duplicates:", "routed:", "events:")
+
+
+async def shares(redis: Redis, shard: int = 0) -> dict[str, int]:
+    """The shard's counters of events by source, and by destination that was there."""
+    return {field: number for field, number in (await _counts(redis, shard)).items() if field.startswith(SHARES)}
 
 
 async def retries(redis: Redis, shard: int = 0) -> dict[str, int]:

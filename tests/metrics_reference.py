@@ -18,11 +18,13 @@ Every collector answers `GET /metrics` in the text format of Prometheus.
 ## Of all workers and collectors
 
 These counters are kept in the event log's server, in the very steps that they count. Any collector tells them all, so
-ask one alone, or take the highest answer; they survive restarts. For each destination, once nothing moves,
-`deliveries_routed = deliveries_delivered + waiting + deliveries_dead`. A dead letter that is sent again is routed
-again: `deliveries_dead - deliveries_replayed` are dead still, and
-`deliveries_routed - deliveries_replayed + deliveries_filtered` is the number of events that were routed.
-`eventrouter status` shows these differences.
+ask one alone, or take the highest answer; they survive restarts. `eventrouter audit` shows at any moment that they add
+up, by sums like these, where a dead letter that was sent again counts as what became of it then:
+
+- `events_accepted` = `waiting{lane="log"}` + `events_duplicates` + `events_routed` + `events_unreadable`;
+- for each destination `destination_events` = `deliveries_delivered` + `waiting` + `deliveries_filtered` + dead letters +
+  `deliveries_discarded` + `deliveries_forgotten`, where dead letters are `deliveries_dead` - `deliveries_replayed` - those of
+  the other two whose `what` is a class of dead letters.
 """
 
 STATE_HEAD = """

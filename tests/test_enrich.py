@@ -20,7 +20,7 @@ from eventrouter.lane import Append, Lane
 from eventrouter.lanes import Turn
 from eventrouter.log_entry import encode_entry
 from eventrouter.records import DeadLetter, EventRecord, Identity, RejectedEvent
-from lane_kit import counts, expire_lease, leftovers
+from lane_kit import counts, expire_lease, leftovers, shares
 
 
 @pytest.fixture
@@ -72,6 +72,15 @@ async def test_a_repeated_event_is_dropped_and_counted_within_a_batch_and_later(
     assert ["m1", "m2", "m3"] == await router.ids("crm") == await router.ids("warehouse")
     found = await counts(redis)
     assert (5, 3, 2) == (found["accepted"], found["routed"], found["duplicates"])
+
+
+async def test_events_are_counted_by_source_and_for_each_destination_that_is_there(make, redis):
+    router = make(backlogs={"crm": 1000, "off": 1000})
+    await router.accept(event(1), event(1), event(2))
+    await router.accept(event(1), source="app")
+    await router.run()
+    by_source = {"routed:web": 2, "duplicates:web": 1, "routed:app": 1}
+    assert by_source | {"events:crm": 3, "events:off": 3} == await shares(redis)
 
 
 async def test_the_same_id_from_another_source_is_another_event(make):
@@ -420,17 +429,6 @@ async def test_while_routing_waits_status_says_why(make, lanes):
     await router.accept(event(1))
     await router.run()
     assert "the state is away" == failing(await read_snapshot(lanes, 1, ["crm"]), "log")["reason"]
-
-
-async def test_records_are_packed_by_number_and_by_size(make, redis, monkeypatch):
-    monkeypatch.setattr(enrich, "PACK_BYTES", 2000)
-    router = make(route=everything_to())
-    await router.accept(*(event(number, pad="x" * 300) for number in range(20)), event(99, pad="x" * 5000))
-    await router.run()
-    rows = await redis.xrange(Lane(0, "warehouse").key)
-    sizes = [len(fields[b"d"]) for _, fields in rows]
-    assert all(size <= 2000 for size in sizes[:-1])
-    assert 21 == sum(int(fields[b"n"]) for _, fields in rows) == len(await router.lane("warehouse"))
 
 
 async def test_nothing_is_left_when_all_is_routed_and_the_counters_add_up(make, redis):

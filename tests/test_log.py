@@ -15,7 +15,7 @@ from eventrouter.lanes import Lanes
 from eventrouter.log import EventLog
 from eventrouter.log_entry import decode_entry
 from eventrouter.records import unpack
-from lane_kit import counts
+from lane_kit import counts, shares
 from spool_kit import event, rejected
 
 SHARDS = 4
@@ -49,7 +49,8 @@ async def test_events_are_kept_one_entry_for_each_shard_touched(log, redis, clai
     for shard in range(SHARDS):
         expected = [f"m{number}" for number in range(12) if shard_of(keys[number % 6], SHARDS) == shard]
         assert ([expected] if expected else []) == await kept(redis, shard)
-        assert {"accepted": len(expected)} if expected else {} == await counts(redis, shard)
+        assert ({"accepted": len(expected)} if expected else {}) == await counts(redis, shard)
+        assert ({"accepted:web": len(expected)} if expected else {}) == await shares(redis, shard)
     assert {shard_of(key, SHARDS) for key in keys} == {claim.lane.shard for claim in claimed}
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from eventrouter.events import StoredEvent
-from eventrouter.log_entry import decode_each, decode_entry, encode_entry
+from eventrouter.log_entry import decode_each, decode_entry, encode_entry, source_of
 from eventrouter.stored import NewerFormatError, UnreadableError
 
 
@@ -56,3 +56,8 @@ def test_events_that_can_be_read_are_given_back_as_they_are() -> None:
 def test_an_entry_without_events_is_an_error_as_a_whole(data: bytes, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         decode_each(data)
+
+
+@pytest.mark.parametrize("source", ["web", "My-App_2", "x" * 64])
+def test_the_source_of_an_encoded_event_is_what_stands_in_front(source: str) -> None:
+    assert source == source_of(msgspec.json.encode(StoredEvent(source, {"messageId": 'a"b'})))

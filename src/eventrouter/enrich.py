@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
 
-import msgspec
-
-from .delivery import FORMAT, Delivery, encode
 from .enrichments import Enrichments
 from .errors import Retry
-from .events import Event, StoredEvent, event_digest, event_name, lane_key, order_key
-from .lane import Append, Claim, Item, Removal, Seen
+from .events import StoredEvent, event_digest
+from .lane import Claim, Item, Removal, Seen
 from .lanes import Lanes, Turn
 from .lease import Lease
 from .log_entry import decode_each
-from .records import AnyRecord, DeadLetter, EventRecord, RejectedEvent, pack
+from .moves import Moves, Routed
+from .records import DeadLetter, RejectedEvent
 from .room import room as room_for
 from .stored import NewerFormatError, UnreadableError
 from .turn_failures import tell
@@ -32,44 +28,12 @@ TURN_SECONDS = 60.0
 """After so long a turn lets others in."""
 BATCH_EVENTS = 1000
 """Events that are routed at once, about."""
-PACK_RECORDS = 200
-"""Records in one item of the warehouse's lane."""
-PACK_BYTES = 512 * 1024
 NEWER_SECONDS = 30.0
 """How long a log waits whose next entry is for a newer version."""
 READ_BYTES = 4_000_000
 """What one read takes at most, about."""
 BYTES_PER_ID = 54
 """What a remembered id costs in Valkey."""
-
-
-class RoutedDelivery(Protocol):
-    """One delivery as the rules made it; `index` is the event's position in the batch."""
-
-    @property
-    def destination(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def data(self) -> msgspec.Raw:
-        """The payload as JSON."""
-
-    @property
-    def route(self) -> str: ...
-
-
-class Routed(Protocol):
-    """What the rules made of a batch."""
-
-    @property
-    def deliveries(self) -> Sequence[RoutedDelivery]: ...
-    @property
-    def failed(self) -> Sequence[tuple[str, int, str, str]]:
-        """(destination, position in the batch, route, reason)."""
-
-    @property
-    def filtered(self) -> Mapping[tuple[str, str], int]:
-        """How many events by (destination, reason)."""
 
 
 @dataclass(slots=True)
@@ -168,26 +132,25 @@ class RouterTurn:
             for name, there in zip(destinations, waiting, strict=True)
             if name not in cut
         }
-        step = _Step(rules, room)
+        moves = Moves(rules.version, room)
         mismatches = rules.mismatches()
-        step.add(kept, rules.route(kept))
-        step.counts["mismatches"] += rules.mismatches() - mismatches
-        step.records += [*records, *_refusals(self._shard, items, entries)]
-        step.counts["unreadable"] += sum(item.units for item in items) - len(events)
-        step.counts.update(failures)
-        step.counts["routed"] += len(kept)
-        step.counts["duplicates"] += len(events) - len(kept)
+        moves.add(kept, rules.route(kept))
+        moves.records += [*records, *_refusals(self._shard, items, entries)]
+        moves.counts["mismatches"] += rules.mismatches() - mismatches
+        moves.counts["unreadable"] += sum(item.units for item in items) - len(events)
+        moves.counts.update(failures)
+        moves.count(events, kept, destinations)
         claims, _ = await self._turn.settle(
             [Removal(item, "log_out") for item in items],
-            appends=step.appends(),
-            counts=+step.counts,
+            appends=moves.appends(),
+            counts=+moves.counts,
             seen=Seen(list(fresh), int(rules.window * 1000), max(rules.dedup_bytes // BYTES_PER_ID // self._shards, 4)),
         )
         if claims:
             await self._enqueue(claims)
         await self._enrichments.settled(self._shard)
         if self._dropped is not None:
-            for record in step.letters:
+            for record in moves.letters:
                 self._dropped(record)
 
 
@@ -221,99 +184,3 @@ def _refusals(shard: int, items: Sequence[Item], entries: Sequence[Entry]) -> li
         for part, one in enumerate(entry)
         if isinstance(one, UnreadableError)
     ]
-
-
-class _Step:
-    """Gathers what one batch leads to."""
-
-    def __init__(self, rules: Rules, room: dict[str, int]) -> None:
-        self._rules = rules
-        self._room = room
-        self._lanes: dict[str, list[tuple[str, int, bytes]]] = {}
-        self.letters: list[DeadLetter] = []
-        self.records: list[AnyRecord] = []
-        self.counts: Counter[str] = Counter()
-
-    def add(self, events: Sequence[StoredEvent], routed: Routed) -> None:
-        """The deliveries and dead letters of routed events, and the events themselves for the warehouse."""
-        version = self._rules.version
-        now_ms = int(time.time() * 1000)
-        keys = [lane_key(order_key(event.event)) for event in events]
-        self.records += [
-            EventRecord(source=event.source, event=event.event, person_id=_person(event.event), rules=version)
-            for event in events
-        ]
-        for one in routed.deliveries:
-            event = events[one.index]
-            name = one.destination
-            if self._room.get(name, 0) <= 0:
-                self._letter(event, name, one.route, "backlog_full", "the destination's backlog is full")
-                continue
-            self._room[name] -= 1
-            body = event.event
-            delivery = Delivery(
-                FORMAT,
-                body["messageId"],
-                event.source,
-                body["type"],
-                event_name(body),
-                one.route,
-                body["timestamp"],
-                now_ms,
-                version,
-                False,
-                one.data,
-            )
-            self._lanes.setdefault(name, []).append((keys[one.index], 1, encode(delivery)))
-        for name, index, route, reason in routed.failed:
-            self._letter(events[index], name, route, "template", reason)
-        for (name, reason), number in routed.filtered.items():
-            self.counts[f"filtered:{name}:{reason}"] += number
-
-    def _letter(self, event: StoredEvent, destination: str, route: str, class_: str, reason: str) -> None:
-        body = event.event
-        self.letters.append(
-            DeadLetter(
-                source=event.source,
-                message_id=body["messageId"],
-                destination=destination,
-                route=route,
-                class_=class_,
-                reason=reason,
-                attempts=0,
-                first_at=body["receivedAt"],
-                last_at=body["receivedAt"],
-                event_type=body["type"],
-                event_name=event_name(body),
-                rules=self._rules.version,
-            )
-        )
-        self.counts[f"to:{destination}"] += 1
-        self.counts[f"dead:{destination}:{class_}"] += 1
-
-    def appends(self) -> list[Append]:
-        """What to append to the shard's lanes."""
-        appends = [Append(name, items, f"to:{name}") for name, items in self._lanes.items()]
-        packs: list[tuple[str, int, bytes]] = []
-        records = [*self.records, *self.letters]
-        for first in range(0, len(records), PACK_RECORDS):
-            _pack(records[first : first + PACK_RECORDS], packs)
-        if packs:
-            appends.append(Append("warehouse", packs, "to:warehouse"))
-        return appends
-
-
-def _person(event: Event) -> str | None:
-    person = event.get("person_id")
-    return person if type(person) is str else None
-
-
-def _pack(records: list[AnyRecord], packs: list[tuple[str, int, bytes]]) -> None:
-    """Packs, halved where they grow too large."""
-    data = pack(records)
-    if len(data) > PACK_BYTES and len(records) > 1:
-        middle = len(records) // 2
-        _pack(records[:middle], packs)
-        _pack(records[middle:], packs)
-    else:
-        packs.append(("", len(records), data))

@@ -15,7 +15,7 @@ from .errors import UnavailableError
 from .events import shard_of
 from .lane import Append, Claim
 from .lanes import Lanes
-from .log_entry import encode_entry
+from .log_entry import encode_entry, source_of
 from .records import RejectedEvent, pack
 
 log = structlog.get_logger("eventrouter.log")
@@ -130,11 +130,12 @@ def _worst(errors: Iterable[Exception]) -> Exception:
 
 
 def _appends(events: Sequence[bytes], rejected: Sequence[RejectedEvent]) -> tuple[list[Append], Counter[str]]:
-    """What one shard's step appends, and the counters of the rejected events."""
+    """What one shard's step appends, and the counters of its sources."""
     appends: list[Append] = []
     counts: Counter[str] = Counter()
     if events:
         appends.append(Append("log", [("", len(events), encode_entry(events))], "accepted"))
+        counts.update({f"accepted:{source}": number for source, number in Counter(map(source_of, events)).items()})
     if rejected:
         appends.append(Append("warehouse", [("", len(rejected), pack(rejected))], "to:warehouse"))
         counts.update(f"rejected:{record.source}:{record.code}" for record in rejected)

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .counters import Snapshot
+from .limits import Used
 from .spool import SpoolState
 
 _process = CollectorRegistry()
@@ -19,6 +20,7 @@ PlatformCollector(registry=_process)
 GCCollector(registry=_process)
 
 STATES = {"": 0, "backoff": 1, "hold": 2}
+PAUSED = 3
 
 
 class Family(NamedTuple):
@@ -35,6 +37,9 @@ SHARED = (
     Family("events_accepted", "Events kept in the event log.", (), "accepted"),
     Family("events_routed", "Events routed.", (), "routed"),
     Family("events_duplicates", "Events dropped as duplicates.", (), "duplicates"),
+    Family("source_events_accepted", "Events kept in the event log, by source.", ("source",), "accepted"),
+    Family("source_events_routed", "Events routed, by source.", ("source",), "routed"),
+    Family("source_events_duplicates", "Events dropped as duplicates, by source.", ("source",), "duplicates"),
     Family("events_unreadable", "Events of the log that nobody can read.", (), "unreadable"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
@@ -42,6 +47,7 @@ SHARED = (
         "enrichments_failed", "Events that went on without it, since it failed.", ("enrichment",), "enrichment_failed"
     ),
     Family("turns_failed", "Turns that came to nothing; the router's are those of `log`.", ("lane",), "turn_failed"),
+    Family("destination_events", "Events routed while the destination was there.", ("destination",), "events"),
     Family("deliveries_routed", "Deliveries that entered a lane; of the warehouse: records.", ("destination",), "to"),
     Family("deliveries_delivered", "Deliveries taken; of the warehouse: records.", ("destination",), "delivered"),
     Family("deliveries_filtered", "Events not meant for it.", ("destination", "reason"), "filtered"),
@@ -76,7 +82,12 @@ STATE = (
     Family("waiting", "Units that wait: events in the log, deliveries, or the warehouse's records.", ("lane",)),
     Family("oldest_seconds", "Age of the oldest waiting item.", ("lane",)),
     Family("parked_keys", "Order keys that wait.", ("destination",)),
-    Family("destination_state", "0 well, 1 backing off, 2 on hold.", ("destination",)),
+    Family("destination_state", "0 well, 1 backing off, 2 on hold, 3 paused.", ("destination",)),
+    Family(
+        "limit_used",
+        "The part of a limit that is used: `backlog`, or `max_age` by the oldest delivery; at 1 deliveries become dead letters.",
+        ("destination", "limit"),
+    ),
     Family(
         "processes", "Collectors and workers that are there, by the version of the rules in use.", ("kind", "rules")
     ),
@@ -114,13 +125,18 @@ def render(
     snapshot: Snapshot | None,
     counted: Mapping[str, Mapping[tuple[str, ...], int]] | None = None,
     spool: SpoolState | None = None,
+    used: Mapping[str, Used] | None = None,
 ) -> bytes:
     """The text format of Prometheus. Without a snapshot (Redis is away) what the shards tell is left out.
 
-    What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too.
+    What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too,
+    and what destinations have `used` of their limits.
     """
     own = {family: (counted or {}).get(family.name, {}) for family in OWN}
     gauges = _gauges(snapshot)
+    if snapshot is not None and used is not None:
+        parts = {name: one._asdict().items() for name, one in used.items()}
+        gauges["limit_used"] = {(name, limit): part for name, each in parts.items() for limit, part in each}
     if spool is not None:
         own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}
         gauges |= {family.name: {(): getattr(spool, family.field)} for family in SPOOL_STATE}
@@ -184,7 +200,8 @@ def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]
         },
         "parked_keys": {(name,): lane.parked_keys for name, lane in destinations},
         "destination_state": {
-            (name,): STATES.get(snapshot.health[name].get("state", ""), 0) for name, _ in destinations
+            (name,): PAUSED if "paused" in health else STATES.get(health.get("state", ""), 0)
+            for name, health in ((name, snapshot.health[name]) for name, _ in destinations)
         },
         "processes": dict(Counter((one.kind, one.rules) for one in snapshot.processes)),
         "rules_problems": {(): sum(bool(one.problem) for one in snapshot.processes)},

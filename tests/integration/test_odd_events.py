@@ -24,10 +24,10 @@ from eventrouter.attempts import Attempts
 from eventrouter.builtin.warehouse import SqliteWarehouse
 from eventrouter.deliver import DeliveryTurn
 from eventrouter.delivery import decode
-from eventrouter.enrich import Rules, _Step
 from eventrouter.events import EVENT_TYPES, StoredEvent
 from eventrouter.lane import Append, Claim
 from eventrouter.log_entry import decode_entry, encode_entry
+from eventrouter.moves import Moves
 from eventrouter.records import DeadLetter, EventRecord, unpack
 from eventrouter.target import Policy, Target
 from eventrouter.targets import records_in_hand
@@ -80,9 +80,9 @@ def test_whatever_is_accepted_is_read_back_from_every_stored_form(events: list[A
     accepted = taken({"type": "page", "userId": "u", "messageId": "good"}, *events).events
     stored = decode_entry(encode_entry([one.data for one in accepted]))
     assert [msgspec.json.decode(one.data) for one in accepted] == [[one.source, one.event] for one in stored]
-    step = _Step(Rules("v1", routed_both_ways, {"crm": 100}, 3600.0, 1_000_000), {"crm": 100})
-    step.add(stored, routed_both_ways(stored))
-    lanes = {append.lane: [data for _, _, data in append.items] for append in step.appends()}
+    moves = Moves("v1", {"crm": 100})
+    moves.add(stored, routed_both_ways(stored))
+    lanes = {append.lane: [data for _, _, data in append.items] for append in moves.appends()}
     ids = [one.message_id for one in stored]
     assert [(one.message_id, one.event) for one in stored] == [
         (one.message_id, one.payload) for one in map(decode, lanes["crm"])

@@ -1,0 +1,69 @@
+"""What a routed batch leads to, as it goes into one atomic step."""
+
+from __future__ import annotations
+
+import pytest
+
+from enrich_kit import event, everything_to
+from eventrouter import moves as moves_module
+from eventrouter.delivery import decode
+from eventrouter.events import StoredEvent, lane_key
+from eventrouter.moves import Moves
+from eventrouter.records import DeadLetter, EventRecord, unpack
+
+
+def events(*numbers: int, source: str = "web", **fields: object) -> list[StoredEvent]:
+    return [StoredEvent(source, event(number, **fields)) for number in numbers]
+
+
+def made(some: list[StoredEvent], *destinations: str, room: int = 100) -> Moves:
+    moves = Moves("abc", dict.fromkeys(destinations, room))
+    moves.add(some, everything_to(*destinations)(some))
+    return moves
+
+
+def test_each_event_goes_to_the_warehouse_and_by_the_rules_to_destinations():
+    moves = made(events(1, 2), "crm", "erp")
+    appends = {append.lane: append for append in moves.appends()}
+    assert {"crm", "erp", "warehouse"} == set(appends)
+    [(key, units, data), _] = appends["crm"].items
+    assert (lane_key("anonymous"), 1, "m1", "to:crm") == (key, units, decode(data).message_id, appends["crm"].count)
+    [(_, units, data)] = appends["warehouse"].items
+    assert 2 == units == len(unpack(data))
+
+
+def test_what_a_destination_has_no_room_for_is_a_dead_letter_and_counted():
+    moves = made(events(1, 2, 3), "crm", room=1)
+    [crm, warehouse] = moves.appends()
+    assert 1 == len(crm.items)
+    records = [record for _, _, data in warehouse.items for record in unpack(data)]
+    assert ["m1", "m2", "m3"] == [one.event["messageId"] for one in records if isinstance(one, EventRecord)]
+    assert ["m2", "m3"] == [one.message_id for one in records if isinstance(one, DeadLetter)]
+    assert {"to:crm": 2, "dead:crm:backlog_full": 2} == moves.counts
+
+
+def test_events_are_counted_by_source_and_for_each_destination_that_there_is():
+    moves = Moves("abc", {})
+    moves.count([*events(1, 1, 2), *events(1, 1, source="app")], [*events(1, 2), *events(1, source="app")], ["crm"])
+    totals = {"routed": 3, "duplicates": 2, "events:crm": 3}
+    by_source = {"routed:web": 2, "duplicates:web": 1, "routed:app": 1, "duplicates:app": 1}
+    assert totals | by_source == moves.counts
+
+
+def test_a_batch_of_duplicates_alone_is_counted_too():
+    moves = Moves("abc", {})
+    moves.count(events(1, 1), [], ["crm"])
+    assert {"duplicates": 2, "duplicates:web": 2} == +moves.counts
+
+
+def test_nothing_leads_to_nothing():
+    assert [] == made([], "crm").appends()
+
+
+def test_records_are_packed_by_number_and_by_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(moves_module, "PACK_BYTES", 2000)
+    moves = made([*events(*range(20), pad="x" * 300), *events(99, pad="x" * 5000)])
+    [append] = moves.appends()
+    assert all(len(data) <= 2000 for _, _, data in append.items[:-1])
+    assert 21 == sum(units for _, units, _ in append.items)
+    assert 21 == sum(len(unpack(data)) for _, _, data in append.items)
