@@ -100,6 +100,12 @@ def template_faults(text: str):
         "event[:5] == 'Order'",
         "(1 if properties.flag else 2) == 1",
         "{'a': properties.count}['a'] == 3",
+        "properties.flag == true",
+        "properties.flag in [true]",
+        "properties.flag not in [1, 1.0]",
+        "3.0 in [true, properties.count]",
+        "properties.flag in [properties.gone, true]",
+        "[properties.flag] != [1]",
     ],
 )
 def test_a_condition_that_holds(text):
@@ -173,12 +179,32 @@ def test_not_or_is_defined_and_default_see_a_missing_value(text):
         "properties.total / 0 > 1",
         "properties.total | join(',') == 'x'",
         "properties.text != 1",
+        "properties.flag == 1",
+        "1.0 != properties.flag",
+        "properties.flag < 2",
+        "properties.flag >= false",
+        "properties.tags < ['z']",
     ],
 )
 def test_mismatched_types_are_false_and_counted(text):
     expressions = Expressions()
     assert not expressions.condition(text)(EVENT, "website")
     assert expressions.mismatches == 1
+
+
+def test_what_a_page_calls_event_may_be_no_text():
+    expressions = Expressions()
+    page = {"type": "page", "event": 5, "name": True}
+    texts = (
+        "event == 'x'",
+        "event != 'x'",
+        "name != 1",
+        "event == properties.x",
+        "type == name",
+        "event in ['x', true]",
+    )
+    assert [text for text in texts if expressions.condition(text)(page, "")] == []
+    assert expressions.condition("event == 5 and name == true")(page, "")
 
 
 @pytest.mark.parametrize("text", ["properties.nothing > 1", "properties.gone > 1", "event == 'x'", "groupId == 'x'"])
@@ -277,6 +303,23 @@ def test_templates_keep_their_structure_and_leave_out_what_has_a_missing_part():
         "list": [3],
         "inner": {"there": {"total": 12.5}},
     }
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"a": "{{ userId }}"}, {"a": "{{userId}}"}, True),
+        ({"a": "{{ vars.who }}"}, {"a": "{{ userId }}"}, True),
+        ({"a": "{{ userId }}"}, {"a": "{{ anonymousId }}"}, False),
+        ({"a": "{{ userId }}"}, {"b": "{{ userId }}"}, False),
+        ({"a": [1]}, {"a": [1.0]}, False),
+        ({"a": 1}, {"a": True}, False),
+        ("{{ name | upper }}", "{{ name | lower }}", False),
+    ],
+)
+def test_two_ways_to_write_one_structure_are_known(one, other, same):
+    expressions = Expressions(variables={"who": "{{ userId }}"})
+    assert (expressions.same(one) == expressions.same(other)) is same
 
 
 def test_each_value_is_built_anew():

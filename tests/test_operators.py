@@ -98,9 +98,32 @@ def test_values_of_two_types_are_neither_equal_nor_unequal_and_counted(lenient):
     assert lenient.mismatches == 2
 
 
+def test_true_is_not_one(lenient):
+    assert not (lenient.eq(True, 1) or lenient.ne(True, 1) or lenient.eq(0.0, False) or lenient.ne(0, False))
+    assert lenient.mismatches == 4
+    assert not (lenient.lt(True, 2) or lenient.gteq(5, False) or lenient.lteq(False, True) or lenient.gt(True, False))
+    assert lenient.mismatches == 8
+    assert lenient.eq(True, True) and lenient.ne(True, False)
+
+
+def test_true_is_not_one_deep_within_either(lenient):
+    assert not (lenient.eq([1, [{"a": True}]], [1, [{"a": 1}]]) or lenient.eq({"a": [0]}, {"a": [False]}))
+    assert lenient.ne([True], [1]) and lenient.eq([True, 1.0], [True, 1])
+    assert not (lenient.contains(1, [True, "a"]) or lenient.contains([True], [[1]]) or lenient.lacks(1, [True, 1.0]))
+    assert lenient.lacks(True, [1]) and lenient.contains(1, [True, 1.0])
+    assert lenient.mismatches == 0
+
+
+def test_nothing_but_numbers_and_texts_has_an_order(lenient):
+    for value in (True, [1], {"a": 1}):
+        assert not (lenient.lt(value, value) or lenient.lteq(value, value) or lenient.gteq(value, value))
+    assert lenient.mismatches == 9
+
+
 def test_membership(lenient):
     assert lenient.contains("a", "cat") and lenient.contains(1, [1]) and lenient.contains("k", {"k": 1})
     assert lenient.lacks("x", "cat") and lenient.lacks(2, [1])
+    assert lenient.contains(1, (MISSING, 1)) and lenient.lacks(2, (MISSING, 1))
     for item, container in ((MISSING, [1]), (1, MISSING), ("a", None)):
         assert not lenient.contains(item, container)
         assert not lenient.lacks(item, container)

@@ -31,6 +31,14 @@ def test_nested_values_are_looked_up_too():
         assert groups(index, {"properties": properties}) == {}
 
 
+def test_true_is_not_looked_up_as_one():
+    index = RouteIndex([route("one", ["crm"], "properties.vip == 1")], ["crm"])
+    assert groups(index, {"properties": {"vip": 1.0}}) == {("crm",): ["one"]}
+    assert groups(index, {"properties": {"vip": True}}) == {}
+    index = RouteIndex([route("yes", ["crm"], "properties.vip == true")], ["crm"])
+    assert groups(index, {"properties": {"vip": True}}) == {("crm",): ["yes"]}
+
+
 def test_routes_after_an_unconditional_one_are_not_tried():
     index = RouteIndex(
         [route("a", ["crm"], "event"), route("b", ["crm"]), route("c", ["crm", "alerts"])], ["crm", "alerts"]

@@ -14,6 +14,22 @@ def test_missing_is_falsy_and_every_comparison_with_it_is_false():
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (True, 1, False),
+        (0.0, False, False),
+        (True, True, True),
+        (1, 1.0, True),
+        ([1, {"a": [True]}], [1.0, {"a": [True]}], True),
+        ([1, {"a": [True]}], [1, {"a": [1]}], False),
+    ],
+)
+def test_true_and_1_are_not_the_same(one, other, alike):
+    assert one == other
+    assert values.same(one, other) is alike
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         ("a", "a"),

@@ -28,8 +28,10 @@ ROOTS = (
 )  # fmt: skip
 """The names that an expression may start with: the event's keys, the name of its source, its person."""
 
-TEXTS = frozenset(ROOTS) - {"properties", "traits", "context", "integrations", "version", "channel"}
-"""The roots that are text when they are there: comparing them with text can't mismatch."""
+TEXTS = frozenset({
+    "type", "messageId", "anonymousId", "userId", "timestamp", "receivedAt", "source", "person_id",
+})  # fmt: skip
+"""The roots that are text wherever they are there; `event` of a page may be anything."""
 
 MAX_DEPTH = 50
 """How deep an expression may be nested: so much that parser and compiler manage it wherever they are called from."""
@@ -197,17 +199,21 @@ class Compiler(Code):
 
     def _comparison(self, op: str, left: Any, right: Any) -> ast.expr:
         left_code, right_code = self.expression(left), self.expression(right)
-        plain = any(type(side).__name__ == "Name" and side.name in TEXTS for side in (left, right))
-        if plain and op in ("eq", "ne"):  # text or missing, and MISSING compares as it should by itself
+        texts = sum(_is_text(side) for side in (left, right))
+        event = any(type(side).__name__ == "Name" and side.name == "event" for side in (left, right))
+        if (op in ("eq", "ne") and texts == 2) or (op == "eq" and texts and event):
+            # Nothing but text equals text, and MISSING compares as it should by itself.
             return ast.Compare(left=left_code, ops=[ast.Eq() if op == "eq" else ast.NotEq()], comparators=[right_code])
         return self.call(_COMPARE[op], left_code, right_code)
 
     def _membership(self, item: ast.expr, container: Any, positive: bool) -> ast.expr:
         if type(container).__name__ not in ("List", "Tuple"):
             return self.call("contains" if positive else "lacks", item, self.expression(container))
+        items = ast.Tuple(elts=[self.expression(part) for part in container.items], ctx=ast.Load())
+        if not all(_is_text(part) for part in container.items):
+            return self.call("contains" if positive else "lacks", item, items)
         name = self.temporary()
         there = ast.Compare(left=assigned(name, item), ops=[ast.IsNot()], comparators=[load("M")])
-        items = ast.Tuple(elts=[self.expression(part) for part in container.items], ctx=ast.Load())
         found = ast.Compare(left=load(name), ops=[ast.In() if positive else ast.NotIn()], comparators=[items])
         return ast.BoolOp(op=ast.And(), values=[there, found])
 
@@ -300,3 +306,9 @@ class Compiler(Code):
             return self.fault(node, f"gives the test `is {node.name}` wrong arguments", f"it takes {count}")
         self.namespace[f"test_{node.name}"] = test
         return ast.Call(func=load(f"test_{node.name}"), args=[value, *args], keywords=[])
+
+
+def _is_text(node: Any) -> bool:
+    """Whether a node is text wherever there is a value."""
+    kind = type(node).__name__
+    return (kind == "Const" and isinstance(node.value, str)) or (kind == "Name" and node.name in TEXTS)

@@ -153,14 +153,17 @@ def map_(value: Any, attribute: str) -> Any:
     return _pick(_list(value), attribute)
 
 
+def _ordered(items: list[Any]) -> list[Any]:
+    """The items, when they have an order: numbers, or texts."""
+    kinds = set(map(type, items))
+    if kinds <= {int, float} or kinds == {str}:
+        return items
+    raise MismatchError("needs numbers alone, or texts alone")
+
+
 def _most(value: Any, attribute: str | None, choose: Callable[[list[Any]], Any]) -> Any:
     items = [item for item in _pick(_list(value), attribute) if item is not None]
-    if not items:
-        return MISSING
-    try:
-        return choose(items)
-    except TypeError:
-        raise MismatchError("needs items that can be compared") from None
+    return choose(_ordered(items)) if items else MISSING
 
 
 def max_(value: Any, attribute: str | None = None) -> Any:
@@ -205,14 +208,12 @@ def sha256(value: Any) -> Any:
 def sort(value: Any, reverse: bool = False, attribute: str | None = None) -> Any:
     """The list in order; by `attribute`, without the items that lack it."""
     items = _list(value)
-    try:
-        if attribute is None:
-            return sorted(items, reverse=bool(reverse))
-        names = _names(attribute)
-        keyed = [(key, item) for item in items if (key := _at(item, names)) is not MISSING]
-        return [item for _, item in sorted(keyed, key=itemgetter(0), reverse=bool(reverse))]
-    except TypeError:
-        raise MismatchError("needs items that can be compared") from None
+    if attribute is None:
+        return sorted(_ordered(items), reverse=bool(reverse))
+    names = _names(attribute)
+    keyed = [(key, item) for item in items if (key := _at(item, names)) is not MISSING]
+    _ordered([key for key, _ in keyed])
+    return [item for _, item in sorted(keyed, key=itemgetter(0), reverse=bool(reverse))]
 
 
 def split(value: Any, separator: str | None = None) -> Any:

@@ -21,6 +21,7 @@ from .values import (
     kind,
     make_list,
     make_object,
+    same,
     weight,
 )
 
@@ -60,14 +61,14 @@ class Operators:
 
     def eq(self, a: Any, b: Any) -> bool:
         """`a == b`; false for values of two types (counted)."""
-        if a == b:
+        if a == b and (type(a) is str or same(a, b)):
             return True
         self._mismatched(a, b)
         return False
 
     def ne(self, a: Any, b: Any) -> bool:
         """`a != b`; false for values of two types (counted) and with a missing one."""
-        if a is MISSING or b is MISSING or a == b:
+        if a is MISSING or b is MISSING or (a == b and (type(a) is str or same(a, b))):
             return False
         return not self._mismatched(a, b)
 
@@ -82,35 +83,31 @@ class Operators:
         return True
 
     def lt(self, a: Any, b: Any) -> bool:
-        """`a < b`."""
-        try:
+        """`a < b` of two numbers or two texts; nothing else has an order."""
+        if (type(a) in _NUMBERS and type(b) in _NUMBERS) or type(a) is str is type(b):
             return bool(a < b)
-        except TypeError:
-            return self._unordered(a, b)
+        return self._unordered(a, b)
 
     def lteq(self, a: Any, b: Any) -> bool:
-        """`a <= b`."""
-        try:
+        """`a <= b`, see `lt`."""
+        if (type(a) in _NUMBERS and type(b) in _NUMBERS) or type(a) is str is type(b):
             return bool(a <= b)
-        except TypeError:
-            return self._unordered(a, b)
+        return self._unordered(a, b)
 
     def gt(self, a: Any, b: Any) -> bool:
-        """`a > b`."""
-        try:
+        """`a > b`, see `lt`."""
+        if (type(a) in _NUMBERS and type(b) in _NUMBERS) or type(a) is str is type(b):
             return bool(a > b)
-        except TypeError:
-            return self._unordered(a, b)
+        return self._unordered(a, b)
 
     def gteq(self, a: Any, b: Any) -> bool:
-        """`a >= b`."""
-        try:
+        """`a >= b`, see `lt`."""
+        if (type(a) in _NUMBERS and type(b) in _NUMBERS) or type(a) is str is type(b):
             return bool(a >= b)
-        except TypeError:
-            return self._unordered(a, b)
+        return self._unordered(a, b)
 
     def _unordered(self, a: Any, b: Any) -> bool:
-        if a is not None and b is not None:
+        if a is not None and b is not None and a is not MISSING and b is not MISSING:
             self.mismatches += 1
         return False
 
@@ -125,8 +122,10 @@ class Operators:
     def _has(self, item: Any, container: Any) -> bool | None:
         if item is MISSING or container is MISSING or container is None:
             return None
-        if type(container) is list:
-            return item in container
+        if type(container) in (list, tuple):  # a tuple holds the items of `[…]`, of which some may be missing
+            if item not in container:
+                return False
+            return type(item) is str or any(one == item and same(one, item) for one in container)
         if type(container) in (str, dict) and type(item) is str:
             return item in container
         self.mismatches += 1

@@ -7,7 +7,10 @@ from typing import Any
 
 Path = tuple[str, ...]
 Required = dict[Path, frozenset[Any]]
-"""By the path of a value (`("type",)`, `("properties", "plan")`): the constants of which it must equal one."""
+"""By the path of a value (`("type",)`, `("properties", "plan")`): the constants of which it must equal one.
+
+true and false are never among them: Python takes them for 1 and 0.
+"""
 
 
 def path_of(node: Any) -> Path | None:
@@ -52,14 +55,12 @@ def required(node: Any, depth: int = 0) -> Required:
 
 
 def _compared(left: Any, op: str, right: Any) -> Required:
-    path = path_of(left)
     if op == "eq":
-        if path and type(right).__name__ == "Const":
-            return {path: frozenset({right.value})}
-        path = path_of(right)
-        if path and type(left).__name__ == "Const":
-            return {path: frozenset({left.value})}
-    elif op == "in" and path and type(right).__name__ in ("List", "Tuple"):
-        constants = [item.value for item in right.items if type(item).__name__ == "Const"]
-        return {path: frozenset(constants)} if len(constants) == len(right.items) else {}
-    return {}
+        return _one_of(left, [right]) or _one_of(right, [left])
+    return _one_of(left, right.items) if op == "in" and type(right).__name__ in ("List", "Tuple") else {}
+
+
+def _one_of(node: Any, options: list[Any]) -> Required:
+    path = path_of(node)
+    constants = [one.value for one in options if type(one).__name__ == "Const" and not isinstance(one.value, bool)]
+    return {path: frozenset(constants)} if path and len(constants) == len(options) else {}

@@ -18,6 +18,9 @@ MAX_PATHS = 8
 MAX_PLANS = 4096
 """How many combinations of those values are remembered, at most."""
 
+_INDEXED = frozenset({str, int, float, type(None)})
+"""The types of the constants by which routes are found; true is not among them, which Python takes for 1."""
+
 
 class Group:
     """Destinations that try the same routes in the same order."""
@@ -61,9 +64,7 @@ class RouteIndex:
             value: Any = source if path == ("source",) else event.get(top, MISSING)
             for name in rest:
                 value = value.get(name, MISSING) if type(value) is dict else MISSING
-            # a dict or list can't be looked up, and no constant equals it
-            known = type(value) is not dict and type(value) is not list and value in self._mentioned[path]
-            key.append(value if known else MISSING)
+            key.append(value if type(value) in _INDEXED and value in self._mentioned[path] else MISSING)
         plan = tuple(key)
         found = self._plans.get(plan)
         if found is None:

@@ -62,6 +62,23 @@ def kind(value: Any) -> str:
     return _KINDS.get(type(value), "something else")
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of which Python says `a == b` are equal: to Python true is 1, also deep within."""
+    waiting = [(a, b)]
+    while waiting:
+        one, other = waiting.pop()
+        if one is other:
+            continue
+        kind_of = type(one)
+        if kind_of is list:
+            waiting.extend(zip(one, other, strict=True))
+        elif kind_of is dict:
+            waiting.extend((value, other[key]) for key, value in one.items())
+        elif (kind_of is bool) != (type(other) is bool):
+            return False
+    return True
+
+
 def text_of(value: Any) -> str:
     """`value` as it stands in text: text as it is, everything else as in JSON (`true`, `9.5`, `{"a":1}`)."""
     if type(value) is str:
