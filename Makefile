@@ -29,12 +29,13 @@ lint: $(VENV)/test.stamp
 	$(BIN)/mypy
 
 bench: $(VENV)/test.stamp
+	@$(PIP) --editable '.[bench]'
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 # The versions that are installed here and in .ci/run. Run it after a change of dependencies.
 lock: $(VENV)/test.stamp
 	$(PIP) uv
-	printf '%s\n' '-e .[test,node]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
+	printf '%s\n' '-e .[test,bench,node]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
 	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-package eventrouter \
 	  $(patsubst plugins/%/pyproject.toml,--no-emit-package %,$(PLUGINS)) --quiet --output-file requirements.lock
 

