@@ -84,8 +84,10 @@ def test_the_newest_events_that_meet_the_condition_are_compared(place):
         return json.loads(place.run("preview", "new.yaml", "--json", *options).stdout)
 
     assert compared("--last", "3")["events"] == 3
-    assert compared("--where", "properties.total >= 15")["events"] == 5
-    assert compared("--where", "properties.total >= 15", "--last", "2")["differences"][0]["count"] == 2
+    some = compared("--where", "properties.total >= 15")
+    assert (some["events"], some["looked_at"], some["where_failed"]) == (5, 22, 0)
+    newest = compared("--where", "properties.total >= 15", "--last", "4")
+    assert (newest["events"], newest["looked_at"], newest["differences"][0]["count"]) == (2, 4, 2)
     assert compared("--since", "1h")["events"] == 22
     assert compared("--until", "1h")["events"] == 0
 
@@ -114,14 +116,40 @@ def test_json_for_scripts(place):
 
 def test_a_change_may_be_a_failure_for_ci(place):
     assert place.run("preview", "new.yaml", "--fail-on-change").returncode == 1
-    same = place.run("preview", "routes.yaml", "--fail-on-change")
-    assert (same.returncode, "No delivery differs.\n" in same.stdout) == (0, True)
+    assert place.run("preview", "new.yaml", "--fail-on-change", "--where", "type == 'screen'").returncode == 0
+
+
+def test_what_is_only_written_otherwise_needs_no_event(place):
+    (place.path / "tidy.yaml").write_text(RULES.replace("name: orders", "name: all orders").replace("==", " == "))
+    done = place.run("preview", "tidy.yaml", "--fail-on-change")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "No delivery differs: the rules are the same for each destination.\n"
+    report = json.loads(place.run("preview", "tidy.yaml", "--json").stdout)
+    assert (report["changed"], report["same"], report["deliveries"]) == (False, ["lines", "more"], {})
+
+
+def test_how_many_events_were_looked_at_is_told(place):
+    (place.path / "one.yaml").write_text(RULES.replace('type == "page"', 'type == "page" or type == "screen"'))
+    some = place.run("preview", "one.yaml", "--where", "type == 'page'").stdout.splitlines()
+    assert some[0].startswith("1 event of 22 that were looked at, received from 20")
+    assert some[-2:] == ["The rules are the same for lines.", "No delivery differs."]
+    none = place.run("preview", "one.yaml", "--where", "type == 'alias'")
+    assert none.stdout == "No event of 22 that were looked at meets --where.\n"
+
+
+def test_events_at_which_where_fails_are_left_out_and_told(place):
+    growing = "name" + f""" | replace("o", "{"o" * 50}")""" * 4
+    done = place.run("preview", "new.yaml", "--where", f"{growing} or type == 'track'")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1] == (
+        "--where failed for 1 event: the filter `replace` makes a text of more than 262,144 characters"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["new.yaml", "--until", "2020-01-01"], 0, "There are no such events in the warehouse."),
+        (["new.yaml", "--until", "2020-01-01"], 0, "The warehouse has no events to compare."),
         (["nowhere.yaml"], 78, "nowhere.yaml"),
         (["new.yaml", "--where", "tpe == 'page'"], 2, "did you mean"),
         (["new.yaml", "--since", "yesterday"], 2, "is not a time"),

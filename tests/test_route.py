@@ -130,6 +130,18 @@ def test_a_route_may_skip_events_with_its_own_reason():
     assert outcomes(route(routes, {**EVENT, "traits": {}}))["crm"] == "all"
 
 
+def test_a_router_for_some_destinations_knows_of_no_others():
+    made = router("  - { name: all, to: [crm, alerts] }\n  - { name: off, to: off }\n")
+    narrow = made.only(["off", "crm"])
+    assert (list(narrow.destinations), list(made.destinations)) == (["crm", "off"], ["crm", "alerts", "off"])
+    assert outcomes(narrow.route([StoredEvent("website", EVENT)])) == {"crm": "all", "off": "disabled"}
+    assert outcomes(made.route([StoredEvent("website", EVENT)])) == {
+        "crm": "all",
+        "alerts": "consent",
+        "off": "disabled",
+    }
+
+
 def test_routing_can_be_narrowed_to_some_destinations():
     routed = router("- { name: a, to: [crm, alerts, off] }").route([StoredEvent("website", EVENT)], {"crm", "off"})
     assert outcomes(routed) == {"crm": "a", "off": "disabled"}

@@ -30,8 +30,10 @@ def differences(
     """
     if type(expected) is dict and type(actual) is dict:
         for key, value in expected.items():
-            inner = f"{path}.{key}" if path else str(key)
             found = actual.get(key, MISSING)
+            if found is value:  # payloads share what was not changed
+                continue
+            inner = f"{path}.{key}" if path else str(key)
             if found is MISSING and (value is not None or exact):
                 yield Difference(inner, value, MISSING)
             elif found is not MISSING:

@@ -148,6 +148,13 @@ class Expressions:
         result = builder.value(structure, label)
         return self._filled(compiler, builder, result)
 
+    def same(self, structure: Any) -> str:
+        """What is equal for two ways to write one structure of templates. Raises `ExpressionError`."""
+        compiler = Compiler(self._strict, self._filters, self._roots)
+        builder = Builder(compiler, self._template_code)
+        result = builder.value(structure, "")
+        return ast.dump(ast.Module([*builder.body, ast.Expr(result)], []))
+
     def fields(self, templates: Mapping[str, Any], label: str = "") -> Template:
         """Compiles several values into one function that returns them as a list, MISSING where one has a missing part.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,9 +104,17 @@ class Router:
         self._index = RouteIndex(self.routes, self._enabled)
 
     @property
-    def destinations(self) -> Collection[str]:
-        """The names of all destinations of the rules."""
-        return self._destinations.keys()
+    def destinations(self) -> Mapping[str, DestinationConfig]:
+        """All destinations of the rules, by name."""
+        return self._destinations
+
+    def only(self, destinations: Collection[str]) -> Router:
+        """A router that knows of no other destinations; it shares all that is compiled."""
+        made = copy.copy(self)
+        made._destinations = {name: self._destinations[name] for name in self._destinations if name in destinations}
+        made._enabled = [name for name in self._enabled if name in destinations]
+        made._index = RouteIndex(made.routes, made._enabled)
+        return made
 
     @property
     def mismatches(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +14,14 @@ from .common import (
     ConfigOption,
     DataDirOption,
     JsonOption,
+    counted,
     opened,
     print_json,
     print_table,
     read_settings,
 )
 from .common import read_time as time_of
+from .where import Where
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,14 +43,16 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def preview(
         new: Annotated[Path, typer.Argument(help="The new rules file.")],
-        last: Annotated[int, typer.Option("--last", min=1, help="At most so many events, the newest.")] = 10_000,
+        last: Annotated[
+            int, typer.Option("--last", min=1, help="How many events are looked at, at most: the newest.")
+        ] = 10_000,
         since: Annotated[
             str | None,
             typer.Option("--since", help="Received at or after: 2h (ago), 2026-11-24, 2026-11-24T17:00 (UTC)."),
         ] = None,
         until: Annotated[str | None, typer.Option("--until", help="Received before.")] = None,
         where: Annotated[
-            str | None, typer.Option("--where", help="Only events for which this condition holds, as in `when`.")
+            str | None, typer.Option("--where", help="Of these, only events that meet this condition, as in `when`.")
         ] = None,
         examples: Annotated[int, typer.Option("--examples", min=0, help="Examples of each kind of difference.")] = 2,
         fail_on_change: Annotated[
@@ -66,6 +69,8 @@ def register(app: typer.Typer) -> None:
         from .. import config as configuration
         from ..hiding import hide_secrets
         from ..plugins import Plugins
+        from ..preview import Preview
+        from ..route import Router
 
         settings = read_settings(config=config, data_dir=data_dir)
         plugins = Plugins.load()
@@ -73,80 +78,48 @@ def register(app: typer.Typer) -> None:
         hide_secrets(then)
         window = (time_of(since), time_of(until))
 
-        async def run() -> tuple[Preview, Config]:
+        async def run() -> tuple[Preview, Where, Config]:
             async with opened(settings, connect=False) as router:
-                holds = _condition(where, router)
-                return await _compare(router, then, window, last, holds, examples), router.config
+                meant = Where(where, router.router.expressions)
+                new_rules = Router(then, router.plugins.template_filters)
+                found = Preview(router.router, new_rules, examples=examples)
+                if found.destinations:
+                    await _compare(found, router, window, last, meant)
+                return found, meant, router.config
 
-        found, now = asyncio.run(run())
+        found, meant, now = asyncio.run(run())
         if as_json:
-            print_json(_report(found, now, then))
+            print_json(_report(found, meant, now, then))
         else:
-            _print(found, now, then)
+            _print(found, meant, now, then)
         if fail_on_change and found.changed:
             raise typer.Exit(1)
 
 
-def _condition(text: str | None, router: EventRouter) -> Callable[[StoredEvent], bool]:
-    from ..expressions import ExpressionError
-
-    if text is None:
-        return lambda _: True
-    try:
-        condition = router.router.expressions.condition(text)
-    except ExpressionError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        raise typer.BadParameter(f"--where {error}{hint}") from None
-    return lambda event: condition(event.event, event.source)
-
-
 async def _compare(
-    router: EventRouter,
-    then: Config,
-    window: tuple[datetime | None, datetime | None],
-    last: int,
-    holds: Callable[[StoredEvent], bool],
-    examples: int,
-) -> Preview:
+    found: Preview, router: EventRouter, window: tuple[datetime | None, datetime | None], last: int, meant: Where
+) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from ..preview import Preview
-    from ..route import Router
-
-    destinations = dict.fromkeys([*router.config.destinations, *then.destinations])
-    found = Preview(router.router, Router(then, router.plugins.template_filters), destinations, examples=examples)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("comparing", total=last)
-        async for events in _events(router, window, last, holds):
-            found.add(events)
-            bar.advance(task, len(events))
-    return found
-
-
-async def _events(
-    router: EventRouter,
-    window: tuple[datetime | None, datetime | None],
-    last: int,
-    holds: Callable[[StoredEvent], bool],
-) -> AsyncIterator[list[StoredEvent]]:
     warehouse = await router.warehouse()
     since, until = window
     after: StoredEvent | None = None
-    while last > 0:
-        page = await warehouse.scan_events(since=since, until=until, newest_first=True, limit=PAGE, after=after)
-        if not page:
-            return
-        after = page[-1]
-        some = [event for event in page if holds(event)][:last]
-        last -= len(some)
-        if some:
-            yield some
+    columns = TextColumn("events looked at"), BarColumn(), MofNCompleteColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=last)
+        while meant.looked < last:
+            limit = min(PAGE, last - meant.looked)
+            page = await warehouse.scan_events(since=since, until=until, newest_first=True, limit=limit, after=after)
+            if not page:
+                return
+            after = page[-1]
+            found.add([event for event in page if meant(event)])
+            bar.update(task, completed=meant.looked)
 
 
-def _report(found: Preview, now: Config, then: Config) -> dict[str, Any]:
+def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str, Any]:
     from ..values import MISSING
 
     mask = now.mask | then.mask
@@ -165,9 +138,12 @@ def _report(found: Preview, now: Config, then: Config) -> dict[str, Any]:
         }
 
     return {
+        "looked_at": meant.looked,
+        "where_failed": sum(meant.failures.values()),
         "events": found.events,
         "rules": {"now": now.version, "then": then.version},
         "changed": found.changed,
+        "same": found.same,
         "deliveries": {
             name: {side: found.delivered[name, side] for side in ("now", "then")} for name in found.destinations
         },
@@ -188,29 +164,46 @@ def _report(found: Preview, now: Config, then: Config) -> dict[str, Any]:
     }
 
 
-def _print(found: Preview, now: Config, then: Config) -> None:
+def _print(found: Preview, meant: Where, now: Config, then: Config) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from ..preview import KINDS
 
     console = Console(soft_wrap=True, highlight=False)
-    if not found.events:
-        console.print("There are no such events in the warehouse.")
+    if not found.destinations:
+        console.print("No delivery differs: the rules are the same for each destination.")
         return
-    events = "1 event" if found.events == 1 else f"{found.events:,} events"
-    console.print(f"{events}, received from {found.received[0]} to {found.received[1]}")
-    console.print(f"now {now.path} ({now.version}), then {then.path} ({then.version})", highlight=False)
+    console.print(_looked(found, meant))
+    for reason, times in meant.failures.items():
+        console.print(Text(f"--where failed for {counted(times, 'event')}: {reason}", "red"))
+    if not found.events:
+        return
+    console.print(f"now {now.path} ({now.version}), then {then.path} ({then.version})")
     rows = []
     for name in found.destinations:
         numbers = [found.delivered[name, side] for side in ("now", "then")]
         numbers += [found.count(name, kind) for kind in KINDS]
         rows.append([name, *(f"{number:,}" for number in numbers)])
     print_table(["destination", "now", "then", *KINDS], rows)
+    if found.same:
+        console.print(f"The rules are the same for {', '.join(found.same)}.")
     if not found.changed:
         console.print("No delivery differs.")
     order = {name: number for number, name in enumerate(found.destinations)}
     for key in sorted(found.changes, key=lambda each: (order[each[0]], KINDS.index(each[2]))):
         _print_difference(console, found, now.mask | then.mask, *key)
+
+
+def _looked(found: Preview, meant: Where) -> str:
+    """Which events were compared."""
+    if not meant.looked:
+        return "The warehouse has no events to compare."
+    looked = f" of {meant.looked:,} that were looked at" if found.events != meant.looked else ""
+    if not found.events:
+        return f"No event{looked} meets --where."
+    events = "1 event" if found.events == 1 else f"{found.events:,} events"
+    return f"{events}{looked}, received from {found.received[0]} to {found.received[1]}"
 
 
 def _print_difference(console: Console, found: Preview, mask: Mask, destination: str, route: str, what: str) -> None:
