@@ -67,6 +67,14 @@ def test_the_nearest_name_is_named(name, known, hint):
     assert did_you_mean(name, known) == hint
 
 
+def test_null_stands_for_an_object_without_keys_unless_one_is_needed():
+    reader, nodes = reading("a: ~\n")
+    assert reader.mapping(nodes["a"], "`a`", ("b",)) == {}
+    assert reader.problems() == []
+    assert reader.mapping(nodes["a"], "`a`", ("b",), needed=True) == {}
+    assert [one.message for one in reader.problems()] == ["`a` must be an object (`key: value`)"]
+
+
 @pytest.mark.parametrize("written", ["${KEY:-}", '"${KEY:-}"', '"${KEY:-}${OTHER}"'])
 def test_a_text_whose_variable_is_empty_says_which(written):
     reader, nodes = reading(f"a: {written}\n", OTHER="")

@@ -66,6 +66,9 @@ def test_when_may_be_true_or_false(when):
     ("text", "message", "hint"),
     [
         ("- crm", "a route must be an object (`key: value`)", ""),
+        ("- ~", "a route must be an object (`key: value`)", ""),
+        ("-", "a route must be an object (`key: value`)", ""),
+        ("- { to: crm, hash: }", "`hash` must be an object (`key: value`)", ""),
         ("- { when: type }", "the route has no `to`", "add `to:` with the name of a destination"),
         ("- { to: [] }", "`to` must not be an empty list", ""),
         ("- { to: crn }", "there is no destination `crn`", "did you mean `crm`?"),

@@ -132,6 +132,7 @@ def test_scrub_names_fields_and_query_parameters():
         ("{ removes: a, query: b }", "`scrub` has no key `removes`"),
         ("{ query: [] }", "`scrub.query` must not be an empty list"),
         ("yes", "`scrub` must be an object (`key: value`)"),
+        ("~", "`scrub` must be an object (`key: value`)"),
     ],
 )
 def test_what_is_wrong_with_scrub_is_told(text, message):

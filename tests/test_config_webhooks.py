@@ -92,6 +92,7 @@ def test_how_senders_are_known_is_read(text, expected):
         ("{ scheme: token, secret: tökén, header: X-Token }", "this can't be a token in a header"),
         ("{ scheme: token, secret: [abcd, 'abcd '], header: X-Token }", "this can't be a token in a header"),
         ("{ scheme: none, secrt: abcd }", "`verify` has no key `secrt`"),
+        ("~", "`verify` must be an object (`key: value`)"),
     ],
 )
 def test_what_is_wrong_with_verify_is_told(text, message):
@@ -110,6 +111,9 @@ def test_what_is_wrong_with_verify_is_told(text, message):
         ("{ type: page, userId: '{{ body. }}' }", "`event` is not a valid expression"),
         ("{ type: page, userId: '{{ event }}' }", "`event` uses the unknown name `event`"),
         ("[]", "`event` must be an object (`key: value`)"),
+        ("~", "`event` must be an object (`key: value`)"),
+        ("{ type: track, userId: u, event: }", "the event has no `event`, which a track event needs"),
+        ("{ type: page, userId: ~ }", "the event has neither a `userId` nor an `anonymousId`"),
     ],
 )
 def test_what_is_wrong_with_an_event_is_told(text, message):
@@ -142,10 +146,9 @@ def test_what_is_missing_is_told_at_its_place():
         (6, 15, "`verify` has no `secret`"),
         (7, 7, "`webhook` has no key `to`"),
     ]
-    with pytest.raises(ConfigError, match="`webhook` is empty"):
-        load("version: 1\nsources: { a: { webhook: } }\n")
-    with pytest.raises(ConfigError, match="must be an object"):
-        load("version: 1\nsources: { a: { webhook: true } }\n")
+    for value in ("", "true"):
+        with pytest.raises(ConfigError, match="`webhook` must be an object"):
+            load(f"version: 1\nsources: {{ a: {{ webhook: {value} }} }}\n")
 
 
 def test_a_secret_is_never_shown():

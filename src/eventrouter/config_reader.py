@@ -101,12 +101,14 @@ class Reader:
 
     # -- values ----------------------------------------------------------------------------------------------------
 
-    def mapping(self, node: Node | None, what: str, known: Sequence[str] | None = None) -> dict[str, Node]:
-        """The values of an object by key; keys that are not `known` are problems."""
+    def mapping(
+        self, node: Node | None, what: str, known: Sequence[str] | None = None, *, needed: bool = False
+    ) -> dict[str, Node]:
+        """The values of an object by key; keys that are not `known` are problems, and null where it is `needed`."""
         if node is None:
             return {}
         if not isinstance(node, MapNode):
-            if not (isinstance(node, Scalar) and (node.value is None or node.broken)):
+            if not (isinstance(node, Scalar) and (node.broken or (node.value is None and not needed))):
                 self.problem(node, f"{what} must be an object (`key: value`)")
             return {}
         if known is None:

@@ -50,7 +50,7 @@ class RoutesReader:
 
     def _route(self, node: Node, number: int) -> RouteConfig:
         reader = self.reader
-        settings = reader.mapping(node, "a route", KEYS)
+        settings = reader.mapping(node, "a route", KEYS, needed=True)
         to = self._names_of(settings.get("to"), "to", self.destinations, "destination")
         if isinstance(node, MapNode) and "to" not in settings:
             reader.problem(node, "the route has no `to`", "add `to:` with the name of a destination")
@@ -179,7 +179,7 @@ class RoutesReader:
     def _hash(self, node: Node | None) -> HashConfig | None:
         if node is None:
             return None
-        settings = self.reader.mapping(node, "`hash`", ("salt", "fields"))
+        settings = self.reader.mapping(node, "`hash`", ("salt", "fields"), needed=True)
         salt_node = settings.get("salt")
         if salt_node is not None:
             self.reader.secret(salt_node)

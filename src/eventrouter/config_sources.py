@@ -101,7 +101,7 @@ def _rate_limit(reader: Reader, node: Node | None) -> float | None:
 def _scrub(reader: Reader, node: Node | None) -> ScrubConfig | None:
     if node is None:
         return None
-    settings = reader.mapping(node, "`scrub`", ("remove", "hash", "query", "salt"))
+    settings = reader.mapping(node, "`scrub`", ("remove", "hash", "query", "salt"), needed=True)
     salt_node = settings.get("salt")
     if salt_node is not None:
         reader.secret(salt_node)

@@ -27,10 +27,8 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z")
 
 def read_webhook(reader: Reader, node: Node) -> WebhookSourceConfig | None:
     """`webhook:`; None when it can't be used as it stands."""
-    settings = reader.mapping(node, "`webhook`", ("verify", "when", "event"))
+    settings = reader.mapping(node, "`webhook`", ("verify", "when", "event"), needed=True)
     if not isinstance(node, MapNode):
-        if isinstance(node, Scalar) and node.value is None:
-            reader.problem(node, "`webhook` is empty", "add `verify` and `event`")
         return None
     verify = _verify(reader, settings["verify"]) if "verify" in settings else None
     if "verify" not in settings:
@@ -45,7 +43,8 @@ def read_webhook(reader: Reader, node: Node) -> WebhookSourceConfig | None:
 def _verify(reader: Reader, node: Node) -> VerifyConfig | None:
     if isinstance(node, Scalar) and node.value == "none":
         return VerifyConfig("none")
-    settings = reader.mapping(node, "`verify`", ("scheme", "secret", "secrets", "header", "query", "tolerance"))
+    keys = ("scheme", "secret", "secrets", "header", "query", "tolerance")
+    settings = reader.mapping(node, "`verify`", keys, needed=True)
     nodes = [*reader.items(settings.get("secret")), *reader.items(settings.get("secrets"))]
     for item in nodes:
         reader.secret(item)
@@ -126,7 +125,7 @@ def _event(reader: Reader, expressions: Expressions, webhook: Node, node: Node |
         hint = 'add `event: { type: track, event: "…", userId: "{{ body.… }}" }`'
         reader.problem(webhook, "`webhook` has no `event`", hint)
         return None
-    settings = reader.mapping(node, "`event`")
+    settings = reader.mapping(node, "`event`", needed=True)
     if not isinstance(node, MapNode):
         return None
     count = 0
@@ -151,9 +150,10 @@ def _check_event(reader: Reader, node: MapNode, settings: dict[str, Node]) -> No
         reader.problem(node, "the event has no `type`", f"it is one of {', '.join(EVENT_TYPES)}")
     elif not (known or broken):
         reader.problem(type_node, "the event's `type` is unknown", f"it is one of {', '.join(EVENT_TYPES)}")
+    given = {name for name, value in settings.items() if not (isinstance(value, Scalar) and value.value is None)}
     for name in NEEDS.get(type_, ()) if isinstance(type_, str) else ():
-        if name not in settings:
+        if name not in given:
             reader.problem(node, f"the event has no `{name}`, which a {type_} event needs")
-    if not settings.keys() & {"userId", "anonymousId"}:
+    if not given & {"userId", "anonymousId"}:
         hint = "an event needs the id of a person: add `userId` or `anonymousId`"
         reader.problem(node, "the event has neither a `userId` nor an `anonymousId`", hint)
