@@ -44,6 +44,17 @@ async def test_the_rest_of_eventrouter_finds_events_and_dead_letters(warehouse: 
     assert ["m2"] == [row["message_id"] for row in await warehouse.find_dead_letters(class_="attempts")]
     assert [] == await warehouse.find_dead_letters(event="Order Completed")
     assert 1 == len(await warehouse.find_dead_letters(limit=1))
+    assert ["m1"] == [row["message_id"] for row in await warehouse.find_dead_letters(message_id="m1")]
+    assert {("crm", "permanent"): 1, ("crm", "attempts"): 1} == await warehouse.count_dead_letters()
+
+
+async def test_the_rest_of_eventrouter_finds_events_by_time_and_by_id(warehouse: SqlWarehouse) -> None:
+    await warehouse.deliver(messages(record("m1"), record("m2", receivedAt=at(5))))
+    newest, oldest = await warehouse.scan_ids()
+    assert (("website", "m1"), ("website", "m2", at(5))) == (newest[1:], (*oldest[1:], oldest[0]))
+    assert [oldest] == await warehouse.scan_ids(after=newest)
+    assert ["website"] == [row["source"] for row in await warehouse.find_stored("m1")]
+    assert [] == await warehouse.find_rejected(code="unreadable")
 
 
 async def test_late_duplicates_and_discarded_values_are_counted(warehouse: SqlWarehouse) -> None:

@@ -6,17 +6,28 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventrouter.builtin.warehouse.dead_letters import load_dead_letters
 from eventrouter.builtin.warehouse.load import Loader
+from eventrouter.builtin.warehouse.merges import load_merges
 from eventrouter.builtin.warehouse.prepare import prepare
-from eventrouter.builtin.warehouse.queries import find_dead_letters, find_events, scan_events
+from eventrouter.builtin.warehouse.queries import (
+    count_dead_letters,
+    find_dead_letters,
+    find_events,
+    find_rejected,
+    find_stored,
+    scan_events,
+    scan_ids,
+)
 from eventrouter.builtin.warehouse.store import Store
 from eventrouter.builtin.warehouse.typed import Names
 from eventrouter.events import StoredEvent
-from eventrouter.records import DeadLetterReplayed
-from warehouse_kit import NOW, at, event, letter, messages, opened, record, transaction
+from eventrouter.records import DeadLetterReplayed, IdentityMerge, RejectedEvent
+from eventrouter.warehouse import EventId
+from warehouse_kit import NOW, RECEIVED, at, event, letter, messages, opened, record, transaction
 
 MIDNIGHT = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -70,6 +81,56 @@ def test_events_are_read_in_the_order_of_their_arrival_page_by_page(store: Store
     assert expected[4:0:-1] == pages(newest_first=True, **middle)
 
 
+def test_identities_are_read_newest_first_page_by_page(store: Store) -> None:
+    loader = Loader(store, Names(), max_tables=9, max_columns=99)
+    arrivals = [("m3", 30), ("m1", 10), ("m2", 20), ("m4", 20), ("m0", 20)]
+    records = [record(name, receivedAt=at(seconds)) for name, seconds in arrivals]
+    loader.load(prepare(messages(*records, record("m2", source="app", receivedAt=at(20))), NOW), NOW)
+
+    def pages(since: datetime | None = None, until: datetime | None = None) -> list[tuple[str, str, str]]:
+        found: list[EventId] = []
+        while page := scan_ids(store, since=since, until=until, limit=2, after=found[-1] if found else None):
+            found += page
+        return [(one.source, one.message_id, one.received_at) for one in found]
+
+    web, twenty = "website", at(20)
+    middle = [(web, "m4", twenty), (web, "m2", twenty), (web, "m0", twenty), ("app", "m2", twenty)]
+    assert [(web, "m3", at(30)), *middle, (web, "m1", at(10))] == pages()
+    assert middle == pages(MIDNIGHT + timedelta(seconds=20), MIDNIGHT + timedelta(seconds=30))
+
+
+def test_an_event_is_found_by_its_id_with_the_person_of_today(store: Store) -> None:
+    loader = Loader(store, Names(), max_tables=9, max_columns=99)
+    loader.load(prepare(messages(record("m1"), record("m1", source="app"), record("m2")), NOW), NOW)
+    merge = IdentityMerge(person_id="person-1", into_person_id="person-2", seq=1, merged_at=at(5))
+    with transaction(store):
+        load_merges(store, [merge])
+    [app, website] = find_stored(store, "m1")
+    assert ("app", "website") == (app["source"], website["source"])
+    assert {"id": "m1", "person_id": "person-1", "person_today": "person-2", "rules": "r1"}.items() <= website.items()
+    assert (RECEIVED, event("m1")) == (website["received_at"], msgspec.json.decode(website["payload"]))
+    assert [] == find_stored(store, "gone")
+
+
+def test_refused_events_are_found_by_their_id_or_their_code(store: Store) -> None:
+    def refused(id_: str, code: str, message_id: str | None) -> RejectedEvent:
+        return RejectedEvent(
+            id=id_, source="web", received_at=at(1), code=code, message="no", message_id=message_id, payload="{}"
+        )
+
+    records = [refused("r1", "bad", "m1"), refused("r2", "worse", "m1"), refused("r3", "bad", None)]
+    Loader(store, Names(), max_tables=9, max_columns=99).load(prepare(messages(*records), NOW), NOW)
+
+    def ids(message_id: str | None = None, code: str | None = None, limit: int = 9, after: str = "") -> list[str]:
+        return [row["id"] for row in find_rejected(store, message_id=message_id, code=code, limit=limit, after=after)]
+
+    assert (["r1", "r2"], ["r1", "r3"], ["r1"]) == (ids("m1"), ids(code="bad"), ids("m1", "bad"))
+    assert (["r1", "r2"], ["r3"]) == (ids(limit=2), ids(limit=2, after="r2"))
+    [row] = find_rejected(store, message_id="m1", code="bad", limit=9, after="")
+    told = {"id": "r1", "source": "web", "received_at": at(1), "code": "bad", "message": "no", "message_id": "m1"}
+    assert told == row
+
+
 def find(store: Store, **asked: Any) -> list[str]:
     filters = {name: asked.pop(name) for name in ("destination", "class", "event_name") if name in asked}
     defaults: dict[str, Any] = {"since": None, "until": None, "replayed": False, "limit": 100, "after": None}
@@ -107,6 +168,10 @@ def test_dead_letters_are_filtered(letters: Store) -> None:
     assert ["m1"] == find(letters, event_name="Order Completed")
     assert ["m1", "m2", "m4", "m3"] == find(letters, destination=None)
     assert [] == find(letters, destination="'; DROP TABLE dead_letters; --")
+
+
+def test_dead_letters_are_counted_without_those_sent_again(letters: Store) -> None:
+    assert {("crm", "permanent"): 2, ("crm", "attempts"): 1, ("mail", "permanent"): 1} == count_dead_letters(letters)
 
 
 def test_since_counts_and_until_does_not(letters: Store) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
 from .destination import Destination, Message, Outcome
 from .events import StoredEvent
+
+
+class EventId(NamedTuple):
+    """Which event it is, and when it came."""
+
+    received_at: str
+    """ISO 8601, UTC."""
+    source: str
+    message_id: str
 
 
 class Warehouse(Destination):
@@ -68,6 +77,34 @@ class Warehouse(Destination):
         """Stored events in the order of their arrival: at or after `since`, before `until`, behind `after`."""
         raise TypeError(f"{type(self).__name__} does not define scan_events()")
 
+    async def scan_ids(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 1000,
+        after: EventId | None = None,
+    ) -> list[EventId]:
+        """Identities of stored events, the newest first: at or after `since`, before `until`, behind `after`."""
+        raise TypeError(f"{type(self).__name__} does not define scan_ids()")
+
+    async def find_stored(self, message_id: str) -> list[dict[str, Any]]:
+        """The events with this messageId (one of each source at most), as dicts with the columns of `events`.
+
+        `payload` is the event's JSON; `person_today` is the person that `person_id` has become.
+        """
+        raise TypeError(f"{type(self).__name__} does not define find_stored()")
+
+    async def find_rejected(
+        self, *, message_id: str | None = None, code: str | None = None, limit: int = 100, after: str = ""
+    ) -> list[dict[str, Any]]:
+        """Refused events as dicts with the table's columns but for `payload`, by `id`, behind the id `after`."""
+        raise TypeError(f"{type(self).__name__} does not define find_rejected()")
+
+    async def count_dead_letters(self) -> dict[tuple[str, str], int]:
+        """How many dead letters there are that were not sent again, by destination and class."""
+        raise TypeError(f"{type(self).__name__} does not define count_dead_letters()")
+
     async def find_dead_letters(
         self,
         *,
@@ -76,6 +113,7 @@ class Warehouse(Destination):
         since: datetime | None = None,
         until: datetime | None = None,
         event: str | None = None,
+        message_id: str | None = None,
         replayed: bool = False,
         limit: int = 1000,
         after: tuple[str, str, str, str] | None = None,

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from eventrouter.destination import Message, Outcome
 from eventrouter.errors import EventRouterError, Retry, StartError, UnavailableError
 from eventrouter.events import StoredEvent
 from eventrouter.records import EventRecord
-from eventrouter.warehouse import Warehouse
+from eventrouter.warehouse import EventId, Warehouse
 
 from ...threads import StoppedError, Threads
 from . import queries
@@ -32,6 +32,9 @@ TRIES = 5
 
 GRACE_SECONDS, CLOSE_SECONDS = 0.5, 2.5
 """How long a batch may take to end by itself when the warehouse is closed, and when it is left behind at the latest."""
+
+_SCAN: Final[dict[str, Any]] = {"since": None, "until": None, "limit": 1000, "after": None}
+_FIND: Final[dict[str, Any]] = {"message_id": None, "code": None, "limit": 100, "after": ""}
 
 
 def _now() -> str:
@@ -135,6 +138,18 @@ class SqlWarehouse(Warehouse):
             )
         )
 
+    async def scan_ids(self, **bounds: Any) -> list[EventId]:
+        return await self._ask(lambda store: queries.scan_ids(store, **_SCAN | bounds))
+
+    async def find_stored(self, message_id: str) -> list[dict[str, Any]]:
+        return await self._ask(lambda store: queries.find_stored(store, message_id))
+
+    async def find_rejected(self, **filters: Any) -> list[dict[str, Any]]:
+        return await self._ask(lambda store: queries.find_rejected(store, **_FIND | filters))
+
+    async def count_dead_letters(self) -> dict[tuple[str, str], int]:
+        return await self._ask(queries.count_dead_letters)
+
     async def find_dead_letters(
         self,
         *,
@@ -143,6 +158,7 @@ class SqlWarehouse(Warehouse):
         since: datetime | None = None,
         until: datetime | None = None,
         event: str | None = None,
+        message_id: str | None = None,
         replayed: bool = False,
         limit: int = 1000,
         after: tuple[str, str, str, str] | None = None,
@@ -150,7 +166,7 @@ class SqlWarehouse(Warehouse):
         return await self._ask(
             lambda store: queries.find_dead_letters(
                 store,
-                filters={"destination": destination, "class": class_, "event_name": event},
+                filters={"destination": destination, "class": class_, "event_name": event, "message_id": message_id},
                 since=since,
                 until=until,
                 replayed=replayed,

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from eventrouter.events import StoredEvent
+from eventrouter.warehouse import EventId
 
 from . import schema
 from .store import Store, chunks
@@ -53,11 +54,7 @@ def scan_events(
     """Stored events by (received_at, source, id), at or after `since`, before `until`, behind `after`."""
     events = schema.events.c
     order = (events.received_at, events.source, events.id)
-    conditions = []
-    if since is not None:
-        conditions.append(events.received_at >= sa.literal(_iso(since), events.received_at.type))
-    if until is not None:
-        conditions.append(events.received_at < sa.literal(_iso(until), events.received_at.type))
+    conditions = _received(since, until)
     if after is not None:
         place = sa.tuple_(
             sa.literal(after.event["receivedAt"], events.received_at.type),
@@ -72,6 +69,67 @@ def scan_events(
         .limit(limit)
     )
     return [StoredEvent(source, _decode(payload)) for source, payload in _run(store, statement)]
+
+
+def scan_ids(
+    store: Store, *, since: datetime | None, until: datetime | None, limit: int, after: EventId | None
+) -> list[EventId]:
+    """The identities of stored events by (received_at, source, id), the newest first."""
+    events = schema.events.c
+    order = (events.received_at, events.source, events.id)
+    conditions = _received(since, until)
+    if after is not None:
+        place = sa.tuple_(*map(sa.literal, after, [column.type for column in order]))
+        conditions.append(sa.tuple_(*order) < place)
+    statement = sa.select(*order).where(*conditions).order_by(*(column.desc() for column in order)).limit(limit)
+    return [EventId(*row) for row in _run(store, statement)]
+
+
+def find_stored(store: Store, message_id: str) -> list[dict[str, Any]]:
+    """The rows of `events` with this id, with the person of today."""
+    events, merges = schema.events, schema.identity_merges
+    statement = (
+        sa.select(
+            *(column for column in events.columns if column.name != "payload"),
+            sa.cast(events.c.payload, sa.Text),
+            sa.func.coalesce(merges.c.root_person_id, events.c.person_id),
+        )
+        .select_from(events.outerjoin(merges, merges.c.person_id == events.c.person_id))
+        .where(events.c.id == message_id)
+        .order_by(events.c.source)
+    )
+    names = [*(column.name for column in events.columns if column.name != "payload"), "payload", "person_today"]
+    return [dict(zip(names, row, strict=True)) for row in _run(store, statement)]
+
+
+def find_rejected(
+    store: Store, *, message_id: str | None, code: str | None, limit: int, after: str
+) -> list[dict[str, Any]]:
+    """Rows of `rejected_events` by id, without their payloads."""
+    columns = [column for column in schema.rejected_events.columns if column.name != "payload"]
+    table = schema.rejected_events.c
+    wanted = ((table.message_id, message_id), (table.code, code))
+    conditions = [table.id > after, *(column == value for column, value in wanted if value is not None)]
+    statement = sa.select(*columns).where(*conditions).order_by(table.id).limit(limit)
+    return [{column.name: cell for column, cell in zip(columns, row, strict=True)} for row in _run(store, statement)]
+
+
+def count_dead_letters(store: Store) -> dict[tuple[str, str], int]:
+    """The number of dead letters that were not sent again, by destination and class."""
+    group = (_letters.destination, _letters["class"])
+    statement = sa.select(*group, sa.func.count()).where(_letters["class"] != "", _letters.replayed_at.is_(None))
+    return {(name, class_): number for name, class_, number in _run(store, statement.group_by(*group))}
+
+
+def _received(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
+    """Received at or after `since`, before `until`."""
+    received_at = schema.events.c.received_at
+    conditions = []
+    if since is not None:
+        conditions.append(received_at >= sa.literal(_iso(since), received_at.type))
+    if until is not None:
+        conditions.append(received_at < sa.literal(_iso(until), received_at.type))
+    return conditions
 
 
 def _iso(moment: datetime) -> str:
