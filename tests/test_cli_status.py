@@ -52,6 +52,14 @@ def test_deliveries_that_wait_one_by_one_show_why(capsys):
     assert " ".join(line.split()).endswith("2 order keys wait: HTTP 500")
 
 
+def test_a_pause_and_a_limit_that_is_near_are_told(capsys):
+    row = {"state": "paused", "waiting": 3, "paused_at": "2026-11-24T17:00:00.000Z", "reason": "they move house"}
+    show({"destinations": {"crm": row | {"limits_used": {"backlog": 0.1, "max_age": 0.85}}}})
+    line = next(line for line in capsys.readouterr().out.splitlines() if "crm" in line)
+    told = "crm paused 3 since 2026-11-24T17:00: they move house; 85% of max_age used"
+    assert " ".join(line.split()).replace(" 0 0 ", " ") == told
+
+
 def test_nothing_that_runs_is_told(tmp_path):
     result = Place(tmp_path).run("status")
     assert (result.returncode, "there is no data directory" in result.stderr) == (1, True), result.stderr

@@ -104,6 +104,7 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
         "forgotten": {},
         "state": "ok",
         "reason": "",
+        "paused_at": None,
         "turns_failed": 0,
         "next_try_seconds": None,
     } == row
@@ -174,6 +175,21 @@ async def test_the_health_of_a_destination_is_told_before_its_turns(lanes):
     await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP 503", 120)
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     assert ("backing off", "HTTP 503", 1) == (row["state"], row["reason"], row["turns_failed"])
+
+
+async def test_a_paused_destination_says_since_when_and_why(clock, lanes):
+    await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP 503", 120)
+    await lanes.run("health", ["er:{dest:crm}:health"], ["pause", "they move house"])
+    row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
+    told = ("paused", "they move house", "2023-11-14T22:13:20.000Z", None)
+    assert told == (row["state"], row["reason"], row["paused_at"], row["next_try_seconds"])
+
+
+async def test_the_fullest_shard_is_known(lanes):
+    await lanes.append(0, [append(("k", "one"))])
+    await lanes.append(1, [append(("k", "one"), ("k", "two"))])
+    lane = (await read_snapshot(lanes, 2, ["crm"])).lanes["crm"]
+    assert (3, 2) == (lane.waiting, lane.fullest)
 
 
 async def test_an_unknown_destination_has_a_row_of_nothing(lanes):

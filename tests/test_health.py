@@ -357,3 +357,82 @@ async def test_a_worker_forgets_a_success_that_its_clock_has_not_reached(make, m
     monkeypatch.setattr(time, "time", lambda: before / 1000 - 3600)
     await health.refused("message", "HTTP 401")
     assert before - HOUR == health.last_success_ms
+
+
+# paused by an operator
+
+
+async def pause(lanes, reason: str = "") -> None:
+    await lanes.run("health", [health_module.health_key("crm")], ["pause", reason])
+
+
+async def resume(lanes) -> None:
+    await lanes.run("health", [health_module.health_key("crm")], ["resume"])
+
+
+async def test_while_it_is_paused_nothing_is_tried_not_even_a_probe(make, lanes, clock):
+    health = make()
+    await health.failed("HTTP 503", 1.0)
+    await pause(lanes, "they move house")
+    await clock.tick(HOUR)
+    gate = await health.gate()
+    assert (True, False) == (gate.wait > 0, gate.probe)
+    assert ("paused", "paused: they move house") == (health.state, health.reason)
+
+
+async def test_a_worker_learns_of_a_pause_within_a_second(make, lanes):
+    health = make()
+    assert not await health.is_paused()
+    await pause(lanes)
+    assert not await health.is_paused()
+    health._fresh_until -= FRESH_SECONDS
+    assert await health.is_paused()
+    assert "paused" == health.reason
+    await resume(lanes)
+    health._fresh_until -= FRESH_SECONDS
+    assert not await health.is_paused()
+
+
+async def test_after_a_pause_a_destination_that_was_away_is_probed_at_once(make, lanes):
+    health = make()
+    await put_on_hold(health)
+    await pause(lanes)
+    await resume(lanes)
+    assert Gate(0.0, True) == await health.gate()
+    assert "hold" == health.state
+
+
+async def test_what_ends_during_a_pause_changes_nothing_of_it(make, lanes, redis):
+    health = make()
+    await health.failed("HTTP 503", 1.0)
+    await pause(lanes, "why")
+    await health.succeeded()
+    await health.failed("HTTP 500")
+    await health.probe_soon()
+    assert "paused" == health.state
+    assert 0.0 == (await health.refused("m1", "HTTP 401"))[0]
+
+
+async def test_a_pause_begins_with_the_first_and_has_the_last_reason(clock, lanes, redis):
+    await pause(lanes, "first")
+    began = clock.ms
+    await clock.tick(1000)
+    await pause(lanes, "second")
+    stored = await redis.hgetall(health_module.health_key("crm"))
+    assert (str(began).encode(), b"second") == (stored[b"paused"], stored[b"pause_reason"])
+    await clock.tick(-HOUR)
+    await lanes.run("health", [health_module.health_key("crm")], ["gate", 0])
+    assert clock.ms >= int(await redis.hget(health_module.health_key("crm"), "paused"))
+
+
+async def test_while_redis_is_away_what_was_seen_last_holds(make, lanes, monkeypatch):
+    health = make()
+    await pause(lanes)
+    assert await health.is_paused()
+
+    async def away(*_):
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(lanes, "run", away)
+    health._fresh_until -= FRESH_SECONDS
+    assert await health.is_paused()

@@ -21,10 +21,10 @@ FLOORS = {
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery attempts
-        health throttle target settlement hands deliver dead_letters dead_letter_log presence counters metrics queue
-        server_check connections ports serve unrefused turn_failures set_aside""",
-    "wiring": """targets intake collecting outcome rule_tests hiding rules_file following status pytest_plugin explain
-        preview app child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__
+        health throttle target settlement hands deliver dead_letters dead_letter_log presence counters limits
+        metrics queue pausing server_check connections ports serve unrefused turn_failures set_aside""",
+    "wiring": """targets unserved intake collecting outcome rule_tests hiding kept_rules rules_file following status pytest_plugin
+        explain preview app child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__
         cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}

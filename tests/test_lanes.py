@@ -80,12 +80,6 @@ async def test_an_append_without_items_claims_nothing(lanes, redis):
     assert {} == await leftovers(redis)
 
 
-async def test_a_paused_lane_keeps_items_and_wakes_nobody(lanes, redis):
-    await redis.hset(f"{CRM.key}:turn", "paused", "1")
-    assert [] == await lanes.append(0, [append(("k", "one"))])
-    assert [1] == (await lanes.look(0, [], ["crm"]))[1]
-
-
 async def test_shards_are_written_in_one_round_trip_and_claimed_apart(lanes):
     work = {shard: ([append(("k", f"item {shard}"))], {}) for shard in range(3)}
     results = await lanes.append_all(work)

@@ -7,6 +7,7 @@ from collections import Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 from eventrouter.counters import LaneState, Snapshot
+from eventrouter.limits import Used
 from eventrouter.metrics import render
 from eventrouter.spool import SpoolState
 from metrics_reference import PAGE, reference
@@ -143,3 +144,15 @@ def test_a_spool_is_shown_with_and_without_a_server():
     for known in (None, snapshot()):
         found = samples(render(known, spool=spool))
         assert expected == {name: found.get(name) for name in expected}
+
+
+def test_a_pause_is_a_state():
+    found = samples(render(snapshot(health={"log": {}, "crm": {"state": "hold", "paused": "1"}})))
+    assert 3 == found[("eventrouter_destination_state", "crm")]
+
+
+def test_what_is_used_of_limits_is_told():
+    found = samples(render(snapshot(), used={"crm": Used(0.5, 0.25)}))
+    assert 0.5 == found[("eventrouter_limit_used", "crm", "backlog")]
+    assert 0.25 == found[("eventrouter_limit_used", "crm", "max_age")]
+    assert b"limit_used" not in render(None, used=None)

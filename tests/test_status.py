@@ -32,3 +32,17 @@ def test_without_rules_nothing_is_said_of_what_is_switched_on():
     lanes = {"log": LaneState(), "crm": LaneState(waiting=2)}
     found = status_of(Config("routes.yaml", "", {}), 4, Snapshot(Counter(), lanes, {}, 0, 1000), {"warehouse"})
     assert (found["rules"], found["destinations"]["crm"]["state"]) == ("", "ok")
+
+
+def test_a_paused_destination_that_is_gone_says_both():
+    lanes = {name: LaneState() for name in ("log", "crm", "gone")}
+    health = {name: {"paused": "1000", "pause_reason": "why"} for name in ("crm", "gone")}
+    found = status_of(load(HEAD), 4, Snapshot(Counter(), lanes, health, 0, 61_000), {"crm"})["destinations"]
+    assert ["paused", "paused, not in routes.yaml"] == [found[name]["state"] for name in ("crm", "gone")]
+
+
+def test_what_is_used_of_the_limits_is_told():
+    lanes = {"log": LaneState(), "warehouse": LaneState(), "crm": LaneState(fullest=50_000)}
+    found = status_of(load(HEAD), 4, Snapshot(Counter(), lanes, {}, 0, 61_000), {"crm"})["destinations"]
+    assert {"backlog": 1.0, "max_age": 0.0} == found["crm"]["limits_used"]
+    assert {} == found["warehouse"]["limits_used"]

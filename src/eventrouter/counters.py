@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,7 +15,9 @@ from .lane import Lane
 from .lanes import Lanes
 from .presence import Process, processes
 from .records import DEAD_LETTER_CLASSES
+from .times import EPOCH, write_time
 
+STATES = {"backoff": "backing off", "hold": "on hold"}
 FAILING_SECONDS = 60
 """So long after its next turn was due, a lane counts as failing still: turns that succeed don't say so."""
 
@@ -33,6 +36,8 @@ class LaneState(msgspec.Struct):
     """When the next turn was due then."""
     failure: str = ""
     """Why."""
+    fullest: int = 0
+    """What waits in the shard where most does."""
 
 
 class Snapshot(msgspec.Struct):
@@ -71,6 +76,7 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
     for shard in states:
         for lane, (waiting, parked_keys, oldest_ms) in zip(found.values(), shard, strict=True):
             lane.waiting += waiting
+            lane.fullest = max(lane.fullest, waiting)
             lane.parked_keys += parked_keys
             lane.oldest_ms = min(lane.oldest_ms or oldest_ms, oldest_ms or lane.oldest_ms)
     for row in rows[2::3]:
@@ -116,7 +122,7 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """
     counts, lane, health = snapshot.counts, snapshot.lanes.get(name, LaneState()), snapshot.health.get(name, {})
     turns = failing(snapshot, name)
-    until = int(health.get("until", 0))
+    until, paused = int(health.get("until", 0)), int(health.get("paused", 0))
     filtered, died, replayed = (reasons(counts, f"{what}:{name}:") for what in ("filtered", "dead", "replayed"))
     return {
         "unit": "records" if name == "warehouse" else "deliveries",
@@ -132,10 +138,11 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "replayed": replayed,
         "discarded": reasons(counts, f"discarded:{name}:"),
         "forgotten": reasons(counts, f"forgotten:{name}:"),
-        "state": {"backoff": "backing off", "hold": "on hold"}.get(health.get("state", ""), turns["state"]),
-        "reason": health.get("reason", "") or turns["reason"],
+        "state": "paused" if paused else STATES.get(health.get("state", ""), turns["state"]),
+        "reason": health.get("pause_reason", "") if paused else health.get("reason", "") or turns["reason"],
+        "paused_at": write_time(EPOCH + timedelta(milliseconds=paused)) if paused else None,
         "turns_failed": turns["turns_failed"],
-        "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") else None,
+        "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") and not paused else None,
         "oldest_seconds": max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None,
     }
 
@@ -145,8 +152,9 @@ def still_dead(counts: Counter[str], name: str) -> dict[str, int]:
 
     Whoever takes a delivery away for good counts it in the same atomic step, as `discarded:DESTINATION:WHAT` (an
     operator gave it up) or `forgotten:DESTINATION:WHAT` (a person's data was to go). WHAT is what it was until then: a
-    class of dead letters, or `waiting` for one that was in the lane. One that is sent again is counted as
-    `replayed:DESTINATION:CLASS`, and is in the lane like any other.
+    class of dead letters, or `waiting` for one that was in the lane. A dead letter that is sent again is counted as
+    `replayed:DESTINATION:CLASS`, an event that is no dead letter as `replayed:DESTINATION:again`; then it is in the lane
+    like any other.
     """
     left = Counter(reasons(counts, f"dead:{name}:"))
     for how in ("replayed", "discarded", "forgotten"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import NamedTuple
 
 import structlog
+from redis.exceptions import RedisError
 
 from .lanes import Lanes
 
@@ -23,6 +25,11 @@ SUCCESS_SPEAKS_SECONDS = 60.0
 CONVINCING = 5
 QUIET_SECONDS = 10.0
 """How often it is logged that deliveries are tried again one by one."""
+
+
+def health_key(destination: str) -> str:
+    """Where the health of a destination is kept."""
+    return f"er:{{dest:{destination}}}:health"
 
 
 class Gate(NamedTuple):
@@ -49,7 +56,7 @@ class Health:
         """`initial` and `max_interval` bound the backoff, `timeout` is that of an attempt; all in seconds."""
         self._lanes = lanes
         self._destination = destination
-        self._key = f"er:{{dest:{destination}}}:health"
+        self._key = health_key(destination)
         self._initial = int(initial * 1000)
         self._longest = int(max_interval * 1000)
         self._probe = int(timeout * 1000) + 5000
@@ -61,7 +68,7 @@ class Health:
         self._parked = 0
         self._note_at = self._log_at = 0.0
         self.state = ""
-        """'' (well), 'backoff' or 'hold', as last seen."""
+        """'' (well), 'backoff', 'hold' or 'paused', as last seen."""
         self.reason = ""
         self.last_success_ms = 0
 
@@ -81,7 +88,11 @@ class Health:
         if state == self.state:
             return
         if state:
-            words = {"backoff": "a destination backs off", "hold": "a destination is on hold"}
+            words = {
+                "backoff": "a destination backs off",
+                "hold": "a destination is on hold",
+                "paused": "a destination is paused",
+            }
             log.warning(words[state], destination=self._destination, reason=reason, next_try_seconds=round(wait, 1))
         else:
             log.info("a destination takes deliveries again", destination=self._destination)
@@ -92,6 +103,16 @@ class Health:
             return Gate(0.0, False)
         wait, probe, _ = await self._step("gate", self._probe)
         return Gate(wait, probe)
+
+    async def is_paused(self) -> bool:
+        """Whether an operator holds the destination; costs a round trip at most once a second.
+
+        While Redis is away nobody knows: then what was seen last holds.
+        """
+        if time.monotonic() >= self._fresh_until:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._step("gate", 0)
+        return self.state == "paused"
 
     async def failed(self, reason: str, after: float | None = None) -> float:
         """The destination as a whole failed: all its lanes wait. Returns for how many seconds.

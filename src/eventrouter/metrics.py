@@ -85,7 +85,7 @@ STATE = (
     Family("destination_state", "0 well, 1 backing off, 2 on hold, 3 paused.", ("destination",)),
     Family(
         "limit_used",
-        "The part of a limit that is used: `backlog`, or `max_age` by the oldest delivery; at 1 deliveries become dead letters.",
+        "What is used of `backlog`, or by the oldest delivery of `max_age`: at 1 deliveries become dead letters.",
         ("destination", "limit"),
     ),
     Family(

@@ -9,6 +9,7 @@ import msgspec
 
 from .config import Config
 from .counters import Snapshot, by_destination, failing, reasons
+from .limits import used
 
 
 def status_of(config: Config, shards: int, snapshot: Snapshot, served: Collection[str]) -> dict[str, Any]:
@@ -19,11 +20,14 @@ def status_of(config: Config, shards: int, snapshot: Snapshot, served: Collectio
     counts = snapshot.counts
     window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0.0
     rejected = reasons(counts, "rejected:")
+    limits = used(config, shards, snapshot)
 
     def row(name: str) -> dict[str, Any]:
         found = by_destination(snapshot, name)
         if config.version and name not in served:
-            found["state"] = "switched off" if name in config.destinations else "not in routes.yaml"
+            why = "switched off" if name in config.destinations else "not in routes.yaml"
+            found["state"] = f"paused, {why}" if found["paused_at"] else why
+        found["limits_used"] = limits[name]._asdict() if name in limits else {}
         return found
 
     return {

@@ -62,12 +62,15 @@ def read_settings(**options: Any) -> Settings:
     return settings
 
 
-def load_app(settings: Settings) -> EventRouter:
-    """The app of routes.yaml, not connected; its secrets are kept out of the logs. Raises `ConfigError`."""
+def load_app(settings: Settings, *, serves: bool = False) -> EventRouter:
+    """The app of routes.yaml, not connected; its secrets are kept out of the logs. Raises `ConfigError`.
+
+    One that `serves`, as a collector or a worker, goes on with the last good rules where the file can't be used.
+    """
     from ..app import EventRouter
     from ..hiding import hide_secrets
 
-    app = EventRouter.load(settings)
+    app = EventRouter.open(settings) if serves else EventRouter.load(settings)
     hide_secrets(app.config)
     return app
 
@@ -189,9 +192,9 @@ def _print_cards(console: Console, names: Sequence[str], rows: Iterable[Sequence
             console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2)))
 
 
-def counted(number: int, word: str) -> str:
+def counted(number: int, word: str, plural: str = "") -> str:
     """`1 event`, `2 events`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    return f"{number} {word if number == 1 else plural or f'{word}s'}"
 
 
 def short_duration(seconds: float | None) -> str:

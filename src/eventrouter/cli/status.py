@@ -79,18 +79,36 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _processes(found: dict[str, Any]) -> list[str]:
-    """Who works with other rules than those of the file, and why."""
+    """Who works with other rules than those of the file, and why; or with other values of their variables."""
+    from ..config_model import TEXT_DIGITS
+
+    text = str(found.get("rules") or "")[:TEXT_DIGITS]
+    versions = {one["rules"] for one in found.get("processes", []) if text and one["rules"].startswith(text)}
     lines = []
     for one in found.get("processes", []):
         who = f"The {one['kind']} {one['pid']} on {one['host']}"
         if one["problem"]:
-            lines.append(f"{who} goes on with the rules {one['rules']}: {one['problem']}")
-        elif one["rules"] != found.get("rules") or not found.get("rules"):
+            lines.append(f"{who} goes on with the rules {one['rules']}: {one['problem'].splitlines()[0]}")
+        elif one["rules"] not in versions:
             lines.append(f"{who} has the rules {one['rules']}")
+        elif len(versions) > 1:
+            lines.append(f"{who} has the rules {one['rules']}: the values of variables are not the same for all")
     return lines
 
 
 def _reason(row: dict[str, Any]) -> str:
+    return "; ".join(filter(None, [_why(row), *(f"{part:.0%} of {name} used" for name, part in _near(row))]))
+
+
+def _near(row: dict[str, Any]) -> list[tuple[str, float]]:
+    from ..limits import NEAR
+
+    return [(name, part) for name, part in row.get("limits_used", {}).items() if part >= NEAR]
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row.get("paused_at"):
+        return f"since {row['paused_at'][:16]}{': ' if row['reason'] else ''}{row['reason']}"
     seconds = row.get("next_try_seconds")
     keys = row.get("parked_keys")
     if keys and not row.get("reason"):

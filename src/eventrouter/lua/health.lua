@@ -2,6 +2,7 @@
 --   state ('' or absent: well, 'backoff', 'hold'), until (ms), failures (in a row), reason, since (ms),
 --   probing (ms: a probe is under way until then), success (ms: the last one),
 --   retry_reason (why deliveries are parked, the last one), suspects (ids of messages refused since, a line each; a few), refusals (all of them),
+--   paused (ms): since when an operator holds it, pause_reason: why; it is 'paused' then, whatever its state,
 --   written (ms): when the other times were written: they move with a clock that is set back
 -- ARGV step and what it takes. Returns state, ms to wait, probe (0/1), last success, reason, failures, refusals, several (0/1).
 local key, step = KEYS[1], arg()
@@ -15,7 +16,7 @@ end
 
 local back = get_number('written') - now
 if back > 0 then
-  for _, field in ipairs({ 'until', 'since', 'probing', 'success', 'written' }) do
+  for _, field in ipairs({ 'until', 'since', 'probing', 'success', 'paused', 'written' }) do
     if get_number(field) > 0 then
       redis.call('HINCRBY', key, field, -back)
     end
@@ -40,11 +41,18 @@ local function fail(state, delay, reason)
   redis.call('HDEL', key, 'probing')
 end
 
+local function soon()
+  if (get('state') or '') ~= '' then
+    redis.call('HSET', key, 'until', 0)
+    redis.call('HDEL', key, 'probing')
+  end
+end
+
 local probe = 0
 if step == 'gate' then
   -- ARGV how long a probe may take (ms; 0: only look)
   local ms = number()
-  if ms > 0 and (get('state') or '') ~= '' and get_number('until') <= now and get_number('probing') <= now then
+  if ms > 0 and not get('paused') and (get('state') or '') ~= '' and get_number('until') <= now and get_number('probing') <= now then
     set('probing', now + ms)
     probe = 1
   end
@@ -75,10 +83,16 @@ elseif step == 'refuse' then
     fail('hold', soon, reason)
   end
 elseif step == 'soon' then
-  if (get('state') or '') ~= '' then
-    redis.call('HSET', key, 'until', 0)
-    redis.call('HDEL', key, 'probing')
+  soon()
+elseif step == 'pause' then
+  -- ARGV why, or ''. Once more: it is paused since the first time, for the last reason.
+  if not get('paused') then
+    set('paused', now)
   end
+  redis.call('HSET', key, 'pause_reason', arg())
+elseif step == 'resume' then
+  redis.call('HDEL', key, 'paused', 'pause_reason')
+  soon()
 elseif step == 'note' then
   -- ARGV why deliveries are tried again one by one
   redis.call('HSET', key, 'retry_reason', arg())
@@ -92,6 +106,12 @@ elseif step == 'succeed' then
   end
 end
 
+if get('paused') then
+  -- The next look is for what grows too old; `resume` wakes the lanes.
+  local why = get('pause_reason') or ''
+  why = why == '' and 'paused' or 'paused: ' .. why
+  return { 'paused', 30000, 0, get_number('success'), why, get_number('failures'), 0, 0 }
+end
 local wait = 0
 if (get('state') or '') ~= '' and probe == 0 then
   -- Somebody else's probe may end at once: ask again soon.

@@ -1,7 +1,7 @@
 -- What all steps share. A lane is named by its stream's key, er:{SHARD}:lane:NAME; everything else of it hangs below that key,
 -- everything else of its shard below er:{SHARD}:, so that one step may touch them all, on a Cluster too.
 --   KEY            stream: the items, in order. k = lane key (a digest of the order key), n = units in the item, d = data
---   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), bytes (of their data), paused
+--   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), bytes (of their data)
 --   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
 --   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
 --   KEY:tries      hash: item id -> what is known of its attempts (JSON)
@@ -50,7 +50,7 @@ local function lease(lane, ms)
 end
 
 local function claim(lane, token, short)
-  if redis.call('HEXISTS', lane .. ':turn', 'token') == 1 or redis.call('HEXISTS', lane .. ':turn', 'paused') == 1 then
+  if redis.call('HEXISTS', lane .. ':turn', 'token') == 1 then
     return false
   end
   redis.call('HSET', lane .. ':turn', 'token', token, 'begun', '0')

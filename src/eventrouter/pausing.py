@@ -1,0 +1,34 @@
+"""Pausing a destination: while it lasts nothing is sent, and what comes for it waits, in every shard, over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .health import FRESH_SECONDS, health_key
+from .lane import Lane
+from .lanes import Lanes
+
+REASON_LENGTH = 200
+
+
+async def pause(lanes: Lanes, destination: str, reason: str = "") -> None:
+    """Pauses `destination`; when this returns, no attempt begins any more. Those under way end, and are settled.
+
+    Paused once more it is paused since the first time, for the last reason. Raises `redis.RedisError`.
+    """
+    await lanes.run("health", [health_key(destination)], ["pause", reason[:REASON_LENGTH]])
+    await asyncio.sleep(FRESH_SECONDS)
+
+
+async def resume(lanes: Lanes, destination: str, shards: int) -> None:
+    """Ends a pause; what waits is tried at once, as fast as the destination takes it. Raises `redis.RedisError`."""
+    await lanes.run("health", [health_key(destination)], ["resume"])
+    await _wake(lanes, destination, shards)
+    # A turn that was just told of the pause lies down again after that.
+    await asyncio.sleep(FRESH_SECONDS)
+    await _wake(lanes, destination, shards)
+
+
+async def _wake(lanes: Lanes, destination: str, shards: int) -> None:
+    for shard in range(shards):
+        await lanes.run("wake", [Lane(shard, destination).key], [])

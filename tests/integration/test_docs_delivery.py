@@ -1,0 +1,64 @@
+"""docs/delivery.md: every command does what the page says, in the order of the page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from http_sink import Sink
+from system import System
+
+from eventrouter.config_model import DEFAULT_BACKLOG, RetryConfig
+from eventrouter.limits import NEAR, TELL_SECONDS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text("utf-8")
+BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)]
+[RULES] = [text for language, text in BLOCKS if language == "yaml"]
+
+
+def section(title: str) -> list[tuple[str, str]]:
+    """The commands of a section, each with what it is said to print ("" where the page doesn't say)."""
+    [text] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```sh\n(.*?)^```\n(?:```\n(.*?)^```$)?", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+def shell(system: System, command: str) -> str:
+    """Runs an example as it stands."""
+    command = command.replace("eventrouter ", f"{sys.executable} -P -m eventrouter ")
+    done = subprocess.run(
+        command, shell=True, cwd=system.directory, env=system.variables(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def plain(text: str) -> str:
+    """A line without what differs from run to run, and without its columns' widths."""
+    return " ".join(re.sub(r"20\d\d-[-\d]+T[\d:.]+Z?", "TIME", text).split())
+
+
+def start(directory: Path, sink: Sink) -> System:
+    return System(directory, RULES, {"CRM_URL": f"{sink.url}/crm", "WEBSITE_WRITE_KEY": "key-website"})
+
+
+def test_a_pause_is_as_the_page_says(tmp_path: Path, sink: Sink) -> None:
+    (pause, said), (resume, said_then) = section("Pause a destination")
+    with start(tmp_path, sink) as system:
+        assert said == shell(system, pause)
+        [shown] = [text for _, text in BLOCKS if text.startswith("destination ")]
+        assert [plain(line) for line in shown.splitlines()] == [
+            plain(line) for line in system.run("status").stdout.splitlines()[3:-1] if "──" not in line
+        ]
+        assert said_then == shell(system, resume)
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert f"`retry.max_age` ({RetryConfig().max_age / 3600:.0f} hours)" in PAGE
+    assert f"`backlog` ({DEFAULT_BACKLOG:,})" in PAGE
+    assert f"from {NEAR:.0%}".replace("%", " %") in PAGE
+    assert TELL_SECONDS == 600.0
+    assert "every ten minutes" in PAGE
