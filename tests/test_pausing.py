@@ -81,7 +81,7 @@ async def test_an_attempt_that_waits_for_its_rate_is_not_made(make):
     post = make(rate=RateLimit(1, per_seconds=0.3), concurrency=3)
     await post.put("a", "b", "c")
     turn = asyncio.create_task(post.turn())
-    while not post.sink.got:
+    while "delivered:crm" not in await counts(post.redis):
         await asyncio.sleep(0.01)
     await pause(post.lanes, "crm")
     learn(post)
