@@ -10,7 +10,7 @@ from eventrouter.config_model import (
 
 
 def test_a_source_without_options_has_nothing_switched_on() -> None:
-    source = make_source(SourceConfig("website", ("k",), enabled=False), {})
+    source = make_source(SourceConfig("website", ("k",), enabled=False), {}, {})
     assert (source.name, source.enabled) == ("website", False)
     assert {source.origins, source.cookie, source.scrub, source.limiter, source.webhook} == {None}
 
@@ -24,7 +24,7 @@ def test_each_option_becomes_its_part() -> None:
         scrub=ScrubConfig(remove=("context.ip",), hash=("traits.email",), query=("token",), salt="salt"),
         cookie=CookieConfig(domain=".shop.example"),
     )
-    source = make_source(config, {})
+    source = make_source(config, {}, {})
     assert source.origins is not None
     assert source.origins.allow(b"https://shop.example")
     assert not source.origins.allow(b"https://other.example")
@@ -49,8 +49,8 @@ def test_the_keys_of_a_source_share_its_rate_limit() -> None:
 
 
 def test_a_source_with_a_webhook_is_found_by_its_name_and_may_have_no_key() -> None:
-    webhook = WebhookSourceConfig(VerifyConfig("none"), {"type": "track", "event": "{{ body.name | shout }}"})
-    config = Config("routes.yaml", "", {"hook": SourceConfig("hook", (), webhook=webhook)})
+    webhook = WebhookSourceConfig(VerifyConfig("none"), {"type": "track", "event": "{{ vars.name | shout }}"})
+    config = Config("routes.yaml", "", {"hook": SourceConfig("hook", (), webhook=webhook)}, vars={"name": "n"})
     sources = Sources(config, {"shout": str.upper})
     assert (sources.by_key, list(sources.webhooks)) == ({}, ["hook"])
     assert sources.webhooks["hook"].webhook is not None

@@ -57,6 +57,14 @@ def test_headers_and_query_may_be_used() -> None:
     assert (event["type"], event["userId"]) == ("page", "u-7")
 
 
+def test_variables_may_be_used() -> None:
+    event = {"type": "track", "n": "{{ vars.cents }}"}
+    config = WebhookSourceConfig(VerifyConfig("none"), event, "body.n > vars.least")
+    webhook = WebhookSource(SourceConfig("shop", (), webhook=config), {}, {"least": 1, "cents": "{{ body.n * 100 }}"})
+    assert take(webhook, {"n": 1}) is None
+    assert event_of(take(webhook, {"n": 2}))["n"] == 200
+
+
 def test_what_is_missing_is_left_out() -> None:
     assert "userId" not in event_of(take(source(), {}))
 

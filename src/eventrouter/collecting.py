@@ -19,13 +19,15 @@ class Sources:
 
     def __init__(self, config: Config, filters: Mapping[str, Callable[..., Any]]) -> None:
         """`filters` are the plugins' template filters. Raises `ExpressionError` when a webhook does not compile."""
-        made = {name: make_source(source, filters) for name, source in config.sources.items()}
+        made = {name: make_source(source, filters, config.vars) for name, source in config.sources.items()}
         self.by_key = {key: made[name] for name, source in config.sources.items() for key in source.write_keys}
         self.webhooks = {name: source for name, source in made.items() if source.webhook is not None}
 
 
-def make_source(config: SourceConfig, filters: Mapping[str, Callable[..., Any]]) -> Source:
-    """One source with all that its requests go through."""
+def make_source(
+    config: SourceConfig, filters: Mapping[str, Callable[..., Any]], variables: Mapping[str, Any]
+) -> Source:
+    """One source with all that its requests go through; `variables` are the rules' `vars:`."""
     scrub = config.scrub
     return Source(
         config.name,
@@ -36,5 +38,5 @@ def make_source(config: SourceConfig, filters: Mapping[str, Callable[..., Any]])
         if scrub is None
         else Scrub(remove=scrub.remove, hashed=scrub.hash, query=scrub.query, salt=scrub.salt),
         limiter=None if config.rate_limit is None else Limiter(config.rate_limit),
-        webhook=None if config.webhook is None else WebhookSource(config, filters),
+        webhook=None if config.webhook is None else WebhookSource(config, filters, variables),
     )

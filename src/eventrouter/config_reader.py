@@ -32,6 +32,8 @@ class Reader:
         self.lines = text.split("\n")
         self.plugins = plugins
         self.expressions = Expressions(plugins.template_filters)
+        self.vars: dict[str, Any] = {}
+        """The `vars:` of all files."""
         self._problems: list[Problem] = []
         self._spans: list[tuple[int, int]] = []
         self._values: set[str] = set()

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import quantities
+from .compiler import ROOTS
 from .config_model import DedupConfig
 from .config_reader import Reader, did_you_mean
+from .config_webhooks import ROOTS as WEBHOOK_ROOTS
 from .expressions import Expressions
 from .yaml_file import MapNode, Node, Scalar, data, scalars
 
@@ -25,10 +27,13 @@ def read_vars(places: Sequence[tuple[Reader, Node | None]]) -> dict[str, Any]:
                 reader.problem(key, f"`{name}` is not a name for a variable", "a letter, then letters, digits and _")
             values[name] = data(value)
     for reader, node in places:
-        reader.expressions = Expressions(reader.plugins.template_filters, variables=values)
+        filters = reader.plugins.template_filters
+        reader.vars = values
+        reader.expressions = Expressions(filters, variables=values)
+        anywhere = Expressions(filters, (*ROOTS, *WEBHOOK_ROOTS), values)
         for scalar in scalars(node) if isinstance(node, MapNode) else ():
             if isinstance(scalar.value, str):
-                reader.expression(scalar, "vars", reader.expressions.check_template)
+                reader.expression(scalar, "vars", anywhere.check_template)
     return values
 
 

@@ -34,7 +34,7 @@ def read_webhook(reader: Reader, node: Node) -> WebhookSourceConfig | None:
     if "verify" not in settings:
         hint = f"say how it is known who sends: {', '.join(SCHEMES)}"
         reader.problem(node, "`webhook` has no `verify`", hint)
-    expressions = Expressions(reader.plugins.template_filters, ROOTS)
+    expressions = Expressions(reader.plugins.template_filters, ROOTS, reader.vars)
     when = _when(reader, expressions, settings["when"]) if "when" in settings else None
     event = _event(reader, expressions, node, settings.get("event"))
     return WebhookSourceConfig(verify, event, when) if verify and event else None

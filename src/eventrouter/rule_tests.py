@@ -67,7 +67,10 @@ def run_tests(
     is told.
     """
     router = Router(config, filters)
-    scrubs = {name: make_source(config.sources[name], filters or {}).scrub for name in {one.source for one in tests}}
+    scrubs = {
+        name: make_source(config.sources[name], filters or {}, config.vars).scrub
+        for name in {one.source for one in tests}
+    }
     for test in tests:
         events, mistakes = _given(test, scrubs[test.source])
         outcomes = {name: [outcome_of(router, event, name) for event in events] for name in config.destinations}

@@ -38,12 +38,16 @@ class WebhookSource:
         self,
         source: SourceConfig,
         filters: Mapping[str, Callable[..., Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`filters` are the plugins' template filters. Raises `ExpressionError` when something does not compile."""
+        """`filters` are the plugins' template filters, `variables` the rules' `vars:`.
+
+        Raises `ExpressionError` when something does not compile.
+        """
         config = source.webhook
         assert config is not None
-        expressions = Expressions(filters, ROOTS)
+        expressions = Expressions(filters, ROOTS, variables or {})
         self._name = source.name
         self._scheme = config.verify.scheme
         self._verifier = Verifier(config.verify, now)

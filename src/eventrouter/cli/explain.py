@@ -91,7 +91,8 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
     from ..decode import decode
     from ..events import StoredEvent
 
-    known = make_source(router.config.sources[_known(source, router)], router.plugins.template_filters)
+    config = router.config
+    known = make_source(config.sources[_known(source, router)], router.plugins.template_filters, config.vars)
     name = "stdin" if path == "-" else path
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
