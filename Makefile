@@ -21,6 +21,7 @@ up: $(VENV)/up.stamp
 
 test: lint $(NPM)
 	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
+	@$(BIN)/python tests/integration/lan.py
 	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/test.stamp

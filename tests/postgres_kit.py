@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+
+@contextmanager
+def postgres_at(address: str) -> Iterator[str]:
+    """The URL of a server's database `postgres`, which listens on a TCP port of `address`, too."""
+    with postgres_running() as (server, _):
+        server.stop()
+        with (server.pgdata / "pg_hba.conf").open("a") as hba:
+            hba.write("host all all all trust\n")
+        pg_ctl = [str(server.bin_path / "pg_ctl"), "-w", "-D", str(server.pgdata)]
+        options = f"-h {address} -p 5432 -k {server.pgdata} -c fsync=off"
+        start = [*pg_ctl, "-o", options, "-l", str(server.log), "start"]
+        subprocess.run(start, user=server.system_user, stdout=subprocess.DEVNULL, check=True)
+        try:
+            yield f"postgresql://postgres@{address}:5432/postgres"
+        finally:
+            stop = [*pg_ctl, "-m", "fast", "stop"]
+            subprocess.run(stop, user=server.system_user, stdout=subprocess.DEVNULL, check=True)
 
 
 @contextmanager

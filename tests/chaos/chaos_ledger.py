@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from chaos_load import Sent
 from chaos_sink import TAKEN, Arrival
 
@@ -29,8 +30,9 @@ class Ledger:
         faulty: set[str],
         arrivals: Iterable[Arrival],
         status: dict[str, Any],
-        data: Path,
+        data: Path | str,
     ) -> None:
+        """`data` is the data directory, or the URL of a warehouse on PostgreSQL."""
         self.events = events
         self.faulty = faulty
         self.arrivals = list(arrivals)
@@ -40,7 +42,7 @@ class Ledger:
 
     def check(self) -> list[str]:
         """Everything; the faults that were found."""
-        with closing(sqlite3.connect(self.data / "warehouse.sqlite3")) as connection:
+        with closing(_warehouse(self.data)) as connection:
             self._check_events(connection)
             self._check_typed_tables(connection)
             self._check_identities(connection)
@@ -86,12 +88,12 @@ class Ledger:
         if twice:
             self.faults.append(f"{what}: {len(twice)} more than once ({', '.join(twice[:SHOWN])})")
 
-    def _check_events(self, connection: sqlite3.Connection) -> None:
+    def _check_events(self, connection: Any) -> None:
         unacknowledged = [sent.message_id for sent in self.events.values() if not sent.acknowledged_at]
         self._same("events without an answer", [], unacknowledged)
         self._once("events", set(self.events), _column(connection, "SELECT id FROM events"))
 
-    def _check_typed_tables(self, connection: sqlite3.Connection) -> None:
+    def _check_typed_tables(self, connection: Any) -> None:
         expected: dict[str, set[str]] = defaultdict(set)
         for message_id, sent in self.events.items():
             if sent.type == "track":
@@ -104,7 +106,7 @@ class Ledger:
         users = {sent.user for sent in self.events.values() if sent.type == "identify"}
         self._once("table users", users, _column(connection, "SELECT id FROM users"))
 
-    def _check_identities(self, connection: sqlite3.Connection) -> None:
+    def _check_identities(self, connection: Any) -> None:
         persons: dict[str, set[str]] = defaultdict(set)
         users: dict[str, set[str]] = defaultdict(set)
         rows = connection.execute("SELECT user_id, person_id FROM resolved_events WHERE user_id IS NOT NULL")
@@ -125,7 +127,7 @@ class Ledger:
             "users in identities", {sent.user for sent in self.events.values()} - {""}, set().union(*known.values())
         )
 
-    def _check_dead_letters(self, connection: sqlite3.Connection) -> None:
+    def _check_dead_letters(self, connection: Any) -> None:
         for destination in ("one", "many"):
             _, dead = self.expected(destination)
             query = f"SELECT message_id FROM dead_letters WHERE destination = '{destination}'"
@@ -133,7 +135,7 @@ class Ledger:
             self._once(f"dead letters of {destination}", dead, found)
             self._same(f"dead letters counted for {destination}", len(found), self._row(destination, "dead"))
 
-    def _check_rejected(self, connection: sqlite3.Connection) -> None:
+    def _check_rejected(self, connection: Any) -> None:
         found = _column(connection, "SELECT message_id FROM rejected_events")
         self._once("rejected events", self.faulty, found)
         counted = sum(self.status["sources"][SOURCE]["rejected"].values())
@@ -217,5 +219,9 @@ class Ledger:
         return (arrival for arrival in self.arrivals if arrival.destination == destination)
 
 
-def _column(connection: sqlite3.Connection, query: str) -> list[str]:
+def _warehouse(data: Path | str) -> Any:
+    return psycopg.connect(data) if isinstance(data, str) else sqlite3.connect(data / "warehouse.sqlite3")
+
+
+def _column(connection: Any, query: str) -> list[str]:
     return [row[0] for row in connection.execute(query)]

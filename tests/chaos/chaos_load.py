@@ -66,6 +66,8 @@ class Load:
     """Events of a batch at most."""
     pause: float = 0.1
     """Seconds between the requests of a client, on average."""
+    name: str = ""
+    """Keeps the order keys of several loads apart."""
     events: dict[str, Sent] = field(default_factory=dict)
     faulty: set[str] = field(default_factory=set)
     """The ids of events that were refused."""
@@ -98,7 +100,9 @@ class Load:
                 group.create_task(self._client(session, number, random.Random(self.rng.random())))
 
     async def _client(self, session: aiohttp.ClientSession, client: int, rng: random.Random) -> None:
-        keys = [f"device-{client}-{number}" for number in range(self.keys)] + [f"user-own-{client}"]
+        keys = [f"device-{self.name}{client}-{number}" for number in range(self.keys)] + [
+            f"user-own-{self.name}{client}"
+        ]
         numbers: Counter[str] = Counter()
         while not self._stop.is_set():
             several = rng.random() < 0.6

