@@ -12,6 +12,7 @@ import redis as blocking_redis
 from redis.asyncio import Redis
 
 from eventrouter import lanes as lanes_module
+from eventrouter import server_time
 from eventrouter.embedded import EmbeddedServer
 from eventrouter.lanes import Lanes
 from lane_kit import Clock, on_test_clock
@@ -50,6 +51,7 @@ def lanes(redis: Redis) -> Lanes:
 async def clock(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that the test owns: `lanes` made after it take the time from it."""
     source = lanes_module.source
+    monkeypatch.setattr(server_time, "_ahead_ms", 0.0)  # back to it afterwards
     monkeypatch.setattr(lanes_module, "source", lambda step: on_test_clock(source(step)))
     clock = Clock(redis)
     await clock.tick()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from .events import StoredEvent, event_name, lane_key, order_key, shard_of
 from .lane import Append, Claim
 from .lanes import Lanes
 from .records import DeadLetterReplayed, pack
+from .server_time import now_ms
 from .times import write_time
 from .warehouse import Warehouse
 
@@ -147,7 +147,7 @@ class DeadLetters:
                 event_name(body) or row.get("event_name"),
                 route,
                 str(body.get("timestamp") or now),
-                int(time.time() * 1000),
+                now_ms(),
                 self._rules,
                 True,
                 payload,

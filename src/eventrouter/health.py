@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from .lanes import Lanes
+from .server_time import now_ms
 
 log = structlog.get_logger("eventrouter.health")
 
@@ -78,7 +79,7 @@ class Health:
         self.state = state.decode()
         self.reason = reason.decode()
         # No later than now, for clocks may be set back: what is refused next is not to be told from it.
-        self.last_success_ms = min(max(self.last_success_ms, int(success)), int(time.time() * 1000))
+        self.last_success_ms = min(max(self.last_success_ms, int(success)), now_ms())
         self._well = self.state == ""
         self._fresh_until = time.monotonic() + FRESH_SECONDS
         return int(wait) / 1000, probe == 1, Refusals(int(refusals), several == 1)
@@ -174,7 +175,7 @@ class Health:
     def taken(self) -> None:
         """Notes that a delivery was taken: what fails beside it is at fault itself."""
         self._row = 0
-        self.last_success_ms = max(self.last_success_ms, int(time.time() * 1000))
+        self.last_success_ms = max(self.last_success_ms, now_ms())
 
     def alone(self) -> bool:
         """Notes that a single delivery failed; True while that may be its own fault, False at the third in a row."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -14,6 +13,7 @@ from .delivery import FORMAT, Delivery, encode
 from .events import Event, StoredEvent, event_name, lane_key, order_key
 from .lane import Append
 from .records import AnyRecord, DeadLetter, EventRecord, pack
+from .server_time import now_ms
 
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
@@ -81,7 +81,7 @@ class Moves:
     def add(self, events: Sequence[StoredEvent], routed: Routed) -> None:
         """The deliveries and dead letters of routed events, and the events themselves for the warehouse."""
         version = self._version
-        now_ms = int(time.time() * 1000)
+        since_ms = now_ms()
         keys = [lane_key(order_key(event.event)) for event in events]
         self.records += [
             EventRecord(source=event.source, event=event.event, person_id=_person(event.event), rules=version)
@@ -103,7 +103,7 @@ class Moves:
                 event_name(body),
                 one.route,
                 body["timestamp"],
-                now_ms,
+                since_ms,
                 version,
                 False,
                 one.data,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from eventrouter import lanes as lanes_module
+from eventrouter import server_time
 from lane_kit import on_test_clock
 from lane_simulation import ACTIONS, Schedule, Simulation, random_schedule
 
@@ -35,6 +36,7 @@ def run(valkey: str) -> Iterator[Run]:
 @pytest.fixture(autouse=True)
 def _simulated_time(monkeypatch: pytest.MonkeyPatch) -> None:
     source = lanes_module.source
+    monkeypatch.setattr(server_time, "_ahead_ms", 0.0)  # back to it afterwards
     monkeypatch.setattr(lanes_module, "source", lambda step: on_test_clock(source(step)))
 
 
