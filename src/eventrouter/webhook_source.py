@@ -66,26 +66,34 @@ class WebhookSource:
         """
         self._verifier.check(raw, headers, query)
         body, mended = _read(raw, headers.get("content-type", ""))
-        given = {"body": body, "headers": dict(headers), "query": dict(query)}
-        message_id = self._message_id(raw, body, headers)
+        message_id = self._delivery_id(body, headers) or hashlib.sha256(raw).hexdigest()
         try:
-            if self._when is not None and not self._when(given, ""):
-                return None
-            event = self._event(given, "")
+            event = self.event_of(body, headers, query)
         except TemplateError as error:
             return self._reject(str(error), message_id, raw, received_at)
-        if not event.get("messageId"):
-            event["messageId"] = message_id
-        return Decoded({"batch": [event]}, mended)
+        return None if event is None else Decoded({"batch": [{"messageId": message_id, **event}]}, mended)
 
-    def _message_id(self, raw: bytes, body: Any, headers: Mapping[str, str]) -> str:
+    def event_of(self, body: Any, headers: Mapping[str, str], query: Mapping[str, str]) -> dict[str, Any] | None:
+        """What the mapping makes of a request that may be trusted; None: `when` is false. Raises `TemplateError`.
+
+        It has a messageId where the mapping makes one, or the sender has an id for what it sends.
+        """
+        given = {"body": body, "headers": dict(headers), "query": dict(query)}
+        if self._when is not None and not self._when(given, ""):
+            return None
+        event: dict[str, Any] = self._event(given, "")
+        message_id = event.pop("messageId", None) or self._delivery_id(body, headers)
+        return event | {"messageId": message_id} if message_id else event
+
+    def _delivery_id(self, body: Any, headers: Mapping[str, str]) -> str:
+        """The sender's id, the same when it repeats itself; empty without one."""
         known = [headers.get(name) for name in DELIVERY_IDS]
         if self._scheme == "stripe" and type(body) is dict:  # of its bodies, parts may change when it repeats itself
             known.insert(0, body.get("id"))
         for value in known:
             if type(value) is str and 0 < len(value) <= MAX_MESSAGE_ID and value.isprintable() and value.strip():
                 return value
-        return hashlib.sha256(raw).hexdigest()
+        return ""
 
     def _reject(self, why: str, message_id: str, raw: bytes, received_at: datetime) -> RejectedEvent:
         # Nobody else may have the body any more, and it may be needed to make the event of it after all.
