@@ -79,3 +79,17 @@ def test_who_works_with_other_rules_is_told(capsys):
     assert told.count("The worker 7 on here") == 2
     assert "The worker 7 on here has the rules old\n" in told
     assert "The worker 7 on here goes on with the rules new: routes.yaml:3: wrong\n" in told
+
+
+def test_processes_whose_variables_have_other_values_are_told_but_not_those_of_this_shell(capsys):
+    here = {"kind": "worker", "host": "here", "pid": 7, "rules": "0123456789ab", "problem": ""}
+    show({"rules": "01234567ffff", "processes": [here, here | {"pid": 8}]})
+    assert "The worker" not in capsys.readouterr().out
+    show({"rules": "01234567ffff", "processes": [here, here | {"pid": 8, "rules": "01234567cdef"}]})
+    assert capsys.readouterr().out.count("the values of variables are not the same for all\n") == 2
+
+
+def test_of_a_problem_of_many_lines_the_first_is_told(capsys):
+    here = {"kind": "worker", "host": "here", "pid": 7, "rules": "new", "problem": "routes.yaml:3: wrong\n3| it is"}
+    show({"rules": "new", "processes": [here]})
+    assert "goes on with the rules new: routes.yaml:3: wrong\n" in capsys.readouterr().out

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from eventrouter.config import load as load_file
+from eventrouter.config import loads
 from eventrouter.errors import ConfigError
 from eventrouter.plugins import Plugins
 from routes_kit import HEAD, PLUGINS, load
@@ -78,6 +79,23 @@ def test_the_version_stands_for_the_text():
     assert len(one.version) == 12
 
 
+def test_the_version_stands_for_what_variables_brought_into_it_and_tells_little_of_it():
+    text = HEAD.replace("dev-app", "'${KEY:-k}'") + "- { to: crm }"
+    one, two = load(text, KEY="one-secret"), load(text, KEY="another")
+    assert one.version == load(text, KEY="one-secret").version != two.version
+    assert one.version[:8] == two.version[:8] == load(text).version[:8]
+    assert load(text + " ", KEY="another").version[8:] == two.version[8:]
+
+
+def test_what_was_included_is_read_from_texts_that_are_given():
+    kept = [("/etc/er/more.yaml", "routes: [{ to: alerts }]")]
+    text = HEAD.replace("version: 1\n", "version: 1\ninclude: more.yaml\n") + "  - { to: crm }"
+    config = loads(text, PLUGINS, {}, included=kept)
+    assert [route.to for route in config.routes] == [("crm",), ("alerts",)]
+    assert config.texts == (("routes.yaml", text), *kept)
+    assert loads(text, PLUGINS, {}, included=config.texts[1:]).version == config.version
+
+
 def test_all_problems_come_in_one_run_in_the_order_of_the_file():
     found = problems(
         """\
@@ -117,6 +135,7 @@ extra: 1
     [
         ("", "the file is empty"),
         ("# only a comment\n", "the file is empty"),
+        ("~\n", "the file must be an object (`key: value`)"),
         ("sources: { a: { write_key: b } }", "the file has no `version`"),
         ("version: '1'\nsources: { a: { write_key: b } }", "this version of the file's format is not known"),
         ("version: 1", "there are no sources"),

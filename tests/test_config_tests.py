@@ -1,5 +1,6 @@
 import pytest
 
+from eventrouter.config_model import PostConfig
 from eventrouter.config_tests import companion, load_companion
 from eventrouter.errors import ConfigError
 from routes_kit import HEAD, PLUGINS, load
@@ -42,6 +43,8 @@ def test_there_may_be_none(nothing):
     [
         ("tests: {}", ["`tests` must be a list"]),
         ("tests: [x]", ["a test must be an object (`key: value`)"]),
+        ("tests: [~]", ["a test must be an object (`key: value`)"]),
+        ("tests: [{ given: ~, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
         ("tests: [{ given: {} }]", ["the test has no `expect`"]),
         ("tests: [{ expect: {} }]", ["the test has no `given`"]),
         ("tests: [{ given: x, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
@@ -49,10 +52,49 @@ def test_there_may_be_none(nothing):
         ("tests: [{ given: {}, expect: {}, source: web }]", ["there is no source `web`"]),
         ("tests: [{ given: {}, expect: {}, exact: maybe }]", ["`exact` must be true or false"]),
         ("tests: [{ given: {}, expect: {}, extra: 1 }]", ["a test has no key `extra`"]),
+        ("tests: [{ given: { body: {} }, expect: {} }]", ["the source `website` has no `webhook` that takes a body"]),
     ],
 )
 def test_the_shape_of_tests_is_checked(text, expected):
     assert messages(RULES.replace("tests:\n", text)) == expected
+
+
+HOOK = RULES.replace(
+    "destinations:", "  hook: { webhook: { verify: none, event: { type: page, userId: u } } }\ndestinations:", 1
+)
+
+
+def test_what_is_posted_to_a_webhook_may_be_given():
+    given = "{ body: [1], headers: { X-N: 1 }, query: { Q: a } }"
+    [one] = load(f"{HOOK}  - {{ source: hook, given: {given}, expect: {{ warehouse: {{ type: page }} }} }}\n").tests
+    assert one.given == (PostConfig([1], {"x-n": "1"}, {"Q": "a"}),)
+    assert one.expect == {"warehouse": {"type": "page"}}
+
+
+def test_an_event_of_such_a_source_may_be_given_too():
+    [one] = load(HOOK + "  - { source: hook, given: { type: track, event: E, body: x }, expect: {} }\n").tests
+    assert one.given == ({"type": "track", "event": "E", "body": "x"},)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("{ query: {} }", ["what is posted has no `body`"]),
+        ("{ body: 1, heders: {} }", ["what is posted has no key `heders`"]),
+        ("{ body: 1, headers: [x] }", ["`headers` must be an object (`key: value`)"]),
+        (
+            "{ body: 1, headers: { a: ~ }, query: { b: [] } }",
+            ["each of `headers` must be a text", "each of `query` must be a text"],
+        ),
+    ],
+)
+def test_the_shape_of_what_is_posted_is_checked(given, expected):
+    assert messages(f"{HOOK}  - {{ source: hook, given: {given}, expect: {{}} }}\n") == expected
+
+
+def test_whose_webhook_it_may_be_is_told():
+    with pytest.raises(ConfigError, match="hint: say whose it is: `source: hook`"):
+        load(HOOK + "  - { given: { body: 1 }, expect: {} }\n")
 
 
 @pytest.fixture
@@ -72,19 +114,25 @@ def beside(tmp_path):
 
 
 def test_tests_may_stand_in_a_file_beside_the_rules(beside):
-    (one,) = beside('tests:\n  - { name: "${NAME}", given: { type: page }, expect: { crm: {} } }\n')
+    [one] = beside('tests:\n  - { name: "${NAME}", given: { type: page }, expect: { crm: {} } }\n').tests
     assert (one.name, one.line, one.source) == ("from outside", 2, "website")
     assert one.path.endswith("routes_test.yaml")
 
 
+def test_what_variables_brought_into_it_is_masked_too(beside):
+    config = beside('tests:\n  - { name: "${NAME}", given: { type: page }, expect: { crm: {} } }\n')
+    assert config.mask("it is from outside") == "it is **********"
+
+
 def test_without_such_a_file_there_are_none(beside):
-    assert beside(None) == []
+    assert beside(None).tests == []
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", "the file is empty"),
+        ("~\n", "the file must be an object"),
         ("routes: []\n", "the file has no key `routes`"),
         ("test: []\n", "did you mean `tests`?"),
         ("tests: [\n", "not valid YAML"),

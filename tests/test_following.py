@@ -7,6 +7,7 @@ import pytest
 from eventrouter import following, rules_file
 from eventrouter.config import load
 from eventrouter.following import Following
+from eventrouter.kept_rules import KeptRules
 from eventrouter.presence import processes
 from eventrouter.rules_file import RulesFile
 from routes_kit import HEAD, PLUGINS
@@ -18,7 +19,7 @@ async def place(tmp_path, redis, monkeypatch):
     monkeypatch.setattr(following, "TELL_SECONDS", 0.01)
     path = tmp_path / "routes.yaml"
     path.write_text(HEAD)
-    rules = RulesFile(load(path, PLUGINS, {}), PLUGINS, {})
+    rules = RulesFile(load(path, PLUGINS, {}), PLUGINS, {}, KeptRules(tmp_path / "data", path))
     taken = []
 
     async def take(config):

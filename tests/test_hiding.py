@@ -5,13 +5,14 @@ from eventrouter import logs
 from eventrouter.config_model import Config, EnrichmentConfig
 from eventrouter.enrichment import Enrichment
 from eventrouter.hiding import hide_passwords, hide_secrets
+from eventrouter.masking import Mask
 
 
 @pytest.fixture(autouse=True)
 def _restore():
     yield
     logs._hidden.clear()
-    logs._hidden_pattern = None
+    logs._mask_hidden = Mask()
 
 
 def test_passwords_of_urls_are_hidden_as_written_and_as_meant():
@@ -29,3 +30,8 @@ def test_secrets_of_the_rules_are_hidden():
     secret = EnrichmentConfig("step", Options(key=SecretStr("s3cr3t-of-a-step")), Step)
     hide_secrets(Config("routes.yaml", "abc", {}, enrichments={"step": secret}))
     assert logs.mask("it is s3cr3t-of-a-step") == "it is **********"
+
+
+def test_what_variables_brought_into_the_rules_is_hidden_wherever_it_stands_in_them():
+    hide_secrets(Config("routes.yaml", "abc", {}, mask=Mask(["a-salt-from-outside"])))
+    assert logs.mask("it is a-salt-from-outside") == "it is **********"

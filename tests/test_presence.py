@@ -1,3 +1,5 @@
+import msgspec
+
 from eventrouter import presence
 from eventrouter.presence import KEY, Process, leave, processes, tell, this_process
 
@@ -23,6 +25,21 @@ async def test_who_was_killed_is_forgotten(redis, monkeypatch):
     monkeypatch.setattr(presence, "GONE_SECONDS", -1.0)
     assert await processes(redis) == []
     assert await redis.hlen(KEY) == 0
+
+
+async def test_ages_are_told_by_the_servers_clock_whatever_that_of_a_host_says(redis, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    await tell(redis, this_process("worker", "r1"))
+    monkeypatch.undo()
+    assert len(await processes(redis)) == 1
+
+
+async def test_what_was_told_before_the_servers_clock_was_set_back_is_not_there(redis):
+    worker = this_process("worker", "r1")
+    await tell(redis, worker)
+    worker.seen_ms += 60_000
+    await redis.hset(KEY, "worker:here:1", msgspec.json.encode(worker))
+    assert len(await processes(redis)) == 1
 
 
 async def test_what_another_version_tells_is_passed_over(redis):

@@ -6,8 +6,11 @@ import contextlib
 import pytest
 from structlog.testing import capture_logs
 
-from eventrouter import rules_file
+from eventrouter import logs, rules_file
 from eventrouter.config import load
+from eventrouter.errors import ConfigError
+from eventrouter.kept_rules import KeptRules
+from eventrouter.masking import Mask
 from eventrouter.rules_file import RulesFile
 from routes_kit import HEAD, PLUGINS
 
@@ -21,19 +24,37 @@ class Place:
     def __init__(self, folder) -> None:
         self.path = folder / "routes.yaml"
         self.path.write_text(RULES)
-        self.file = RulesFile(load(self.path, PLUGINS, {}), PLUGINS, {})
+        self.kept = KeptRules(folder / "data", self.path)
+        self.file = RulesFile(load(self.path, PLUGINS, {}), PLUGINS, {}, self.kept)
         self.taken: list[str] = []
 
     async def take(self, config) -> None:
         self.taken.append(config.version)
 
+    async def follow_once(self):
+        """A process begins with the rules, and ends."""
+        following = asyncio.create_task(self.file.follow(self.take))
+        async with asyncio.timeout(5):
+            while not self.kept.texts():
+                await asyncio.sleep(0.01)
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+
     async def look(self, text, name="routes.yaml"):
         """What is told after a look at the file with this text."""
         if text is not None:
             self.path.with_name(name).write_text(text)
-        with capture_logs() as logs:
+        with capture_logs() as told:
             await self.file.look(self.take)
-        return [(one["log_level"], one["event"]) for one in logs]
+        return [(one["log_level"], one["event"]) for one in told]
+
+
+@pytest.fixture(autouse=True)
+def _hide_nothing_afterwards():
+    yield
+    logs._hidden.clear()
+    logs._mask_hidden = Mask()
 
 
 @pytest.fixture
@@ -173,3 +194,107 @@ async def test_what_is_wrong_may_be_put_right_in_an_included_file(place, monkeyp
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await following
+
+
+# a start
+
+
+def opened(place, **variables):
+    """The rules file as a process opens it at its start, and what is told."""
+    with capture_logs() as told:
+        file = RulesFile.open(place.path, PLUGINS, variables, place.kept)
+    return file, [(one["log_level"], one["event"]) for one in told]
+
+
+async def test_what_was_in_use_is_used_at_a_start_while_the_file_is_broken(place):
+    await place.follow_once()
+    version = place.file.config.version
+    place.path.write_text("routes: [\n")
+    file, told = opened(place)
+    assert file.config.version == version
+    assert "not valid YAML" in file.problem
+    assert told == [("error", "the rules file can't be used; the last good one is")]
+    place.file = file
+    assert await place.look(RULES) == [("info", "the rules file is again what is in use")]
+    assert (place.file.problem, place.taken) == ("", [])
+
+
+async def test_what_was_taken_over_and_what_it_includes_is_kept_too(place):
+    place.path.with_name("more.yaml").write_text("routes: [{ name: more, to: alerts }]\n")
+    await place.look(RULES.replace("version: 1\n", "version: 1\ninclude: more.yaml\n"))
+    place.path.with_name("more.yaml").unlink()
+    file, _ = opened(place)
+    assert [route.name for route in file.config.routes] == ["pages", "more"]
+    assert "there is no file `more.yaml`" in file.problem
+    place.file = file
+    place.path.with_name("more.yaml").write_text("routes: []\n")
+    await place.look(None)
+    assert place.taken[1:] == [place.file.config.version]
+
+
+async def test_a_test_that_fails_at_a_start_is_as_a_broken_file(place):
+    place.path.with_name("routes_test.yaml").write_text(TEST)
+    await place.look(RULES + "# good\n")
+    version = place.file.config.version
+    place.path.write_text(RULES.replace("'page'", "'screen'"))
+    file, _ = opened(place)
+    assert file.config.version == version
+    assert file.problem.startswith(
+        f"{place.path.with_name('routes_test.yaml')}:1: the test “a page” fails: crm: expected"
+    )
+
+
+def test_a_first_start_needs_a_good_file_whose_tests_pass(place):
+    place.path.write_text(RULES.replace("'page'", "'screen'") + TEST)
+    with pytest.raises(ConfigError, match="the test “a page” fails"):
+        opened(place)
+    place.path.write_text("routes: [\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        opened(place)
+
+
+async def test_kept_rules_that_cannot_be_used_either_are_told_and_the_start_fails(place):
+    place.path.write_text(RULES.replace("dev-app", "'${KEY}'"))
+    place.file, _ = opened(place, KEY="k")
+    await place.follow_once()
+    place.path.write_text("routes: [\n")
+    assert opened(place, KEY="other")[0].config.sources["app"].write_keys == ("other",)
+    with pytest.raises(ConfigError, match="not valid YAML"), capture_logs() as told:
+        RulesFile.open(place.path, PLUGINS, {}, place.kept)
+    assert [one["event"] for one in told] == ["the last good rules can't be used either"]
+
+
+async def test_what_is_saved_while_a_process_starts_is_noticed(place, monkeypatch):
+    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
+    file, _ = opened(place)
+    place.path.write_text(RULES + TEST)
+    following = asyncio.create_task(file.follow(place.take))
+    async with asyncio.timeout(5):
+        while not place.taken:
+            await asyncio.sleep(0.01)
+    following.cancel()
+
+
+async def test_rules_that_cannot_be_kept_are_used_all_the_same(place):
+    place.kept.path.parent.write_text("a file in the place of a folder")
+    assert await place.look(RULES + TEST) == [
+        ("info", "the rules were replaced"),
+        ("warning", "the rules can't be kept: a start needs a good rules file"),
+    ]
+    assert place.file.problem == ""
+
+
+# secrets
+
+
+async def test_a_problem_shows_nothing_that_variables_brought_into_the_new_rules(place, monkeypatch):
+    async def fail(config):
+        raise TypeError("it is a-secret-from-outside and another-one-of-the-tests")
+
+    place.file._environ = {"SALT": "a-secret-from-outside", "NAME": "another-one-of-the-tests"}
+    place.path.with_name("routes_test.yaml").write_text(TEST.replace("a page", "'${NAME}'"))
+    place.path.write_text(RULES + "vars: { salt: '${SALT}' }\n")
+    with capture_logs() as told:
+        await place.file.look(fail)
+    assert place.file.problem == "TypeError: it is ********** and **********"
+    assert told[-1]["problem"] == place.file.problem

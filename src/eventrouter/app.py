@@ -22,22 +22,25 @@ from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
+from .data_directory import make_directory
 from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
 from .enrichment import Enrichment
 from .enrichments import Enrichments, Made, made_of
-from .errors import EventRouterError, StartError
+from .errors import EventRouterError
 from .following import Following
 from .garbage import collect_garbage_rarely
-from .hiding import hide_secrets
 from .intake import Intake
+from .kept_rules import KeptRules
 from .lane import Claim
 from .lanes import Lanes, Turn
+from .limits import LimitsLog, used
 from .log import EventLog
 from .metrics import render
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
+from .rates import keep_samples, read_sample
 from .route import Router
 from .rules_file import RulesFile
 from .script import Script
@@ -45,6 +48,7 @@ from .settings import Settings
 from .status import status_of
 from .target import Ends
 from .targets import WAREHOUSE, Targets
+from .unserved import unserved
 from .warehouse import Warehouse
 from .watchdog import BLOCKED_SECONDS, Watchdog
 
@@ -65,7 +69,7 @@ class EventRouter:
         self.config = config
         self.settings = settings
         self.plugins = plugins
-        self._environ = environ
+        self.rules_file = RulesFile(config, plugins, environ, KeptRules(settings.data_dir, settings.config))
         # What is remembered must leave room for what it is remembered of.
         self._dedup_limit = settings.maxmemory // 4 if settings.embedded else config.dedup.max_bytes
         self.router = Router(config, plugins.template_filters)
@@ -82,7 +86,7 @@ class EventRouter:
         self._rules = self._make_rules()
         self._following: Following | None = None
         self._snapshot: tuple[float, Snapshot] | None = None
-        self._first: asyncio.Task[Any] | None = None
+        self._beside: list[asyncio.Task[Any]] = []
 
     def _make_rules(self) -> Rules:
         config, router = self.config, self.router
@@ -97,8 +101,7 @@ class EventRouter:
 
     def follow(self, kind: str, take_over: Callable[[Config], Awaitable[None]]) -> None:
         """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
-        rules = RulesFile(self.config, self.plugins, self._environ)
-        self._following = Following(kind, rules, self.redis, take_over)
+        self._following = Following(kind, self.rules_file, self.redis, take_over)
         self._following.start()
 
     @classmethod
@@ -108,6 +111,15 @@ class EventRouter:
         """Reads the rules. Raises `ConfigError` with every problem, `EventRouterError` for a broken plugin."""
         plugins, environ = plugins or Plugins.load(), environ or os.environ
         return cls(configuration.load(settings.config, plugins, environ), settings, plugins, environ)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """As `load`, for a collector or a worker: rules whose tests fail are none, and the last good ones will do."""
+        plugins, kept = Plugins.load(), KeptRules(settings.data_dir, settings.config)
+        rules = RulesFile.open(settings.config, plugins, os.environ, kept)
+        app = cls(rules.config, settings, plugins)
+        app.rules_file = rules
+        return app
 
     async def connect(self, seconds: float = 10.0) -> None:
         """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
@@ -133,9 +145,9 @@ class EventRouter:
     async def _close_plugins(self) -> None:
         """Within bounds, so that a worker ends in time whatever a plugin waits for."""
         closing = [asyncio.create_task(one) for one in (self.targets.close(), self._enrichments.close())]
-        if self._first is not None:
-            self._first.cancel()
-            closing.append(self._first)
+        for task in self._beside:
+            task.cancel()
+        closing += self._beside
         for task in (await asyncio.wait(closing, timeout=CLOSE_SECONDS))[1]:
             log.warning("a plugin did not close in time", seconds=CLOSE_SECONDS)
             task.cancel()
@@ -170,7 +182,6 @@ class EventRouter:
 
     async def use_sources(self, collector: Collector, config: Config) -> None:
         """From now on the sources of `collector` are those of `config`."""
-        hide_secrets(config)
         sources = Sources(config, self.plugins.template_filters)
         collector.reception.sources, collector.reception.webhooks = sources.by_key, sources.webhooks
         self.config = config
@@ -186,8 +197,8 @@ class EventRouter:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 snapshot = await self.snapshot()
-        spool = self.intake.state()
-        return render(snapshot, collector.counted(), spool) if collector else render(snapshot)
+        limits = used(self.config, self.settings.shards, snapshot) if snapshot else None
+        return render(snapshot, *((collector.counted(), self.intake.state()) if collector else ({}, None)), limits)
 
     # The worker
 
@@ -195,29 +206,19 @@ class EventRouter:
         """Connects, starts enrichments, and returns the turns to serve."""
         await self.connect()
         assert self._queue is not None
-        self._make_data_directory()
+        if not (self.config.warehouse.url and self.config.state.url):
+            make_directory(self.settings.data_dir)  # for the SQLite files, without `up`
         self._identity = self._make_identity()
         self._own = made_of(self.config.enrichments, {})
         self._enrichments = Enrichments([*self._identity, *(made for _, made in self._own.values())])
         await self._enrichments.start()
         # The tables are there before the first event; a warehouse that is away is tried again at its first turn.
-        self._first = asyncio.create_task(self.targets.get(WAREHOUSE))
+        limits = LimitsLog(lambda: self.config, self.settings.shards).watch(self.snapshot)
+        samples = keep_samples(self.redis, self.snapshot)
+        self._beside = [asyncio.create_task(one) for one in (self.targets.get(WAREHOUSE), limits, samples)]
         collect_garbage_rarely()
         self.follow("worker", self.use)
         return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
-
-    def _make_data_directory(self) -> None:
-        """For the SQLite files of a worker that runs without `up`, which would have made it. Raises `StartError`."""
-        if self.config.warehouse.url and self.config.state.url:
-            return
-        path = self.settings.data_dir
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(
-                f"cannot make the data directory {path}: {error.strerror}",
-                hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
-            ) from None
 
     def _make_identity(self) -> list[Enrichment]:
         """Identity, whose options come from `state:`."""
@@ -228,7 +229,6 @@ class EventRouter:
     async def use(self, config: Config) -> None:
         """From the next batch on the rules of this worker are those of `config`; the databases stay as they are."""
         config = replace(config, warehouse=self.config.warehouse, state=self.config.state)
-        hide_secrets(config)
         router, own = Router(config, self.plugins.template_filters), made_of(config.enrichments, self._own)
         await self._enrichments.use([*self._identity, *(made for _, made in own.values())])
         self.config, self.router, self._own = config, router, own
@@ -249,8 +249,11 @@ class EventRouter:
             ).run()
         async with self.targets.serving(turn.lane.name) as target:
             if target is None:
-                # Switched off, not in routes.yaml (any more), or it can't start yet: its deliveries wait.
-                return await turn.give_up(self.targets.wait(turn.lane.name))
+                # Switched off, paused, not in routes.yaml (any more), or it can't start yet: its deliveries wait.
+                name, dropped, wait = turn.lane.name, self.targets.dropped, self.targets.wait(turn.lane.name)
+                if name == WAREHOUSE:
+                    return await turn.give_up(wait)
+                target = await unserved(self.config, name, self.lanes, self._enqueue, dropped, wait)
             return await DeliveryTurn(turn, target, Ends(stopping, target.service)).run()
 
     # Operators
@@ -264,8 +267,9 @@ class EventRouter:
         return self._snapshot[1]
 
     async def status(self) -> dict[str, Any]:
-        """What `eventrouter status` shows, ready for JSON."""
-        return status_of(self.config, self.settings.shards, await self.snapshot(), self.targets.served)
+        """What `eventrouter status` shows, ready for JSON; the rates are those of the last minute."""
+        snapshot, earlier = await self.snapshot(), await read_sample(self.redis)
+        return status_of(self.config, self.settings.shards, snapshot, self.targets.served, earlier)
 
     async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
         """Rows of `dead_letters`; the filters are those of `Warehouse.find_dead_letters`."""
@@ -303,7 +307,7 @@ class EventRouter:
 
 def make_worker_settings(
     settings: Settings | None = None,
-    make: Callable[[Settings], EventRouter] = EventRouter.load,
+    make: Callable[[Settings], EventRouter] = EventRouter.open,
     *,
     blocked_seconds: float = BLOCKED_SECONDS,
 ) -> type:

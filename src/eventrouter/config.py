@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .config_destinations import read_destinations
 from .config_documents import Document, Documents, check_names, read_text
 from .config_enrichments import read_enrichments
 from .config_model import (
+    TEXT_DIGITS,
     CollectConfig,
     Config,
     CookieConfig,
@@ -27,17 +28,15 @@ from .config_model import (
     WarehouseConfig,
     WebhookSourceConfig,
 )
-from .config_options import from_variables
+from .config_options import mask_of
 from .config_reader import Reader
 from .config_routes import RoutesReader
 from .config_sections import read_dedup, read_url, read_vars
 from .config_sources import read_collect, read_sources
 from .config_tests import read_tests
 from .errors import ConfigError
-from .masking import Mask, secrets_of
-from .options import Options
 from .plugins import Plugins
-from .yaml_file import MapNode, Node, Scalar
+from .yaml_file import MapNode, Node, Scalar, scalars
 
 __all__ = [
     "CollectConfig",
@@ -82,14 +81,16 @@ def loads(
     *,
     path: str = "routes.yaml",
     check_files: bool = False,
+    included: Sequence[tuple[str, str]] | None = None,
 ) -> Config:
     """Checks the text of a file that is called `path` in problems, with the files that it includes.
 
-    Raises `ConfigError` with all problems, those of the file itself first.
+    With `included`, paths and texts, nothing is read: these were included. Raises `ConfigError` with all problems,
+    those of the file itself first.
     """
     documents = Documents(plugins, environ, check_files=check_files)
     try:
-        return _read(documents.read(text, path, KEYS), plugins, path, tuple(documents.files))
+        return _read(documents.read(text, path, KEYS, included), plugins, path, tuple(documents.files))
     except ConfigError as error:
         error.files = tuple(documents.files)
         raise
@@ -102,9 +103,9 @@ def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tup
             _check_version(document.reader, document.root, document.settings.get("version"), document is main)
     for section, what in (("sources", "source"), ("vars", "variable"), ("destinations", "destination")):
         check_names(documents, section, what)
+    variables = read_vars([(each.reader, each.settings.get("vars")) for each in documents])
     sources = read_all_sources(documents)
     collect = read_collect(reader, settings.get("collect"))
-    variables = read_vars([(each.reader, each.settings.get("vars")) for each in documents])
     schemes = list(plugins.warehouses)
     warehouse = WarehouseConfig(read_url(reader, settings.get("warehouse"), "warehouse", schemes))
     state = StateConfig(read_url(reader, settings.get("state"), "state", None))
@@ -118,7 +119,7 @@ def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tup
     tests = []
     for each in documents:
         _check_fed(each.reader, each.settings.get("destinations"), destinations, routes.fed)
-        tests += read_tests(each.reader, each.settings.get("tests"), list(sources), list(destinations))
+        tests += read_tests(each.reader, each.settings.get("tests"), sources, list(destinations))
     problems = [problem for each in documents for problem in each.reader.problems()]
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
@@ -138,19 +139,22 @@ def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tup
         tests=tests,
         warnings=tuple(problems),
         files=files,
-        mask=_mask(documents),
+        texts=tuple((document.reader.path, document.text) for document in documents),
+        mask=mask_of(*(document.root for document in documents)),
     )
 
 
-def _mask(documents: Sequence[Document]) -> Mask:
-    variables = Options()
-    variables.note_variables(value for document in documents for value in from_variables(document.root))
-    return Mask(secrets_of(variables))
-
-
 def version_of(documents: Sequence[Document]) -> str:
-    """What stands for the texts of all files, 12 hex digits."""
-    return hashlib.sha256("\0".join(document.text for document in documents).encode()).hexdigest()[:12]
+    """12 hex digits: 8 (`TEXT_DIGITS`) stand for the texts of all files, 4 for what variables brought into them.
+
+    The four are too few to know a guessed secret by. They don't depend on the texts, else each change would tell more.
+    """
+    values = [value for one in documents for each in scalars(one.root) for value in each.interpolated.values]
+    return _digest([document.text for document in documents], TEXT_DIGITS) + _digest(values, 12 - TEXT_DIGITS)
+
+
+def _digest(texts: Iterable[str], digits: int) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:digits]
 
 
 def read_all_sources(documents: Sequence[Document]) -> dict[str, SourceConfig]:

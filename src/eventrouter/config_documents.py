@@ -17,7 +17,9 @@ INCLUDED_KEYS = ("version", "sources", "vars", "destinations", "routes", "tests"
 
 MAX_FILES = 200
 
-BEGIN = "name your file with --config or EVENTROUTER_CONFIG; `eventrouter up` writes a routes.yaml where there is none"
+BEGIN = (
+    "name yours with --config or EVENTROUTER_CONFIG; the first `eventrouter up` writes a routes.yaml if there is none"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,18 @@ class Documents:
         self.files: list[str] = []
         """The files and folders that were looked at, also for what is not there."""
 
-    def read(self, text: str, path: str, keys: tuple[str, ...]) -> list[Document]:
-        """The file itself, which may have these keys, then the included ones.
+    def read(
+        self, text: str, path: str, keys: tuple[str, ...], included: Sequence[tuple[str, str]] | None = None
+    ) -> list[Document]:
+        """The file itself, which may have these keys, then the included ones: those given, else those that it names.
 
         Raises `ConfigError` where one can't be read, or is no YAML.
         """
         self.files.append(path)
         main = self._parsed(text, path, "the file", keys)
         found = [main] if main else []
-        included = list(self._included(main)) if main else []
-        for one in included:
-            try:
-                text = read_text(one)
-            except ConfigError as error:
-                self._problems += error.problems
-                continue
-            document = self._parsed(text, str(one), "an included file", INCLUDED_KEYS)
+        for one, text in self._included(main) if main and included is None else included or ():
+            document = self._parsed(text, one, "an included file", INCLUDED_KEYS)
             if document is not None:
                 found.append(document)
         if self._problems:
@@ -103,10 +101,10 @@ class Documents:
             self._problems += reader.problems(readable=False)
             return None
         reader.variables(root)
-        return Document(reader, root, reader.mapping(root, what, keys), text)
+        return Document(reader, root, reader.mapping(root, what, keys, needed=True), text)
 
-    def _included(self, main: Document) -> Iterator[Path]:
-        """The files that `include` names, each once; those of one pattern in the order of their names."""
+    def _included(self, main: Document) -> Iterator[tuple[str, str]]:
+        """Path and text of the files that `include` names, each once; those of one pattern in order of their names."""
         folder = Path(main.reader.path).parent
         seen = {Path(main.reader.path).resolve()}
         for node in main.reader.items(main.settings.get("include")):
@@ -127,7 +125,11 @@ class Documents:
                 main.reader.problem(node, f"`include` names more than {MAX_FILES} files", "put some of them together")
                 return
             seen.update(one.resolve() for one in fresh)
-            yield from fresh
+            for one in fresh:
+                try:
+                    yield str(one), read_text(one)
+                except ConfigError as error:
+                    self._problems += error.problems
 
     def _matches(self, folder: Path, pattern: str) -> list[Path]:
         if not any(character in pattern for character in "*?["):

@@ -187,20 +187,36 @@ class RouteConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PostConfig:
+    """What another system posts to the webhook of a test's source."""
+
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+    """Their names are in small letters."""
+    query: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TestConfig:
     """One entry of `tests:`: events, and by destination what is expected of them."""
 
     __test__ = False  # for pytest, which collects classes of this name
 
     name: str
-    given: tuple[dict[str, Any], ...]
+    given: tuple[dict[str, Any] | PostConfig, ...]
     expect: dict[str, Any]
-    """By destination: its payload (of several events a list of payloads), or a text that says why it gets nothing."""
+    """By destination: its payload (of several events a list of payloads), or a text that says why it gets nothing.
+
+    `warehouse` stands for the events as they are stored.
+    """
     source: str = ""
     exact: bool = False
     """Whether payloads have to be equal, rather than to contain what is expected."""
     path: str = ""
     line: int = 0
+
+
+TEXT_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +225,7 @@ class Config:
 
     path: str
     version: str
-    """12 hex digits that stand for the text of the file."""
+    """12 hex digits: `TEXT_DIGITS` for the texts of the files, the rest for what variables brought into them."""
     sources: dict[str, SourceConfig]
     collect: CollectConfig = CollectConfig()
     warehouse: WarehouseConfig = WarehouseConfig()
@@ -226,5 +242,7 @@ class Config:
     """What is worth a look, though the file can be used."""
     files: tuple[str, ...] = ()
     """The files that were read, and the folders in which others were looked for."""
+    texts: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    """Path and text of each file, as written; the main one first."""
     mask: Mask = field(default=Mask(), repr=False, compare=False)
     """Takes out of texts what variables brought into the files."""

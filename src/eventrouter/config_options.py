@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from .config_reader import Reader, did_you_mean
+from .masking import Mask, secrets_of
 from .options import Options
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
 
@@ -108,6 +109,13 @@ def from_variables(node: Node | None) -> set[str]:
         for scalar in made
         for value in (*scalar.interpolated.values, *([scalar.text] if "://" in scalar.text else []))
     }
+
+
+def mask_of(*nodes: Node) -> Mask:
+    """Takes out of texts what variables brought into these files."""
+    variables = Options()
+    variables.note_variables(value for node in nodes for value in from_variables(node))
+    return Mask(secrets_of(variables))
 
 
 def _kinds(annotation: Any) -> set[Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .config_documents import read_text
-from .config_model import Config, TestConfig
+from .config_model import Config, PostConfig, SourceConfig, TestConfig
+from .config_options import mask_of
 from .config_reader import Reader, did_you_mean
 from .errors import ConfigError
 from .plugins import Plugins
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, parse
 
+WAREHOUSE = "warehouse"
+"""What `expect` calls the events as they are stored."""
+POST_KEYS = ("body", "headers", "query")
 KEYS = ("name", "source", "given", "expect", "exact")
 
 
@@ -21,11 +26,11 @@ def companion(path: Path) -> Path:
     return path.with_name(f"{path.stem}_test{path.suffix}")
 
 
-def load_companion(config: Config, environ: Mapping[str, str]) -> list[TestConfig]:
-    """The tests beside the file of `config`; none where there is no such file. Raises `ConfigError`."""
+def load_companion(config: Config, environ: Mapping[str, str]) -> Config:
+    """`config` with the tests of the file beside its own, if there is one, behind its own. Raises `ConfigError`."""
     path = companion(Path(config.path))
     if not path.is_file():
-        return []
+        return config
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     root, faults = parse(text, environ)
     reader = Reader(str(path), text, Plugins())
@@ -35,17 +40,19 @@ def load_companion(config: Config, environ: Mapping[str, str]) -> list[TestConfi
         reader.problem(None, "the file is empty", "begin with `tests:`, or remove it")
     if root is not None:
         reader.variables(root)
-        settings = reader.mapping(root, "the file", ("tests",))
+        settings = reader.mapping(root, "the file", ("tests",), needed=True)
         if "tests" not in settings and isinstance(root, MapNode):
             reader.problem(root, "the file has no `tests`", "begin with `tests:`")
-        tests = read_tests(reader, settings.get("tests"), list(config.sources), list(config.destinations))
+        tests = read_tests(reader, settings.get("tests"), config.sources, list(config.destinations))
     if problems := reader.problems(readable=root is not None):
         raise ConfigError(problems)
-    return tests if root is not None else []
+    return replace(config, tests=[*config.tests, *tests], mask=config.mask | mask_of(root)) if root else config
 
 
-def read_tests(reader: Reader, node: Node | None, sources: list[str], destinations: list[str]) -> list[TestConfig]:
-    """`tests:`; `sources` and `destinations` are the names that they may use."""
+def read_tests(
+    reader: Reader, node: Node | None, sources: Mapping[str, SourceConfig], destinations: list[str]
+) -> list[TestConfig]:
+    """`tests:`; `sources` and the names of `destinations` are those that they may use."""
     if node is None or (isinstance(node, Scalar) and node.value is None):
         return []
     if not isinstance(node, ListNode):
@@ -54,35 +61,58 @@ def read_tests(reader: Reader, node: Node | None, sources: list[str], destinatio
     return [_read_test(reader, item, sources, destinations) for item in node.items]
 
 
-def _read_test(reader: Reader, node: Node, sources: list[str], destinations: list[str]) -> TestConfig:
-    settings = reader.mapping(node, "a test", KEYS)
+def _read_test(
+    reader: Reader, node: Node, sources: Mapping[str, SourceConfig], destinations: list[str]
+) -> TestConfig:
+    settings = reader.mapping(node, "a test", KEYS, needed=True)
     if isinstance(node, MapNode):
         for key in ("given", "expect"):
             if key not in settings:
                 reader.problem(node, f"the test has no `{key}`")
-    given: list[dict[str, Any]] = []
-    for event in reader.items(settings.get("given")):
-        if isinstance(event, MapNode):
-            given.append(data(event))
-        else:
-            reader.problem(event, "`given` must be an event (an object), or a list of events")
-    expect = settings.get("expect")
-    expected = reader.mapping(expect, "`expect`")
-    for name in expected:
-        if name not in destinations:
-            place = expect.keys[name] if isinstance(expect, MapNode) else None
-            hint = did_you_mean(name, destinations, "the destinations are")
-            reader.problem(place, f"there is no destination `{name}`", hint)
     source = reader.text(settings.get("source"), "`source`") or ""
     if source and source not in sources:
         hint = did_you_mean(source, sources, "the sources are")
         reader.problem(settings["source"], f"there is no source `{source}`", hint)
+    source = source or next(iter(sources), "")
+    given: list[dict[str, Any] | PostConfig] = []
+    for event in reader.items(settings.get("given")):
+        if not isinstance(event, MapNode):
+            reader.problem(event, "`given` must be an event (an object), or a list of events")
+        elif "type" not in event.values and not event.values.keys().isdisjoint(POST_KEYS):
+            given.append(_read_post(reader, event))
+            if source in sources and sources[source].webhook is None:
+                known = [f"`source: {name}`" for name, one in sources.items() if one.webhook is not None]
+                hint = f"say whose it is: {' or '.join(known)}" if known else "an event has a `type`"
+                reader.problem(event, f"the source `{source}` has no `webhook` that takes a body", hint)
+        else:
+            given.append(data(event))
+    expect = settings.get("expect")
+    expected = reader.mapping(expect, "`expect`")
+    for name in expected:
+        if name not in (*destinations, WAREHOUSE):
+            place = expect.keys[name] if isinstance(expect, MapNode) else None
+            hint = did_you_mean(name, [*destinations, WAREHOUSE], "the destinations are")
+            reader.problem(place, f"there is no destination `{name}`", hint)
     return TestConfig(
         name=reader.text(settings.get("name"), "`name`") or f"line {node.line}",
         given=tuple(given),
         expect={key: data(value) for key, value in expected.items()},
-        source=source or next(iter(sources), ""),
+        source=source,
         exact=reader.flag(settings.get("exact"), "`exact`", False),
         path=reader.path,
         line=node.line,
     )
+
+
+def _read_post(reader: Reader, node: MapNode) -> PostConfig:
+    settings = reader.mapping(node, "what is posted", POST_KEYS)
+    if "body" not in settings:
+        reader.problem(node, "what is posted has no `body`")
+    texts: dict[str, dict[str, str]] = {"headers": {}, "query": {}}
+    for key, found in texts.items():
+        for name, value in reader.mapping(settings.get(key), f"`{key}`").items():
+            if not isinstance(value, Scalar) or value.value is None:
+                reader.problem(value, f"each of `{key}` must be a text")
+            else:
+                found[name.lower() if key == "headers" else name] = value.text
+    return PostConfig(data(settings["body"]) if "body" in settings else None, **texts)

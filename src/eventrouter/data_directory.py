@@ -80,6 +80,19 @@ class LockFile:
             self.descriptor = -1
 
 
+def make_directory(path: Path) -> bool:
+    """Makes a data directory, for its owner alone; False when it is there. Raises `StartError`."""
+    try:
+        exists = path.exists()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"cannot make the data directory {path}: {error.strerror}",
+            hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
+        ) from None
+    return not exists
+
+
 class DataDirectory:
     """The directory of one `up`: made when it is missing, readable for its owner only, locked while open."""
 
@@ -97,14 +110,7 @@ class DataDirectory:
 
     def open(self) -> None:
         """Makes and locks it; waits for what a killed run left behind. Raises `StartError`."""
-        try:
-            self._made = not self.path.exists()
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartError(
-                f"cannot make the data directory {self.path}: {error.strerror}",
-                hint="give another one with --data-dir or EVENTROUTER_DATA_DIR",
-            ) from None
+        self._made = make_directory(self.path)
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise StartError(
                 f"the data directory {self.path} is not writable for this user",

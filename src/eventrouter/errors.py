@@ -40,7 +40,7 @@ class UnavailableError(EventRouterError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a file. `line` and `column` count from 1; 0 means that the whole file is meant."""
+    """One thing that is wrong in a file. `line` and `column` count from 1; 0 means that all of it is meant."""
 
     path: str
     line: int
@@ -53,7 +53,7 @@ class Problem:
     """`error`, or `warning`: worth a look, but the file can be used."""
 
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        place = ":".join([self.path, *(str(number) for number in (self.line, self.column) if number)])
         lines = [f"{place}: {'warning: ' if self.severity == 'warning' else ''}{self.message}"]
         if self.text:
             number = str(self.line)

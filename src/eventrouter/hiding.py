@@ -10,7 +10,8 @@ from .config_model import Config
 
 
 def hide_secrets(config: Config) -> None:
-    """Keeps the secrets of routes.yaml out of logs and errors."""
+    """Keeps the secrets of routes.yaml, and what variables brought into it, out of logs and errors."""
+    logs.hide_as(config.mask)
     logs.hide_all_of([destination.options for destination in config.destinations.values()])
     logs.hide_all_of([enrichment.options for enrichment in config.enrichments.values()])
     hide_passwords([config.warehouse.url, config.state.url])

@@ -86,6 +86,11 @@ def hide_all_of(value: object) -> None:
     _hide(secrets_of(value))
 
 
+def hide_as(mask: Mask) -> None:
+    """Hides what `mask` takes out of texts."""
+    _hide(mask.secrets)
+
+
 def _hide(texts: Iterable[str]) -> None:
     global _mask_hidden
     _hidden.update(texts)

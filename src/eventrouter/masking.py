@@ -38,16 +38,16 @@ class Mask:
     """Takes secrets out of texts; called with a text, and with the length to which it is cut when they are out."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
-        self._longest = len(self._secrets[0]) if self._secrets else 0
-        self._pattern = re.compile("|".join(re.escape(secret) for secret in self._secrets))
+        self.secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        self._longest = len(self.secrets[0]) if self.secrets else 0
+        self._pattern = re.compile("|".join(re.escape(secret) for secret in self.secrets))
 
     def __call__(self, text: str, most: int | None = None) -> str:
         """`text` with `MASK` for each secret, then cut after `most` characters."""
         end = len(text) if most is None else min(most, len(text))
         # All that begins before the cut is in here: no part of a secret may be left by the cut.
         window = text[: end + self._longest]
-        if not any(secret in window for secret in self._secrets):
+        if not any(secret in window for secret in self.secrets):
             return text[:end]
         out: list[str] = []
         length = position = 0
@@ -61,11 +61,11 @@ class Mask:
 
     def __or__(self, other: Mask) -> Mask:
         """Takes the secrets of both out."""
-        return Mask([*self._secrets, *other._secrets])
+        return Mask([*self.secrets, *other.secrets])
 
     def inside(self, value: Any) -> Any:
         """A JSON value with `MASK` for each secret in its texts, and for a number that is one; keys stay."""
-        if not self._secrets:
+        if not self.secrets:
             return value
         if type(value) is dict:
             return {key: self.inside(part) for key, part in value.items()}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import time
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 KEY = "er:processes"
 TELL_SECONDS = 2.0
-GONE_SECONDS = 15.0
-"""After so long a silence a process is gone."""
+GONE_SECONDS = 6.0
+"""After so long a silence a process is gone: it was killed, or can't reach Redis."""
 
 
 class Process(msgspec.Struct):
@@ -28,6 +29,7 @@ class Process(msgspec.Struct):
     problem: str = ""
     """Why the rules file is not in use as it is."""
     seen_ms: int = 0
+    """When it told this, by the server's clock."""
 
 
 def this_process(kind: str, rules: str, problem: str = "") -> Process:
@@ -37,7 +39,8 @@ def this_process(kind: str, rules: str, problem: str = "") -> Process:
 
 async def tell(redis: Redis, process: Process) -> None:
     """Tells of a process; to be repeated every few seconds. Raises `redis.RedisError`."""
-    process.seen_ms = int(time.time() * 1000)
+    seconds, micros = await redis.time()
+    process.seen_ms = seconds * 1000 + micros // 1000
     name = f"{process.kind}:{process.host}:{process.pid}"
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.hset(KEY, name, msgspec.json.encode(process).decode())
@@ -56,21 +59,23 @@ async def processes(redis: Redis) -> list[Process]:
     """Those that are there, by kind; those that were killed are forgotten. Raises `redis.RedisError`."""
     found: list[Process] = []
     gone: list[Any] = []
-    oldest = time.time() * 1000 - GONE_SECONDS * 1000
     async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.time()
         pipeline.hgetall(KEY)
-        (rows,) = await pipeline.execute()
+        (seconds, micros), rows = await pipeline.execute()
     for name, row in rows.items():
         try:
             process = msgspec.json.decode(row, type=Process)
         except msgspec.MsgspecError:  # of another version
             continue
-        if process.seen_ms < oldest:
+        # Its clock may have been set back since.
+        if abs(seconds * 1000 + micros // 1000 - process.seen_ms) > GONE_SECONDS * 1000:
             gone.append(name)
         else:
             found.append(process)
     if gone:
-        async with redis.pipeline(transaction=False) as pipeline:
-            pipeline.hdel(KEY, *gone)
-            await pipeline.execute()
+        with contextlib.suppress(RedisError):  # a full disk or memory: they are left out next time as well
+            async with redis.pipeline(transaction=False) as pipeline:
+                pipeline.hdel(KEY, *gone)
+                await pipeline.execute()
     return sorted(found, key=lambda one: (one.kind, one.host, one.pid))

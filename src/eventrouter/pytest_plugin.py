@@ -66,7 +66,10 @@ class RulesFile(pytest.File):
         plugins = Plugins.load()
         try:
             config = load(self.rules, plugins, os.environ)
-            tests = config.tests if self.path == self.rules else load_companion(config, os.environ)
+            tests = config.tests
+            if self.path != self.rules:
+                config = load_companion(config, os.environ)
+                tests = config.tests[len(tests) :]
         except ConfigError as error:
             raise self.CollectError(str(error)) from None
         for test in tests:

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         from ..serve import run, serve
 
         settings = read_settings(config=config, data_dir=data_dir, host=host, port=port)
-        router = load_app(settings)
+        router = load_app(settings, serves=True)
         child.report(**facts(router))
         listener = inherited_listener() or bind(settings.host, settings.port)
 
@@ -61,6 +61,8 @@ def facts(router: EventRouter) -> dict[str, Any]:
     sources = [source for source in router.config.sources.values() if source.enabled and source.write_keys]
     url = router.config.warehouse.url
     known: dict[str, Any] = {"warehouse": mask_url(url) if url else str(router.settings.data_dir / "warehouse.sqlite3")}
+    if router.rules_file.problem:
+        known["problem"] = router.rules_file.problem
     if sources:
         known |= {"source": sources[0].name, "write_key": sources[0].write_keys[0]}
     return known

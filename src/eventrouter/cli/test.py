@@ -65,8 +65,8 @@ def _run(file: Path, only: str, as_json: bool) -> tuple[int, tuple[str, ...]]:
     from ..rule_tests import run_tests
 
     plugins = Plugins.load()
-    config = load(file, plugins, os.environ)
-    tests = [*config.tests, *load_companion(config, os.environ)]
+    config = load_companion(load(file, plugins, os.environ), os.environ)
+    tests = config.tests
     chosen = [one for one in tests if only.lower() in one.name.lower()]
     if not chosen:
         where = f"{file} and {companion(file)} have" if not tests else "there is"

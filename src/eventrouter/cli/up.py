@@ -55,13 +55,15 @@ def run(settings: Settings) -> None:
     from ..disk import is_full
     from ..embedded import EmbeddedServer
     from ..errors import StartError
+    from ..kept_rules import KeptRules
     from ..ports import bind, is_answering
     from ..supervise import Child, Supervisor
 
     started = time.monotonic()
     directory = DataDirectory(settings.data_dir)
     listener, ready = None, False
-    begins = "config" not in settings.model_fields_set and not settings.config.exists()
+    kept = KeptRules(settings.data_dir, settings.config)
+    begins = "config" not in settings.model_fields_set and not settings.config.exists() and not kept.texts()
     try:
         if directory.path.exists():
             directory.open()  # who uses it says more than that the port is in use
@@ -118,13 +120,13 @@ def read_rules() -> None:
     """Reads the rules that the environment names; ends the process with what is wrong with them, or their files."""
     import os
 
-    from ..config import load
+    from .. import rules_file
     from ..errors import EventRouterError
     from ..plugins import Plugins
     from . import fail
 
     try:
-        load(read_settings().config, Plugins.load(), os.environ, check_files=True)
+        rules_file.read_rules(read_settings().config, Plugins.load(), os.environ, check_files=True)
     except EventRouterError as error:
         raise SystemExit(fail(error)) from None
 
@@ -183,6 +185,9 @@ def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
         ("", f"  warehouse   {facts.get('warehouse', '')}"),
         ("", f"  rules       {settings.config}"),
     ]
+    if facts.get("problem"):
+        problem = str(facts["problem"]).replace("\n", "\n    ")
+        lines.append(("bold yellow", f"  It can't be used as it is, so the last good rules are in use:\n    {problem}"))
     if facts.get("away"):
         lines.append(("bold yellow", f"  away        {facts['away']}; until then events wait on this disk"))
     if key:

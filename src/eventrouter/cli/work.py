@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         from ..serve import run
 
         settings = read_settings(config=config, data_dir=data_dir)
-        router = load_app(settings)
+        router = load_app(settings, serves=True)
 
         async def prepare() -> None:
             # A client belongs to its event loop, and arq makes its own: so this one is another.
@@ -62,7 +62,7 @@ def arq_settings() -> type:
     try:
         settings = read_settings()
         logging.getLogger("arq").propagate = False  # arq's command gives it a handler of its own
-        router = load_app(settings)
+        router = load_app(settings, serves=True)
     except EventRouterError as error:
         raise SystemExit(fail(error)) from None
     return make_worker_settings(settings, lambda _: router)
