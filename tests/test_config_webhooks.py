@@ -159,3 +159,24 @@ def test_a_secret_is_never_shown():
 
 def test_a_variable_that_is_missing_is_told_once():
     assert messages('      verify: { scheme: github, secret: "${NO}" }\n' + EVENT) == ["the variable NO is not set"]
+
+
+def test_variables_are_known_also_those_that_only_a_webhook_can_use():
+    head = "vars: { paid: \"body.type\", cents: '{{ body.n * 100 }}' }\n" + HEAD
+    text = VERIFY + EVENT.replace("body.id", "vars.cents") + "      when: body.type == vars.paid\n"
+    assert load(head + text).sources["stripe"].webhook is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("pad", "`event` uses the unknown variable `vars.pad`", "did you mean `vars.paid`?"),
+        ("paid", "`event` uses the unknown name `properties`", "write `body.properties`; a text needs quotes"),
+    ],
+)
+def test_what_variables_can_not_be_in_a_webhook_is_told_at_their_place(name, message, hint):
+    head = "vars: { paid: '{{ properties.n }}' }\n" + HEAD
+    with pytest.raises(ConfigError) as caught:
+        load(head + VERIFY + EVENT.replace("body.id", f"vars.{name}"))
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.column, problem.message, problem.hint) == (7, 54, message, hint)

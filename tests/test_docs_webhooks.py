@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from cli_kit import Place
 from eventrouter.config import loads
 from eventrouter.config_webhooks import ROOTS, SCHEMES
 from eventrouter.plugins import Plugins
@@ -23,7 +24,7 @@ BLOCKS = [
     (match[1] or "", match[2], match[3])
     for match in re.finditer(r"(?:<!-- ([a-z ]+) -->\n)?```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 ]
-STRIPE, GITHUB, SURVEY = ["version: 1\n" + body for _, language, body in BLOCKS if language == "yaml"]
+STRIPE, GITHUB, SURVEY = ["version: 1\n" + body for label, language, body in BLOCKS if language == "yaml" and not label]
 SECRETS = {"STRIPE_WEBHOOK_SECRET": "whsec_s", "GITHUB_WEBHOOK_SECRET": "secret-g", "SURVEY_TOKEN": "t0ken"}
 DELIVERY = "72d3162e-cc78-11e3-81ab-4c9367dc0958"
 
@@ -140,6 +141,13 @@ async def test_other_answers_are_as_the_page_says() -> None:
     assert (await collecting.post("/v1/webhook/other", {})).status == 404
 
 
+def test_the_tests_of_the_page_end_as_it_says(tmp_path: Path) -> None:
+    tests = next(body for label, _, body in BLOCKS if label == "stripe tested")
+    shown = next(body for _, language, body in BLOCKS if language == "text")
+    done = Place(tmp_path, STRIPE + tests, **SECRETS).run("test")
+    assert (done.returncode, done.stdout, done.stderr) == (1, shown, "")
+
+
 def test_names_and_schemes_are_those_of_the_code() -> None:
-    assert tuple(rows("The mapping")) == ROOTS
+    assert tuple(rows("The mapping")) == (*ROOTS, "vars")
     assert tuple(rows("Who sends")) == SCHEMES

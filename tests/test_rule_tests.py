@@ -136,3 +136,86 @@ def test_the_reason_of_a_template_that_failed_can_be_expected():
     (told,) = mistakes(given, "{ crm: {} }")
     why = told.split("`", 1)[1].rsplit("`", 1)[0]
     assert mistakes(given, f"{{ crm: '{why}' }}") == []
+
+
+HOOK = """\
+  hook:
+    scrub: { remove: [properties.secret] }
+    webhook:
+      verify: { scheme: stripe, secret: whsec_x }
+      when: body.type == "paid" and query.shop is not defined
+      event:
+        type: track
+        event: Order Completed
+        userId: "{{ body.user }}"
+        properties: { total: "{{ body.cents / vars.cents }}", secret: "{{ headers['x-secret'] }}" }
+vars: { cents: 100 }
+"""
+
+
+def posted(given, expect):
+    rules = RULES.replace("destinations:", HOOK + "destinations:", 1)
+    config = load(f"{rules}  - {{ name: one, source: hook, given: {given}, expect: {expect} }}\n")
+    (result,) = run_tests(config, config.tests, PLUGINS.template_filters)
+    return [str(mistake) for mistake in result.mistakes]
+
+
+PAID = "{ body: { type: paid, id: evt_1, user: u, cents: 1500 }, headers: { X-Secret: x } }"
+
+
+@pytest.mark.parametrize(
+    ("given", "expect"),
+    [
+        (PAID, "{ crm: { userId: u, properties: { total: 15, total_cents: 1500 } } }"),
+        (PAID, "{ crm: {}, warehouse: { messageId: evt_1, event: Order Completed, properties: { secret: ~ } } }"),
+        (f"[{PAID}, {PAID}]", "{ crm: [{}, {}], warehouse: [{}, {}] }"),
+        ("{ body: { type: other } }", "{}"),
+        ("{ body: { type: other } }", "{ crm: ignored, warehouse: ignored }"),
+        ("{ body: { type: paid, user: u, cents: x } }", "{ warehouse: mapping_failed }"),
+        ("{ body: { type: paid, cents: 1 } }", "{ warehouse: no_user_anon_id }"),
+        ("{ body: { type: paid, user: u }, query: { shop: 1 } }", "{ warehouse: ~ }"),
+        ("{ type: page, userId: u }", "{ warehouse: { type: page, messageId: message-1, person_id: person-1 } }"),
+    ],
+)
+def test_what_is_posted_to_a_webhook_is_mapped_and_routed(given, expect):
+    assert posted(given, expect) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "expect", "told"),
+    [
+        (
+            "{ body: { type: paid, user: u, cents: 1 } }",
+            "{ warehouse: ignored }",
+            "warehouse: expected nothing, with the reason",
+        ),
+        (
+            "{ body: { type: paid, user: u, cents: 1 } }",
+            "{ crm: too small, warehouse: { properties: { total: 1 } } }",
+            "warehouse: payload is not as expected\n  - properties.total: 1\n  + properties.total: 0.01",
+        ),
+        ("{ body: { type: other } }", "{ crm: {} }", "crm: expected a payload, got nothing (`ignored`)"),
+        (
+            "{ body: { type: paid, user: u, cents: x } }",
+            "{ crm: {} }",
+            "the collector refuses the event: the webhook's mapping failed: `event.properties.total` `/` has no",
+        ),
+        (
+            f"[{PAID}, {{ body: {{ type: paid }} }}]",
+            "{ crm: {}, warehouse: [{}] }",
+            "the collector refuses event 2: the event has",
+        ),
+        (
+            "{ body: { type: paid } }",
+            "{ warehouse: mapping_failed }",
+            "warehouse: expected nothing, with the reason `mapping_failed`; the reason is `no_user_anon_id`",
+        ),
+    ],
+)
+def test_what_a_webhook_makes_otherwise_is_told(given, expect, told):
+    assert told in posted(given, expect)[0]
+
+
+def test_enrichments_do_not_run():
+    given = '{ type: page, userId: u, context: { page: { url: "https://example.com/?utm_source=mail" } } }'
+    assert posted(given, "{ warehouse: { context: { campaign: ~ } } }") == []

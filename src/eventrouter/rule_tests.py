@@ -12,19 +12,22 @@ import msgspec
 from .accept import accept
 from .acceptance import Limits
 from .collecting import make_source
-from .config_model import Config, TestConfig
+from .config_model import Config, PostConfig, TestConfig
+from .config_tests import WAREHOUSE
 from .differences import Difference, differences, shown
 from .events import StoredEvent
 from .masking import Mask
 from .outcome import Outcome, outcome_of
 from .route import Router
-from .scrub import Scrub
-from .values import MISSING
+from .source import Source
+from .values import MISSING, TemplateError
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """When the events of a test arrive."""
 GIVEN = {"anonymousId": "anonymous-1", "person_id": "person-1"}
 """What an event of a test has when it doesn't say otherwise; its `messageId` is `message-1`, `message-2`, …"""
+IGNORED = "ignored"
+"""Why nothing becomes of what is posted to a webhook whose `when` is false."""
 
 _decode = msgspec.json.Decoder(StoredEvent).decode
 _LIMITS = Limits(max_event_bytes=1 << 20, max_batch_bytes=1 << 20)
@@ -67,17 +70,11 @@ def run_tests(
     is told.
     """
     router = Router(config, filters)
-    scrubs = {
-        name: make_source(config.sources[name], filters or {}, config.vars).scrub
-        for name in {one.source for one in tests}
-    }
+    names = {one.source for one in tests}
+    sources = {name: make_source(config.sources[name], filters or {}, config.vars) for name in names}
     for test in tests:
-        events, mistakes = _given(test, scrubs[test.source])
-        outcomes = {name: [outcome_of(router, event, name) for event in events] for name in config.destinations}
-        if not mistakes:
-            for name, found in outcomes.items():
-                mistakes += _compare(test, name, found)
-        yield TestResult(test, [_masked(config.mask, one) for one in mistakes])
+        arrived = [_arrive(given, number, sources[test.source]) for number, given in enumerate(test.given, 1)]
+        yield TestResult(test, [_masked(config.mask, one) for one in _mistakes(router, test, arrived)])
 
 
 def _masked(mask: Mask, mistake: Mistake) -> Mistake:
@@ -85,25 +82,54 @@ def _masked(mask: Mask, mistake: Mistake) -> Mistake:
     return Mistake(mistake.destination, mask(mistake.message), tuple(unlike))
 
 
-def _given(test: TestConfig, scrub: Scrub | None) -> tuple[list[StoredEvent], list[Mistake]]:
-    """The events as the router gets them, and those that the collector would refuse."""
-    events: list[StoredEvent] = []
-    mistakes: list[Mistake] = []
-    for number, given in enumerate(test.given, 1):
-        whole = {"messageId": f"message-{number}", **given}
-        if not given.get("userId"):
-            whole.setdefault("anonymousId", GIVEN["anonymousId"])
-        body = msgspec.json.encode({"batch": [whole]})
-        accepted = accept(body, endpoint="batch", source=test.source, received_at=NOW, limits=_LIMITS, scrub=scrub)
-        for rejection in accepted.rejections:
-            record = rejection.record
-            which = "the event" if len(test.given) == 1 else f"event {number}"
-            mistakes.append(Mistake("", f"the collector refuses {which}: {record.message} ({record.code})"))
-        for one in accepted.events:
-            event = _decode(one.data)
-            event.event["person_id"] = given.get("person_id", GIVEN["person_id"])
-            events.append(event)
-    return events, mistakes
+class _Refused(NamedTuple):
+    """An event that is not stored, and so goes nowhere."""
+
+    code: str
+    why: str = ""
+    """Empty where nothing is wrong with it: the `when` of a webhook is false."""
+
+
+def _arrive(given: dict[str, Any] | PostConfig, number: int, source: Source) -> StoredEvent | _Refused:
+    """The event as the router gets it."""
+    whole: dict[str, Any] = {"messageId": f"message-{number}"}
+    if isinstance(given, PostConfig):
+        assert source.webhook is not None
+        try:
+            event = source.webhook.event_of(given.body, given.headers, given.query)
+        except TemplateError as error:
+            return _Refused("mapping_failed", f"the webhook's mapping failed: {error}")
+        if event is None:
+            return _Refused(IGNORED)
+        whole |= event
+    else:
+        whole |= given if given.get("userId") else {"anonymousId": GIVEN["anonymousId"], **given}
+    body = msgspec.json.encode({"batch": [whole]})
+    limits, scrub = _LIMITS, source.scrub
+    accepted = accept(body, endpoint="batch", source=source.name, received_at=NOW, limits=limits, scrub=scrub)
+    for rejection in accepted.rejections:
+        return _Refused(rejection.record.code, rejection.record.message)
+    stored = _decode(accepted.events[0].data)
+    stored.event["person_id"] = whole.get("person_id", GIVEN["person_id"])
+    return stored
+
+
+def _mistakes(router: Router, test: TestConfig, arrived: Sequence[StoredEvent | _Refused]) -> Iterator[Mistake]:
+    names = [WAREHOUSE, *router.destinations] if WAREHOUSE in test.expect else list(router.destinations)
+    if WAREHOUSE not in names or not isinstance(test.expect[WAREHOUSE], str | None):
+        for number, one in enumerate(arrived, 1):
+            if isinstance(one, _Refused) and one.why:
+                which = "the event" if len(arrived) == 1 else f"event {number}"
+                yield Mistake("", f"the collector refuses {which}: {one.why} ({one.code})")
+                names = []  # what they get says nothing
+    for name in names:
+        yield from _compare(test, name, [_outcome(router, one, name) for one in arrived])
+
+
+def _outcome(router: Router, one: StoredEvent | _Refused, name: str) -> Outcome:
+    if isinstance(one, _Refused):
+        return Outcome(MISSING, one.code)
+    return Outcome(one.event) if name == WAREHOUSE else outcome_of(router, one, name)
 
 
 def _compare(test: TestConfig, name: str, found: list[Outcome]) -> Iterator[Mistake]:

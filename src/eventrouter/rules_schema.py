@@ -203,14 +203,17 @@ def _test() -> Schema:
     event = {
         "type": "object",
         "properties": {"type": {"type": "string", "examples": list(EVENT_TYPES)}},
-        "description": "An event, as a client sends it.",
+        "description": "An event, as a client sends it; for a webhook what is posted: body, headers and query.",
     }
     return _object(
         {
             "name": _text("What the output calls it."),
             "source": _text("Whose events they are; default: the first source."),
             "given": {"anyOf": [event, _list(event)]},
-            "expect": {"type": ["object", "null"], "description": "By destination: a payload, or why there is none."},
+            "expect": {
+                "type": ["object", "null"],
+                "description": "By destination, or for the `warehouse`: a payload, or why there is none.",
+            },
             "exact": _flag("Whether payloads have no more keys than expected. Default: false."),
         },
         required=("given", "expect"),
