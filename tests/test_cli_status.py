@@ -93,3 +93,13 @@ def test_of_a_problem_of_many_lines_the_first_is_told(capsys):
     here = {"kind": "worker", "host": "here", "pid": 7, "rules": "new", "problem": "routes.yaml:3: wrong\n3| it is"}
     show({"rules": "new", "processes": [here]})
     assert "goes on with the rules new: routes.yaml:3: wrong\n" in capsys.readouterr().out
+
+
+def test_rates_are_told_with_the_time_that_they_are_of(capsys):
+    row = {"state": "ok", "waiting": 0, "per_second": {"delivered": 1234.4, "failed": 0.25}}
+    rates = {"accepted": 12.0, "routed": 0.333, "rejected": 0.0}
+    show({"per_second": rates, "rates_over_seconds": 60.1, "destinations": {"crm": row}})
+    told = capsys.readouterr().out
+    assert "A second, over the last 60.1 s: accepted 12, routed 0.33, rejected 0\n" in told
+    line = next(line for line in told.splitlines() if "crm" in line)
+    assert line.split() == ["crm", "ok", "1,234", "0.25", "0", "0", "0"]

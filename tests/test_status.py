@@ -3,6 +3,7 @@ from collections import Counter
 from eventrouter.config import Config
 from eventrouter.counters import LaneState, Snapshot
 from eventrouter.presence import Process
+from eventrouter.rates import Sample
 from eventrouter.status import status_of
 from routes_kit import HEAD, load
 
@@ -46,3 +47,20 @@ def test_what_is_used_of_the_limits_is_told():
     found = status_of(load(HEAD), 4, Snapshot(Counter(), lanes, {}, 0, 61_000), {"crm"})["destinations"]
     assert {"backlog": 1.0, "max_age": 0.0} == found["crm"]["limits_used"]
     assert {} == found["warehouse"]["limits_used"]
+
+
+def test_rates_are_those_since_an_earlier_sample():
+    lanes = {name: LaneState(oldest_ms=60_000 if name == "log" else 0) for name in ("log", "crm")}
+    now = Snapshot(Counter({"accepted": 30, "delivered:crm": 8, "retried:crm:503": 2}), lanes, {}, 0, 61_000)
+    earlier = Sample(57_000, {"accepted": 10, "routed": 0, "rejected": 0}, {}, {})
+    found = status_of(load(HEAD), 4, now, {"crm"}, earlier)
+    assert (found["at"], found["rates_over_seconds"]) == ("1970-01-01T00:01:01.000Z", 4.0)
+    assert found["per_second"] == {"accepted": 5.0, "routed": 0.0, "rejected": 0.0}
+    assert found["destinations"]["crm"]["per_second"] == {"delivered": 2.0, "failed": 0.5}
+    assert found["router"]["oldest_seconds"] == 1.0
+
+
+def test_without_an_earlier_sample_rates_are_unknown():
+    found = status_of(load(HEAD), 4, Snapshot(Counter(), {"log": LaneState(), "crm": LaneState()}, {}, 0, 1), {"crm"})
+    assert (found["per_second"]["accepted"], found["rates_over_seconds"]) == (None, None)
+    assert found["destinations"]["crm"]["per_second"] == {"delivered": None, "failed": None}

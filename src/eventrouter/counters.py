@@ -114,6 +114,12 @@ def failing(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
+def age(snapshot: Snapshot, name: str) -> float | None:
+    """For how many seconds the oldest item of a lane has waited; None: none waits."""
+    lane = snapshot.lanes.get(name, LaneState())
+    return max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None
+
+
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
     """One destination's row of `status`. Once nothing moves,
 
@@ -143,7 +149,7 @@ def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "paused_at": write_time(EPOCH + timedelta(milliseconds=paused)) if paused else None,
         "turns_failed": turns["turns_failed"],
         "next_try_seconds": max(until - snapshot.now_ms, 0) / 1000 if health.get("state") and not paused else None,
-        "oldest_seconds": max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None,
+        "oldest_seconds": age(snapshot, name),
     }
 
 
@@ -153,8 +159,8 @@ def still_dead(counts: Counter[str], name: str) -> dict[str, int]:
     Whoever takes a delivery away for good counts it in the same atomic step, as `discarded:DESTINATION:WHAT` (an
     operator gave it up) or `forgotten:DESTINATION:WHAT` (a person's data was to go). WHAT is what it was until then: a
     class of dead letters, or `waiting` for one that was in the lane. A dead letter that is sent again is counted as
-    `replayed:DESTINATION:CLASS`, an event that is no dead letter as `replayed:DESTINATION:again`; then it is in the lane
-    like any other.
+    `replayed:DESTINATION:CLASS`, an event that is no dead letter as `replayed:DESTINATION:again`; then it is in the
+    lane like any other.
     """
     left = Counter(reasons(counts, f"dead:{name}:"))
     for how in ("replayed", "discarded", "forgotten"):

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from .config import Config
-from .counters import Snapshot, by_destination, failing, reasons
+from .counters import Snapshot, age, by_destination, failing, reasons
 from .limits import used
+from .rates import EVENTS, Sample, rates_between, sample_of
+from .times import EPOCH, write_time
 
 
-def status_of(config: Config, shards: int, snapshot: Snapshot, served: Collection[str]) -> dict[str, Any]:
+def status_of(
+    config: Config, shards: int, snapshot: Snapshot, served: Collection[str], earlier: Sample | None = None
+) -> dict[str, Any]:
     """The status, ready for JSON; `served` are the destinations that are switched on.
 
-    Without rules (their version is empty) nothing is said of what is switched on.
+    Without rules (their version is empty) nothing is said of what is switched on. Rates (`per_second`) are those since
+    the `earlier` sample, null without one.
     """
     counts = snapshot.counts
     window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0.0
     rejected = reasons(counts, "rejected:")
     limits = used(config, shards, snapshot)
+    rates = rates_between(earlier, sample_of(snapshot)) if earlier else None
 
     def row(name: str) -> dict[str, Any]:
         found = by_destination(snapshot, name)
@@ -28,9 +35,14 @@ def status_of(config: Config, shards: int, snapshot: Snapshot, served: Collectio
             why = "switched off" if name in config.destinations else "not in routes.yaml"
             found["state"] = f"paused, {why}" if found["paused_at"] else why
         found["limits_used"] = limits[name]._asdict() if name in limits else {}
+        found["per_second"] = {
+            "delivered": rates.delivered.get(name, 0.0) if rates else None,
+            "failed": rates.failed.get(name, 0.0) if rates else None,
+        }
         return found
 
     return {
+        "at": write_time(EPOCH + timedelta(milliseconds=snapshot.now_ms)),
         "rules": config.version,
         "processes": [msgspec.structs.asdict(process) for process in snapshot.processes],
         "shards": shards,
@@ -40,7 +52,9 @@ def status_of(config: Config, shards: int, snapshot: Snapshot, served: Collectio
             "duplicates": counts["duplicates"],
             "routed": counts["routed"],
         },
-        "router": failing(snapshot, "log"),
+        "per_second": rates.events if rates else dict.fromkeys(EVENTS),
+        "rates_over_seconds": rates.seconds if rates else None,
+        "router": failing(snapshot, "log") | {"oldest_seconds": age(snapshot, "log")},
         "dedup_window_seconds": round(window, 1),
         "sources": {
             name: {"rejected": {key.split(":", 1)[1]: n for key, n in rejected.items() if key.startswith(f"{name}:")}}

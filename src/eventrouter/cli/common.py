@@ -133,10 +133,15 @@ def read_time(text: str | None) -> datetime | None:
 def print_json(value: Any) -> None:
     """`value` on stdout as JSON; times and the like as text. Nothing is lost where stdout is no Unicode."""
     import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=not is_unicode(), default=str))
+
+
+def is_unicode() -> bool:
+    """Whether stdout takes every character."""
     import sys
 
-    unicode = str(sys.stdout.encoding).lower().startswith("utf")
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=not unicode, default=str))
+    return str(sys.stdout.encoding).lower().startswith("utf")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,13 +16,30 @@ def register(app: typer.Typer) -> None:
     """Adds `status`."""
 
     @app.command()
-    def status(as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    def status(
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it, until Ctrl-C.")] = False,
+        every: Annotated[
+            float | None,
+            typer.Option(
+                "--every", metavar="SECONDS", min=0.5, help="How often to look (2); --watch too.", show_default=False
+            ),
+        ] = None,
+        as_json: JsonOption = False,
+        config: ConfigOption = None,
+        data_dir: DataDirOption = None,
+    ) -> None:
         """Show sources, the event log and destinations: what came, what waits, what failed and why.
 
+        Rates are those of the last minute; with --watch those since the last look, a line for each with --json.
         For each destination: events routed = delivered + waiting + filtered + dead (letters that were not sent again).
         The warehouse counts records: events, and what is told of them, such as dead letters and merged persons.
         """
         settings = read_settings(config=config, data_dir=data_dir)
+        if watch or every is not None:
+            from .watch import watch as watch_it
+
+            watch_it(settings, every or 2.0, as_json=as_json)
+            return
 
         async def ask(*, rules: bool = True) -> dict[str, Any]:
             async with opened(settings, rules=rules) as router:
@@ -45,11 +62,14 @@ def show(found: dict[str, Any]) -> None:
     events = found.get("events", {})
     parts = [f"{name.replace('_', ' ')} {number}" for name, number in events.items()]
     typer.echo(f"Events: {', '.join(parts)}")
+    if over := found.get("rates_over_seconds"):
+        rates = ", ".join(f"{name} {rate(number)}" for name, number in found["per_second"].items())
+        typer.echo(f"A second, over the last {duration(over)}: {rates}")
     typer.echo(
         f"Rules {found.get('rules') or 'unknown'}, {found.get('shards')} shards, duplicates are known back to"
         f" {duration(found.get('dedup_window_seconds') or 0.0)} ago"
     )
-    for line in _processes(found):
+    for line in process_lines(found):
         typer.echo(line)
     if (router := found.get("router", {})).get("reason"):
         typer.echo(f"Routing is failing: {router['reason']}")
@@ -61,24 +81,26 @@ def show(found: dict[str, Any]) -> None:
     if refused:
         print_table(["source", "rejected for", "events"], refused)
     print_table(
-        ["destination", "state", "waiting", "delivered", "filtered", "dead", "oldest", "reason"],
+        ["destination", "state", "sent/s", "failed/s", "waiting", "delivered", "filtered", "dead", "oldest", "reason"],
         [
             (
                 f"{name} (records)" if row.get("unit") == "records" else name,
                 row.get("state"),
+                rate(row.get("per_second", {}).get("delivered")),
+                rate(row.get("per_second", {}).get("failed") or None),
                 row.get("waiting"),
                 row.get("delivered"),
-                _total(row.get("filtered")),
-                _total(row.get("dead")),
+                total(row.get("filtered")),
+                total(row.get("dead")),
                 duration(row.get("oldest_seconds")),
-                _reason(row),
+                reason(row),
             )
             for name, row in found.get("destinations", {}).items()
         ],
     )
 
 
-def _processes(found: dict[str, Any]) -> list[str]:
+def process_lines(found: dict[str, Any]) -> list[str]:
     """Who works with other rules than those of the file, and why; or with other values of their variables."""
     from ..config_model import TEXT_DIGITS
 
@@ -96,7 +118,8 @@ def _processes(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _reason(row: dict[str, Any]) -> str:
+def reason(row: dict[str, Any]) -> str:
+    """What is to be told of a destination beside its numbers; empty when all is well."""
     return "; ".join(filter(None, [_why(row), *(f"{part:.0%} of {name} used" for name, part in _near(row))]))
 
 
@@ -116,5 +139,13 @@ def _why(row: dict[str, Any]) -> str:
     return f"{row.get('reason') or ''}{f' (next try in {duration(seconds)})' if seconds is not None else ''}"
 
 
-def _total(counts: Any) -> int:
+def total(counts: Any) -> int:
+    """The sum of numbers by reason."""
     return sum(counts.values()) if isinstance(counts, dict) else int(counts or 0)
+
+
+def rate(number: float | None) -> str:
+    """`0`, `0.25`, `3.2`, `1,234` a second; empty for None."""
+    if number is None:
+        return ""
+    return f"{number:.2g}" if number < 9.95 else f"{number:,.0f}"
