@@ -385,6 +385,12 @@ class _Worker:
         """The outcome of an attempt; True: the destination failed as a whole."""
         outcome = 0 if choice is None else choice // 5 % 8
         if outcome == 7:
+            if choice is not None and choice % 2:
+                noted = {item.id: self._ledger.failed.get(item.id, 0) + 1 for item in batch}
+                for item in batch:
+                    item.tries = b"%d" % noted[item.id]
+                await turn.settle(notes=batch)
+                self._ledger.failed.update(noted)
             return True
         left: list[Item] = []
         if pin and len(batch) > 1 and choice is not None and choice % 3 == 0:

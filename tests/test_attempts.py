@@ -22,14 +22,14 @@ def ids(hands) -> list[str]:
     return [hand.messages[0].message_id for hand in hands]
 
 
-async def attempt(answer, *messages, parts=(), alone=True, seconds=0.0, permit=None, **options):
+async def attempt(answer, *messages, parts=(), alone=True, seconds=0.0, permit=None, careful=False, **options):
     """The verdict on messages (an id, or an id and a key), or on parts of them; the batches that were tried."""
     sink = Sink(answer, seconds)
     hands = [
         [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in part] for part in (parts or [messages])
     ]
     verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(
-        *hands, alone=lambda: alone, permit=permit
+        *hands, alone=lambda: alone, permit=permit, careful=careful
     )
     await sink.close()
     return verdict, ["".join(batch) for batch in sink.batches]
@@ -230,6 +230,54 @@ async def test_the_parts_behind_one_that_meets_a_destination_that_is_down_are_le
     verdict, batches = await attempt(fails_behind("b", Retry("HTTP 503")), parts=["ab", "cd", "ef"])
     assert ["ab", "cd"] == batches
     assert ["cd", "ef"] == ["".join(ids(part)) for part in verdict.repeat]
+
+
+# what is suspected of poison
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [(Retry("HTTP 500"), "ab"), (Retry("HTTP 503", status=503, everyone=True), "ab"), (Retry("x", everyone=True), "")],
+)
+async def test_a_batch_that_fails_as_a_whole_is_told_when_that_may_be_its_own_fault(error, noted):
+    verdict, _ = await attempt(raising(error), *"ab")
+    assert (noted, error.reason, None) == ("".join(ids(verdict.together)), str(verdict.whole), verdict.spoilt)
+
+
+async def test_of_a_suspected_batch_the_first_part_alone_is_tried():
+    verdict, batches = await attempt(lambda _: None, parts=["ab", "cd", "e"], careful=True)
+    assert (["ab"], "ab") == (batches, "".join(ids(verdict.delivered)))
+    assert ["cd", "e"] == ["".join(ids(part)) for part in verdict.repeat]
+
+
+async def test_the_failure_of_a_suspected_part_is_not_the_destinations():
+    verdict, batches = await attempt(raising(Retry("HTTP 500")), parts=["ab", "cd"], careful=True)
+    assert (["ab"], None, "HTTP 500") == (batches, verdict.whole, str(verdict.spoilt))
+    assert ("ab", ["ab", "cd"]) == (
+        "".join(ids(verdict.together)),
+        ["".join(ids(part)) for part in verdict.repeat],
+    )
+
+
+async def test_a_suspected_delivery_that_is_alone_fails_by_itself_also_with_503_which_is_the_destinations_as_well():
+    failure = Retry("HTTP 503", status=503, everyone=True)
+    verdict, _ = await attempt(raising(failure), "a", careful=True)
+    assert (["a"], "HTTP 503") == (ids(hand for hand, _ in verdict.failed), str(verdict.whole))
+    verdict, _ = await attempt(raising(failure), "a")
+    assert ([], ["a"]) == (verdict.failed, ids(verdict.together))
+
+
+async def test_what_no_event_can_be_at_fault_for_is_the_destinations_in_any_case():
+    verdict, _ = await attempt(raising(Retry("cannot connect", everyone=True)), "a", careful=True)
+    assert ([], [], "cannot connect") == (verdict.failed, verdict.together, str(verdict.whole))
+
+
+async def test_a_part_that_fails_within_a_suspected_one_that_was_refused_ends_the_search():
+    def answer(messages):
+        raise Reject("bad", status=400) if len(messages) == 4 else Retry("HTTP 500")
+
+    verdict, batches = await attempt(answer, *"abcd", careful=True)
+    assert (["abcd", "ab"], None, "HTTP 500") == (batches, verdict.whole, str(verdict.spoilt))
 
 
 async def test_a_part_waits_for_the_sibling_of_another_part():

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from deliver_kit import delivery, making
-from eventrouter import deliver, health
+from eventrouter import deliver, health, poison
 from eventrouter.counters import by_destination, read_snapshot
 from eventrouter.delivery import encode
 from eventrouter.destination import RateLimit
@@ -625,6 +625,149 @@ async def test_what_waits_for_a_dead_destination_grows_old(make, redis):
     assert {} == {
         key: value for key, value in (await leftovers(redis)).items() if "warehouse" not in key and "leases" not in key
     }
+
+
+# batches that fail as a whole
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """What fails again and again is suspected of poison soon."""
+    monkeypatch.setattr(poison, "SECONDS", 0.02)
+    monkeypatch.setattr(poison, "PINNED_SECONDS", 0.1)
+
+
+def poisoned(*ids: str, error=None):
+    """Fails for every batch that holds one of these messages."""
+
+    def answer(messages):
+        if any(message.message_id in ids for message in messages):
+            raise error or Retry("HTTP 500", status=500, response="cannot")
+
+    return answer
+
+
+@pytest.mark.parametrize("options", [{}, {"pin": True}, {"concurrency": 4}, {"apart": True}])
+async def test_poison_fails_alone_in_the_end_and_its_neighbours_are_delivered(make, redis, soon, options):
+    post = make(poisoned("5"), batch_size=8, **options)
+    await post.put(*"0123456789")
+    await post.serve(lambda: (set("0123456789") - {"5"}) <= set(post.sink.got) and ["5"] in post.sink.batches, 20)
+    number = 0
+    while not post.dropped:  # its attempts count while others succeed
+        number += 1
+        await post.put(f"more{number}")
+        await post.serve(lambda number=number: f"more{number}" in post.sink.got, 20)
+    assert [("5", "attempts", 500, "cannot")] == [
+        (letter.message_id, letter.class_, letter.status, letter.response) for letter in post.dropped
+    ]
+    await post.run()
+    assert 9 + number == (await counts(redis))["delivered:crm"]
+
+
+async def test_poison_that_the_destination_does_not_answer_is_found_too(make, redis, soon):
+    post = make(batch_size=4, timeout=0.2)
+    take = post.sink.deliver
+
+    async def deliver(messages):
+        post.sink.seconds = 30 if "c" in [message.message_id for message in messages] else 0
+        return await take(messages)
+
+    post.sink.deliver = deliver
+    await post.put(*"abcdefg")
+    while (await counts(redis)).get("delivered:crm", 0) < 6:
+        await post.serve(lambda: True, 20)
+    assert ["c"] in post.sink.batches
+    assert [1] == (await post.lanes.look(0, [], ["crm"]))[1]
+
+
+async def test_while_a_destination_is_away_a_probe_is_a_batch_at_first_and_then_one_delivery(make, redis, soon):
+    post = make(poisoned(*"abcdefgh"), batch_size=8, initial=0.01, max_interval=0.02)
+    await post.put(*"abcdefgh")
+    await post.serve(lambda: len(post.sink.batches) >= 20, 20)
+    sizes = [len(batch) for batch in post.sink.batches]
+    first = sizes.index(1)
+    assert (True, [8] * first, [1] * (len(sizes) - first)) == (first >= poison.TRIES, sizes[:first], sizes[first:])
+    assert [] == post.dropped
+    post.sink.answer = lambda _: None
+    await post.run()
+    assert 8 == (await counts(redis))["delivered:crm"]
+
+
+async def test_when_it_is_back_what_was_suspected_goes_in_growing_parts(make, soon):
+    names = [str(number) for number in range(30)]
+    post = make(poisoned(*names), batch_size=30, initial=0.01, max_interval=0.02)
+    await post.put(*names)
+    await post.serve(lambda: [1] == [len(batch) for batch in post.sink.batches][-1:], 20)
+    post.sink.batches.clear()
+    post.sink.answer = lambda _: None
+    await post.run()
+    sizes = [len(batch) for batch in post.sink.batches if len(batch) > 1]
+    assert [2, 4, 8] == sizes[:3]
+
+
+async def test_a_batch_that_must_be_repeated_is_repeated_while_its_destination_is_away_and_others_are_the_probes(make):
+    down = [True]
+
+    def answer(messages):
+        if down:
+            raise Retry("HTTP 500")
+
+    post = make(answer, batch_size=3, pin=True, initial=0.01, max_interval=0.02)
+    await post.put(*"abcdefghijklmnopqrstuvw")
+    await post.serve(lambda: len(post.sink.batches) >= 12, 20)
+    down.clear()
+    await post.run()
+    assert {("a", "b", "c")} == {tuple(batch) for batch in post.sink.batches if set(batch) & set("abc")}
+    assert poison.TRIES <= post.sink.batches.count(["a", "b", "c"]) < 8
+    assert ["d"] in post.sink.batches
+
+
+async def test_each_part_of_a_suspected_batch_is_repeated_as_it_was_after_a_crash(make, redis, soon):
+    post = make(poisoned("d"), batch_size=6, timeout=60, pin=True)
+    await post.put(*"abcdef")
+    take, crashes, hangs = post.sink.deliver, [], asyncio.Event()
+
+    async def deliver(messages):
+        result = await take(messages)
+        if len(messages) < 6 and len(crashes) % 2 == 0:  # taken, but nobody learns of it
+            hangs.set()
+            await asyncio.sleep(60)
+        if len(messages) < 6:
+            crashes.append(False)
+        return result
+
+    post.sink.deliver = deliver
+    repeated = []
+    while (await counts(redis)).get("delivered:crm", 0) < 5:
+        turn = asyncio.create_task(post.serve(lambda: True, 20))
+        hung = asyncio.create_task(hangs.wait())
+        await asyncio.wait({turn, hung}, return_when=asyncio.FIRST_COMPLETED)
+        hung.cancel()
+        if hangs.is_set():
+            hangs.clear()
+            repeated.append((post.sink.batches[-1], len(post.sink.batches)))
+            crashes.append(True)
+            turn.cancel()
+            await expire_lease(redis, post.lane)
+            await post.health.release()
+        await asyncio.gather(turn, return_exceptions=True)
+    assert repeated
+    assert [part for part, _ in repeated] == [post.sink.batches[at] for _, at in repeated]
+
+
+async def test_a_batch_that_fails_while_others_are_taken_holds_up_no_other_lane(make, redis):
+    failing = make(poisoned("a"), batch_size=2, initial=0.2, max_interval=0.2)
+    other = make(shard=1)
+    await failing.put("a", "b")
+    failing.claims.append(await failing.turn())
+    await other.health.probe_soon()
+    await other.put("x")
+    await other.run()
+    await failing.health.gate()
+    await failing.serve(lambda: len(failing.sink.batches) == 2)
+    await other.put("y")
+    claim = await other.turn()
+    assert (["x", "y"], None, "") == (other.sink.got, claim, other.health.state)
 
 
 # pinned batches

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 
 from deliver_kit import delivery, item_of
+from eventrouter import poison
 from eventrouter.attempts import Verdict
-from eventrouter.delivery import InHand, in_hand
+from eventrouter.delivery import InHand, Tries, in_hand
+from eventrouter.errors import Retry
 from eventrouter.events import lane_key
 from eventrouter.hands import Hands
 from eventrouter.target import Policy
@@ -139,6 +141,89 @@ def test_what_was_not_tried_is_the_next():
     hands = hands_of(*(hand(one) for one in "abc"))
     hands.put_back(hands.take())
     assert ["a", "b", "c"] == ids(hands.pending)
+
+
+# what is suspected of poison
+
+
+def suspect(message_id: str, key: str = "", *, parked: bool = False) -> InHand:
+    one = hand(message_id, key, parked=parked)
+    one.tries = Tries(together=poison.TRIES, despite=poison.DESPITE, first_ms=1)
+    return one
+
+
+def test_the_suspected_go_one_by_one_and_apart_from_the_others():
+    hands = hands_of(suspect("a"), hand("b"), suspect("c"), hand("d"), batch_size=9)
+    assert [["a"], ["b", "d"], ["c"]] == [ids(hands.take()) for _ in range(3)]
+
+
+def test_after_a_success_twice_as_many_go_and_after_a_failure_one_again():
+    hands = hands_of(*(suspect(one) for one in "abcdefghij"), batch_size=5)
+    taken = []
+    for spoilt in (False, False, True, False):
+        batch = hands.take()
+        taken.append(ids(batch))
+        found = (
+            Verdict(together=batch, untried=batch, careful=True) if spoilt else Verdict(delivered=batch, careful=True)
+        )
+        assert {} == hands.take_back(found, batch, {})
+    assert [["a"], ["b", "c"], ["d", "e", "f", "g"], ["d"]] == taken
+    assert ["e", "f"] == ids(hands.take())
+
+
+def test_nothing_of_a_key_goes_before_its_suspected_sibling():
+    hands = hands_of(hand("a"), suspect("b1", "b"), hand("b2", "b"), hand("c"), batch_size=9)
+    assert [["a", "c"], ["b1"], ["b2"]] == [ids(hands.take()) for _ in range(3)]
+
+
+def test_a_parked_delivery_with_which_a_batch_failed_goes_by_itself():
+    alone = hand("p", parked=True)
+    alone.tries = Tries(together=1)
+    hands = hands_of(alone, hand("q", parked=True), hand("a"), batch_size=9)
+    assert [["p"], ["q", "a"]] == [ids(hands.take()) for _ in range(2)]
+
+
+def test_a_batch_that_becomes_suspected_is_left_in_parts_that_are_pinned():
+    hands = hands_of(batch_size=9, pin=True)
+    batch = [suspect(one) for one in "abcd"]
+    for number, one in enumerate(batch):
+        one.item.id = f"{number}-0"
+    verdict = Verdict(whole=Retry("HTTP 500"), untried=batch, repeat=[batch], together=batch)
+    pins = {"pin": [[one.item.id for one in batch]], "other": [["9-0"]]}
+    assert {"pin": [["0-0"], ["1-0", "2-0", "3-0"]]} == hands.take_back(verdict, batch, pins)
+    assert [[["a"], ["b", "c", "d"]]] == [[ids(part) for part in parts] for parts in hands.pinned]
+    first, rest = hands.pinned.popleft()
+    verdict = Verdict(delivered=first, untried=rest, repeat=[rest], careful=True)
+    pins = {"pin": [["0-0"], ["1-0", "2-0", "3-0"]]}
+    assert {"pin": [["1-0", "2-0"], ["3-0"]]} == hands.take_back(verdict, batch, pins)
+    assert not hands.pending
+
+
+def test_what_was_not_tried_of_a_pinned_batch_stays_as_it_is():
+    hands = hands_of(batch_size=9, pin=True)
+    batch = [suspect(one) for one in "ab"]
+    parts = [batch[:1], batch[1:]]
+    verdict = Verdict(whole=Retry("cannot connect"), untried=batch, repeat=parts, careful=True)
+    pins = {"pin": [[one.item.id] for one in batch]}
+    assert pins == hands.take_back(verdict, batch, pins)
+
+
+def test_a_probe_is_another_delivery_while_the_pinned_batches_fail_again_and_again():
+    hands = hands_of(hand("a1", "a"), hand("b", "b"), hand("c", "c"), batch_size=9, pin=True)
+    assert [] == hands.another()
+    failing = [suspect("x", "x"), suspect("a0", "a")]
+    hands.pinned.append([failing])
+    assert ["b"] == ids(hands.another())
+    fresh = [hand("y")]
+    hands.pinned.append([fresh])
+    assert [] == hands.another()
+    assert [[fresh], [failing]] == list(hands.pinned)
+
+
+def test_what_failed_before_is_no_better_probe():
+    hands = hands_of(hand("p", parked=True), batch_size=9, pin=True)
+    hands.pinned.append([[suspect("x")]])
+    assert ([], ["p"]) == (hands.another(), ids(hands.pending))
 
 
 # keys

@@ -508,6 +508,23 @@ async def test_what_is_left_of_a_pinned_batch_is_pinned_in_its_parts(lanes, redi
     assert {} == await leftovers(redis)
 
 
+async def test_what_is_noted_of_an_item_goes_with_it_wherever_it_is_until_it_is_settled(lanes, redis):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"))
+    items = (await turn.read()).items
+    for item in items:
+        item.tries = b"noted " + item.data
+    await turn.settle(notes=items)
+    turn = await take(lanes, await turn.give_up())
+    assert [b"noted k1", b"noted l1"] == [item.tries for item in (await turn.read()).items]
+    assert [b"noted k1"] == [item.tries for item in await turn.fetch([items[0].id])]
+    await turn.settle(parks=[Park("k", 0, items[:1])])
+    assert [(True, b"noted k1")] == [(item.parked, item.tries) for item in (await turn.read(items[1].id)).items]
+    items[0].parked = True
+    await turn.settle([removal(item) for item in items])
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert {} == await leftovers(redis)
+
+
 # sweep
 
 

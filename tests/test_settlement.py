@@ -421,8 +421,61 @@ async def test_a_failure_of_the_whole_is_counted_too(case, redis):
     assert None is await redis.hget("er:{dest:crm}:health", "retry_reason")
 
 
+# batches that fail as a whole
+
+
+async def failed_together(case, names, **fields):
+    hands = [case.hands[one] for one in names]
+    for hand in hands:
+        hand.tries.together = 1
+        hand.note_tries()
+    return await case.settle_all([Verdict(untried=hands, together=hands, **fields)])
+
+
+async def test_what_is_known_of_a_batch_that_failed_stays_with_its_deliveries_until_they_are_taken(case, redis):
+    await case.begin("a", "b", "c")
+    await failed_together(case, "ab", whole=Retry("HTTP 500", status=500))
+    await case.read()
+    assert {"a": 1, "b": 1, "c": 0} == {name: hand.tries.together for name, hand in case.hands.items()}
+    await case.settle("ab", {"c": Reject("bad", status=400)})
+    assert {} == await redis.hgetall(f"{case.post.lane.key}:tries")
+
+
+async def test_the_destination_backs_off_when_a_batch_fails(case):
+    await case.begin("a", "b")
+    await failed_together(case, "ab", whole=Retry("HTTP 500", status=500))
+    assert ("backoff", True) == (case.post.health.state, case.wait > 0)
+
+
+async def test_while_others_are_taken_only_the_lane_of_the_batch_waits(case, redis):
+    await case.begin("a", "b")
+    await failed_together(case, "ab", whole=Retry("HTTP 500", status=500), despite=True)
+    assert ("", True) == (case.post.health.state, case.wait > 0)
+    assert ({"crm:500": 1}, b"HTTP 500") == (
+        await retries(redis),
+        await redis.hget("er:{dest:crm}:health", "retry_reason"),
+    )
+
+
+@pytest.mark.parametrize("state", ["", "backoff"])
+async def test_a_503_is_the_destinations_also_while_others_are_taken_and_so_is_any_failure_of_a_probe(case, state):
+    await case.begin("a", "b")
+    if state:
+        await case.post.health.failed("away", 0.001)
+    failure = Retry("busy", status=500 if state else 503, everyone=not state)
+    await failed_together(case, "ab", whole=failure, despite=True)
+    assert ("backoff", True) == (case.post.health.state, case.wait > 0)
+
+
+async def test_when_a_suspected_part_fails_nobody_waits(case, redis):
+    await case.begin("a", "b")
+    await failed_together(case, "ab", spoilt=Retry("HTTP 500", status=500), careful=True)
+    assert ("", None) == (case.post.health.state, case.wait)
+    assert {"crm:500": 1} == await retries(redis)
+
+
 async def test_what_is_noted_of_the_tries_is_json(case, redis):
     await case.begin("a")
     await case.settle("", {"a": Retry("later")})
     [stored] = (await redis.hgetall(f"{case.post.lane.key}:tries")).values()
-    assert {"attempts", "made", "first_ms", "last_ms", "refused_ms", "reason"} == set(msgspec.json.decode(stored))
+    assert {"attempts", "made", "first_ms", "last_ms", "reason"} == set(msgspec.json.decode(stored))

@@ -15,6 +15,7 @@ from .destination import Destination, Message, Outcome
 from .errors import MAX_TEXT, Reject, Retry, is_cancellation, plain, storable
 from .masking import Mask
 from .masking import secrets_of as secrets_of
+from .poison import blames
 
 
 class Bug(Exception):
@@ -72,6 +73,14 @@ class Verdict(msgspec.Struct):
     repeat: list[list[InHand]] = msgspec.field(default_factory=list)
     """Those of `untried` that may have been taken, now or before a crash, in the parts in which they have to be tried
     again where a retry must repeat what was tried."""
+    careful: bool = False
+    """Whether only the first part was to be tried, since it is suspected of poison."""
+    together: list[InHand] = msgspec.field(default_factory=list)
+    """Those of `untried` that failed as a whole batch, in a way that may be their own fault."""
+    spoilt: Retry | None = None
+    """Why those of `together` failed, when it is not taken for the destination's failure."""
+    despite: bool = False
+    """Whether others were taken since those of `together` had failed before."""
 
 
 Permit = Callable[[int], Awaitable[bool]]
@@ -87,7 +96,8 @@ class _Work:
         self._until = until
         self._row = 0
         """Refusals that may be meant for all, since a delivery was taken."""
-        self._stopped = False
+        self.stopped = False
+        """Whether nothing more is tried."""
 
     @property
     def doubts(self) -> bool:
@@ -101,13 +111,15 @@ class _Work:
 
     async def goes_on(self, batch: Sequence[InHand], *, doubted: bool) -> bool:
         """Whether `batch` is to be tried: not for ever, but until something is known. `doubted`: in spite of doubts."""
-        if self._stopped and not doubted:
+        if self.stopped and not doubted:
             return False  # for good: what was left may be a sibling of what comes next
-        known = self.verdict.delivered or self.verdict.failed
-        goes_on = not (self.verdict.whole is not None or (known and self.late) or (self.doubts and not doubted))
+        verdict = self.verdict
+        known = verdict.delivered or verdict.failed
+        ended = verdict.whole is not None or verdict.spoilt is not None
+        goes_on = not (ended or (known and self.late) or (self.doubts and not doubted))
         if goes_on and self._permit is not None:
             goes_on = await self._permit(sum(len(hand.messages) for hand in batch))
-        self._stopped = not goes_on
+        self.stopped = not goes_on
         return goes_on
 
     def leave(self, part: list[InHand]) -> None:
@@ -155,17 +167,19 @@ class Attempts:
         self._mask = Mask(secrets_of(self.destination.options) if self.secrets is None else self.secrets)
 
     async def deliver(
-        self, *parts: Sequence[InHand], alone: Callable[[], bool], permit: Permit | None = None
+        self, *parts: Sequence[InHand], alone: Callable[[], bool], permit: Permit | None = None, careful: bool = False
     ) -> Verdict:
         """Tries a batch, or the parts that are left of it; splits what is refused until the delivery at fault is alone.
 
         `alone` is asked when a batch of one fails: whether it may be at fault itself; otherwise the destination is.
         `permit` is asked before each call with the number of messages: False ends the attempts; the rest is untried.
+        `careful`: the first part is suspected of poison. It alone is tried, and its failure may be its own.
         """
-        verdict = Verdict()
+        verdict = Verdict(careful=careful)
         work = _Work(verdict, alone, permit, time.monotonic() + max(PATIENCE_SECONDS - self.timeout, 1.0))
         for part in parts:
             await self._next(part, work)
+            work.stopped = work.stopped or careful
         if work.doubts and not verdict.delivered:
             await self._ask_others(work)
             verdict.repeat = []
@@ -195,14 +209,7 @@ class Attempts:
             verdict.whole = outcome if isinstance(outcome, Retry) else Retry(reason)
             work.leave(batch)
         elif isinstance(outcome, Retry):
-            if len(batch) > 1 or outcome.everyone:
-                verdict.whole = outcome
-                work.leave(batch)
-            else:
-                # It is parked in any case: were it at fault itself, it would be every probe from now on.
-                work.failed(batch[0], outcome)
-                if not work.alone():
-                    verdict.whole = outcome
+            self._retry(batch, outcome, work)
         elif len(batch) == 1:
             work.failed(batch[0], outcome)
         else:
@@ -210,6 +217,23 @@ class Attempts:
             middle = 1 if work.late else len(batch) // 2
             await self._part(batch[:middle], work)
             await self._next(batch[middle:], work)
+
+    def _retry(self, batch: list[InHand], failure: Retry, work: _Work) -> None:
+        verdict = work.verdict
+        own = verdict.careful and blames(failure)
+        if len(batch) == 1 and (own or not failure.everyone):
+            # It is parked in any case: were it at fault itself, it would be every probe from now on.
+            work.failed(batch[0], failure)
+            if failure.everyone or not work.alone():
+                verdict.whole = failure
+            return
+        work.leave(batch)
+        if blames(failure):
+            verdict.together = batch
+        if own and not failure.everyone:
+            verdict.spoilt = failure
+        else:
+            verdict.whole = failure
 
     async def _ask_others(self, work: _Work) -> None:
         """Two deliveries were refused with 401, 403, …: tries a few others, one by one, until one is taken.

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from .attempts import Verdict, is_final
+from .attempts import Verdict
 from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
 from .hands import Hands
-from .lane import Claim, Item, Pins
+from .lane import Claim, Item
 from .lanes import Turn
 from .lease import Lease
+from .poison import is_suspected, note_failure
+from .server_time import now_ms
 from .set_aside import set_aside
 from .settlement import MAX_PARKED_KEYS, Settlement
 from .stored import NewerFormatError, UnreadableError
@@ -106,14 +108,14 @@ class DeliveryTurn:
                 lingered = True
 
     async def _restore_pins(self) -> None:
-        now_ms = time.time() * 1000
+        now = now_ms()
         for pin, ids in self._turn.pins.items():
             items = await self._turn.fetch(list(chain(*ids)))
             hands = {hand.item.id: hand for item in items if (hand := self._decode(item)) is not None}
             if self._newer:
                 return
             # It ends with its youngest: without the old ones, the others would come again under another id.
-            if hands.keys() >= set(chain(*ids)) and not all(self._too_old(hand, now_ms) for hand in hands.values()):
+            if hands.keys() >= set(chain(*ids)) and not all(self._too_old(hand, now) for hand in hands.values()):
                 self._hands.pinned.append([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
@@ -210,18 +212,20 @@ class DeliveryTurn:
     async def _launch(self) -> None:
         policy = self._target.policy
         while self._closing is None and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
-            if self._hands.pinned:
-                self._start(*self._hands.pinned.popleft())
-                continue
-            if not self._hands.pending:
-                return
             if self._probing:
                 self._hands.parked_last()
-            if (wait := self._batch_wait()) > 0:
-                if not self._hands.tasks:
-                    self._closing = wait
-                return
-            batch = self._hands.take()
+            batch = self._hands.another() if self._probing else []
+            if self._hands.pinned and not batch:
+                self._start(*self._hands.pinned.popleft())
+                continue
+            if not batch:
+                if not self._hands.pending:
+                    return
+                if (wait := self._batch_wait()) > 0:
+                    if not self._hands.tasks:
+                        self._closing = wait
+                    return
+                batch = self._hands.take()
             if not batch:
                 return
             if policy.pin and not batch[0].item.parked:
@@ -243,46 +247,27 @@ class DeliveryTurn:
         self._hands.start(list(chain(*parts)), self._attempt(parts))
 
     async def _attempt(self, parts: Sequence[list[InHand]]) -> Verdict:
-        target = self._target
+        target, health = self._target, self._target.health
         started = time.monotonic()
-        verdict = await target.attempts.deliver(*parts, alone=target.health.alone, permit=self._permit)
+        careful = any(is_suspected(hand, pinned=target.policy.pin) for hand in chain(*parts))
+        verdict = await target.attempts.deliver(*parts, alone=health.alone, permit=self._permit, careful=careful)
         if verdict.delivered:
-            target.health.taken()
-        if target.finished is not None:
-            dead = sum(is_final(failure) for _, failure in verdict.failed)
-            failure = verdict.whole or (verdict.failed[0][1] if verdict.failed else None)
-            target.finished(
-                destination=target.name,
-                shard=self._turn.lane.shard,
-                delivered=len(verdict.delivered),
-                retried=len(verdict.failed) - dead + len(verdict.untried),
-                dead=dead,
-                seconds=time.monotonic() - started,
-                reason=target.mask(failure) if failure else "",
-            )
+            health.taken()
+        if verdict.together:
+            verdict.despite = note_failure(verdict.together, health.last_success_ms)
+        target.tell(verdict, self._turn.lane.shard, time.monotonic() - started)
         return verdict
 
     async def _permit(self, messages: int) -> bool:
-        """Whether a call may be made now: not while the turn ends, within the rate, while the lane is its own."""
+        """Whether a call may be made now: while the turn goes on, within the rate, in its own lane, unless paused."""
         if self._ends():
             return False
         if self._target.throttle is not None and not await self._target.throttle(messages, self._ends):
             return False
-        return await self._lease.is_held()
+        return await self._lease.is_held() and not await self._target.health.is_paused()
 
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set() or self._lease.lost
-
-    def _put_back(self, verdict: Verdict, batch: list[InHand]) -> Pins:
-        """Takes back what was not tried; returns what becomes of the pin of `batch`, if it has one."""
-        ids = {hand.item.id for hand in batch}
-        pin = next((pin for pin, parts in self._turn.pins.items() if ids.issuperset(chain(*parts))), None)
-        left = verdict.repeat if pin is not None else []
-        if left:
-            self._hands.pinned.append(left)
-        repeated = {hand.item.id for hand in chain(*left)}
-        self._hands.put_back([hand for hand in verdict.untried if hand.item.id not in repeated])
-        return {} if pin is None else {pin: [[hand.item.id for hand in part] for part in left]}
 
     async def _collect(self) -> None:
         """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
@@ -302,7 +287,7 @@ class DeliveryTurn:
             return
         settlement = Settlement(self._target, crowded=self._crowded)
         for verdict, batch in ended:
-            settlement.add(verdict, self._put_back(verdict, batch))
+            settlement.add(verdict, self._hands.take_back(verdict, batch, self._turn.pins))
         tried = [hand for _, batch in ended for hand in batch]
         parked = await settlement.apply(self._turn, self._hands.siblings, tried)
         self._crowded = settlement.crowded

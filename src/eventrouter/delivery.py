@@ -37,7 +37,7 @@ class Delivery(msgspec.Struct, array_like=True):
     """A value, or JSON as it is (`msgspec.Raw`)."""
 
 
-class Tries(msgspec.Struct):
+class Tries(msgspec.Struct, omit_defaults=True):
     """What is known of the attempts of a parked delivery."""
 
     attempts: int = 0
@@ -50,6 +50,10 @@ class Tries(msgspec.Struct):
     """When it was last refused in a way that may be meant for every event (401, 403, …); 0: never."""
     reason: str = ""
     """Why the last one failed, without secrets."""
+    together: int = 0
+    """How often a batch that held it failed as a whole; neither `attempts` nor `made` counts that."""
+    despite: int = 0
+    """How often of those others had been taken since it failed before."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -98,6 +102,10 @@ class InHand(msgspec.Struct):
         """The lane key."""
         return self.item.key
 
+    def note_tries(self) -> None:
+        """What is known of its attempts goes with the item, for whoever tries it next."""
+        self.item.tries = _encoder.encode(self.tries)
+
 
 def _read_tries(data: bytes) -> Tries:
     """What is known of the attempts; nothing, when it can't be read."""
@@ -119,7 +127,7 @@ def in_hand(item: Item, destination: str) -> InHand:
         type=delivery.type,
         order_key=item.key,
         timestamp=delivery.timestamp,
-        attempt=tries.made + 1,
+        attempt=tries.made + tries.together + 1,
         replay=delivery.replay,
     )
     return InHand(item, [message], delivery, tries)
@@ -146,7 +154,7 @@ def dead_letter(
         route=delivery.route,
         class_=class_,
         reason=reason,
-        attempts=tries.made,
+        attempts=tries.made + tries.together,
         first_at=_iso(tries.first_ms or now_ms),
         last_at=_iso(tries.last_ms or now_ms),
         status=status,

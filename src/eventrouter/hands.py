@@ -10,11 +10,16 @@ from typing import Any
 
 from .attempts import Verdict
 from .delivery import InHand
+from .lane import Pins
+from .poison import has_failed_often, is_suspected
 from .target import Policy
 
 
 class Hands:
-    """Keeps order: nothing is taken whose lane key is under way, or has an older delivery waiting."""
+    """Keeps order: nothing is taken whose lane key is under way, or has an older delivery waiting.
+
+    What is suspected of poison is taken with care: one delivery, then twice as many after each success.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -25,6 +30,8 @@ class Hands:
         self.tasks: dict[asyncio.Task[Verdict], list[InHand]] = {}
         """Attempts under way."""
         self._busy: set[str] = set()
+        self._width = 1
+        """How many go together that are suspected of poison."""
 
     @property
     def waiting(self) -> bool:
@@ -61,32 +68,66 @@ class Hands:
         """What failed before, and may be at fault itself, is taken last; the order of each key stays."""
         self.pending = deque(sorted(self.pending, key=lambda hand: hand.item.parked))
 
-    def take(self) -> list[InHand]:
-        """The next batch, in order.
+    def take(self, most: int | None = None) -> list[InHand]:
+        """The next batch, in order; `most` messages, by default as many as a batch may have.
 
-        Where batches are pinned, what is parked goes by itself, as it went before: pins hold items of the stream only.
+        Parked deliveries that failed alone after a batch with them had failed go by themselves, or they would spoil
+        another one. Where batches are pinned all parked ones do, as they went before: pins hold items of the stream.
         """
-        single = self._policy.pin
         batch: list[InHand] = []
         passed: list[InHand] = []
-        blocked = set(self._busy)
-        units = 0
-        while self.pending and units < self._policy.batch_size:
+        blocked = self._busy | {hand.key for hand in chain(*chain(*self.pinned))}
+        most = most or self._policy.batch_size
+        units, suspected = 0, False
+        while self.pending and units < most:
             hand = self.pending.popleft()
+            single = hand.item.parked and (self._policy.pin or hand.tries.together > 0)
             if hand.key and hand.key in blocked:
                 passed.append(hand)
-            elif single and hand.item.parked and batch:
+            elif batch and (single or suspected != self._is_suspected(hand)):
                 passed.append(hand)
                 blocked.add(hand.key)
             else:
+                if not batch and (suspected := self._is_suspected(hand)):
+                    most = min(most, self._width)
                 batch.append(hand)
                 units += len(hand.messages)
                 if self._policy.apart and hand.key:
                     blocked.add(hand.key)
-                if single and hand.item.parked:
+                if single:
                     break
         self.put_back(passed)
         return batch
+
+    def _is_suspected(self, hand: InHand) -> bool:
+        return is_suspected(hand, pinned=self._policy.pin)
+
+    def another(self) -> list[InHand]:
+        """What is a better probe than the pinned batches, when each of them has failed again and again."""
+        self.pinned = deque(sorted(self.pinned, key=lambda parts: has_failed_often(chain(*parts))))
+        if not self.pinned or not has_failed_often(chain(*self.pinned[0])):
+            return []
+        batch = self.take(1)
+        if batch and batch[0].item.parked:
+            self.put_back(batch)
+            return []
+        return batch
+
+    def take_back(self, verdict: Verdict, batch: Sequence[InHand], pins: Pins) -> Pins:
+        """Takes back what was not tried; returns what becomes of the pin of `batch`, if it has one."""
+        ids = {hand.item.id for hand in batch}
+        pin = next((pin for pin, parts in pins.items() if ids.issuperset(chain(*parts))), None)
+        left = verdict.repeat if pin is not None else []
+        known = verdict.careful and bool(verdict.delivered or verdict.failed)
+        if known or any(map(self._is_suspected, verdict.together)):
+            width = self._width = 1 if verdict.together else max(2 * len(verdict.delivered), 1)
+            cut = [part for first in left[:1] for part in (first[:width], first[width:]) if part]
+            left = [*cut, *left[1:]]
+        if left:
+            self.pinned.append(left)
+        repeated = {hand.item.id for hand in chain(*left)}
+        self.put_back([hand for hand in verdict.untried if hand.item.id not in repeated])
+        return {} if pin is None else {pin: [[hand.item.id for hand in part] for part in left]}
 
     def start(self, batch: list[InHand], attempt: Coroutine[Any, Any, Verdict]) -> None:
         """`batch` is under way."""

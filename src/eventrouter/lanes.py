@@ -234,12 +234,10 @@ class Turn:
         async with self.lanes.redis.pipeline(transaction=False) as pipeline:
             for item in ids:
                 pipeline.xrange(self.lane.key, item, item)
-            rows = await pipeline.execute()
-        return [
-            Item(row[0][0].decode(), False, row[0][1][b"k"].decode(), int(row[0][1][b"n"]), row[0][1][b"d"])
-            for row in rows
-            if row
-        ]
+            pipeline.hmget(f"{self.lane.key}:tries", list(ids))
+            *rows, tries = await pipeline.execute()
+        found = [(row[0][0], row[0][1], known or b"") for row, known in zip(rows, tries, strict=True) if row]
+        return [Item(id_.decode(), False, row[b"k"].decode(), int(row[b"n"]), row[b"d"], t) for id_, row, t in found]
 
     async def wait(self, after: str, seconds: float) -> bool:
         """Waits up to `seconds` for an item after the id `after`; True when there is one."""
@@ -264,11 +262,12 @@ class Turn:
         appends: Iterable[Append] = (),
         counts: Mapping[str, int] | None = None,
         seen: Seen | None = None,
+        notes: Sequence[Item] = (),
     ) -> tuple[list[Claim], int]:
         """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys.
 
         `pins` tells what is left of pinned batches: no parts, when they end. `due` are parked keys of which nothing is
-        in hand any more: what is left of them may be read at once.
+        in hand any more: what is left of them may be read at once. Of the items `notes` the tries are noted.
         """
         keys, blobs = [self.lane.key], list[bytes]()
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
@@ -280,6 +279,7 @@ class Turn:
             args += (park.key, park.delay_ms, len(park.items))
             for item in park.items:
                 args += (item.id, item.tries.decode())
+        args += (len(notes), *(text for item in notes for text in (item.id, item.tries.decode())))
         pins = pins or {}
         args.append(len(pins))
         for batch, parts in pins.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,9 +12,10 @@ import structlog
 from .attempts import Bug, Failure, Verdict, is_final
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry, storable
-from .lane import Append, Park, Pins, Removal
+from .lane import Append, Item, Park, Pins, Removal
 from .lanes import Turn
 from .records import DeadLetter, pack, unpack
+from .server_time import now_ms
 from .target import Target
 
 log = structlog.get_logger("eventrouter.settlement")
@@ -55,6 +55,7 @@ class Settlement:
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
         self._pins: Pins = {}
+        self._notes: list[Item] = []
         self._held = False
         self._retried: Counter[str] = Counter()
         """Failures after which something is tried again, by status."""
@@ -69,6 +70,7 @@ class Settlement:
         self._verdicts.append(verdict)
         self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
         self._pins |= pins or {}
+        self._notes += [hand.item for hand in verdict.together]
 
     def bury(self, hand: InHand, class_: str, failure: Failure) -> None:
         """`hand` becomes a dead letter of this class."""
@@ -91,7 +93,7 @@ class Settlement:
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         counts = dict(self._target.counts() if self._target.counts else {}) | self._retried
         claims, parked = await turn.settle(
-            self._removals, list(self._parks.values()), self._pins, sorted(due), appends, counts
+            self._removals, list(self._parks.values()), self._pins, sorted(due), appends, counts, notes=self._notes
         )
         self.crowded = parked >= MAX_PARKED_KEYS
         if claims:
@@ -121,10 +123,22 @@ class Settlement:
                 else:
                     self._park(hand, failure)
             if verdict.whole is not None:
-                self._count_retry(verdict.whole)
-                self._wait(await health.failed(self._target.mask(verdict.whole), verdict.whole.after))
+                await self._fail_whole(verdict, verdict.whole)
+            elif verdict.spoilt is not None:
+                self._count_retry(verdict.spoilt)
+                self._last_reason = self._target.mask(verdict.spoilt)
         if answered and not taken and self.wait is None:
             await health.succeeded()
+
+    async def _fail_whole(self, verdict: Verdict, failure: Retry) -> None:
+        health, reason = self._target.health, self._target.mask(failure)
+        self._count_retry(failure)
+        if verdict.despite and not failure.everyone and not health.state:
+            # The destination takes others: only the lane of this batch waits.
+            self._last_reason = reason
+            self._wait(health.delay(verdict.together[0].tries.together, failure.after))
+        else:
+            self._wait(await health.failed(reason, failure.after))
 
     def _wait(self, seconds: float) -> None:
         self.wait = max(self.wait or 0.0, seconds)
@@ -137,7 +151,7 @@ class Settlement:
         health, tries = self._target.health, hand.tries
         before, refused_before = tries.last_ms, tries.refused_ms
         tries.made += 1
-        tries.last_ms = int(time.time() * 1000)
+        tries.last_ms = now_ms()
         tries.first_ms = tries.first_ms or tries.last_ms
         if is_final(failure):
             return "permanent"
@@ -168,7 +182,7 @@ class Settlement:
         self._count_retry(failure)
         self._last_reason = self._target.mask(failure)
         hand.tries.reason = self._last_reason[:REASON_LENGTH]
-        hand.item.tries = msgspec.json.encode(hand.tries)
+        hand.note_tries()
         self._parks.setdefault(hand.key, Park(hand.key, delay, [])).items.append(hand.item)
 
     def _count_retry(self, failure: Failure) -> None:
@@ -182,7 +196,7 @@ class Settlement:
             self._target.name,
             class_=class_,
             reason=self._target.mask(failure),
-            now_ms=int(time.time() * 1000),
+            now_ms=now_ms(),
             status=answered.status if answered else None,
             response=mask(answered.response, RESPONSE_LENGTH) if answered else "",
             traceback=mask(failure.text)[-TRACEBACK_LENGTH:] if isinstance(failure, Bug) else "",

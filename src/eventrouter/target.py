@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .attempts import Attempts, Failure
+from .attempts import Attempts, Failure, Verdict, is_final
 from .delivery import InHand
 from .health import Health
 from .lane import Claim, Item
@@ -90,3 +90,19 @@ class Target:
     def mask(self, failure: Failure) -> str:
         """The failure in words, without secrets."""
         return self.attempts.mask(str(failure), 1000) or type(failure).__name__
+
+    def tell(self, verdict: Verdict, shard: int, seconds: float) -> None:
+        """Tells the hook of an attempt that took so long."""
+        if self.finished is None:
+            return
+        dead = sum(is_final(failure) for _, failure in verdict.failed)
+        failure = verdict.whole or verdict.spoilt or (verdict.failed[0][1] if verdict.failed else None)
+        self.finished(
+            destination=self.name,
+            shard=shard,
+            delivered=len(verdict.delivered),
+            retried=len(verdict.failed) - dead + len(verdict.untried),
+            dead=dead,
+            seconds=seconds,
+            reason=self.mask(failure) if failure else "",
+        )

@@ -105,6 +105,7 @@ MUTANTS = {
         "(row or redis.call('XRANGE', park, id, id)[1])",
         "row",
     ),
+    "tries of a batch are not kept": ("settle", "redis.call('HSET', lane .. ':tries', item, known)", ""),
     "tries are kept for ever": ("settle", "redis.call('HDEL', lane .. ':tries', id)", "local _ = id"),
     "pins are kept for ever": ("settle", "redis.call('HDEL', lane .. ':pins', batch)", "local _ = batch"),
     "what is left of a batch is not pinned": (

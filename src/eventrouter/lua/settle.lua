@@ -3,6 +3,7 @@
 -- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
 --   removals: id, k when it is parked else '', n, bytes of its data, count field
 --   parks: k, delay (ms), items in order: id and tries (JSON or ''); those in the park stay where they are
+--   notes: items that stay where they are: id and tries (JSON)
 --   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
 --   due: parked keys of which the turn has nothing in hand any more
 --   appends, counts
@@ -56,6 +57,11 @@ for _ = 1, number() do
   if redis.call('EXISTS', park) == 1 then
     redis.call('ZADD', parked, now + delay, key)
   end
+end
+
+for _ = 1, number() do
+  local item, known = arg(), arg()
+  redis.call('HSET', lane .. ':tries', item, known)
 end
 
 for _ = 1, number() do
