@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from eventrouter.counters import LaneState, Snapshot
-from eventrouter.limits import Used
-from eventrouter.metrics import render
+from eventrouter.config import Config
+from eventrouter.counters import LaneState, Snapshot, read_snapshot
+from eventrouter.metrics import STATE, WHY, render
 from eventrouter.spool import SpoolState
+from eventrouter.status import status_of
 from metrics_reference import PAGE, reference
 
 NOW = 1_700_000_000_000
@@ -45,6 +47,8 @@ def snapshot(**changes) -> Snapshot:
         "health": {"log": {}, "crm": {"state": "hold"}},
         "dedup_since_ms": NOW - 60_000,
         "now_ms": NOW,
+        "memory_used": 300,
+        "memory_max": 1000,
     }
     return Snapshot(**{**values, **changes})
 
@@ -85,8 +89,10 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
         ("eventrouter_parked_keys", "crm"): 1,
         ("eventrouter_oldest_seconds", "log"): 2.5,
         ("eventrouter_oldest_seconds", "crm"): 0,
-        ("eventrouter_destination_state", "crm"): 2,
         ("eventrouter_dedup_window_seconds",): 60,
+        ("eventrouter_server_memory_used_bytes",): 300,
+        ("eventrouter_server_memory_max_bytes",): 1000,
+        ("eventrouter_server_memory_budget_used",): 0.4,
         ("eventrouter_turns_failed_total", "log"): 4,
     }
     found = samples(render(snapshot()))
@@ -132,9 +138,12 @@ def test_names_with_quotes_and_line_ends_are_escaped():
 
 
 def test_a_spool_is_shown_with_and_without_a_server():
-    spool = SpoolState(bytes=100, events=3, oldest_seconds=2.5, spooled=9, drained=6, unreadable=1)
+    spool = SpoolState(
+        bytes=100, events=3, oldest_seconds=2.5, spooled=9, drained=6, unreadable=1, can_keep=True, max_bytes=1000
+    )
     expected = {
         ("eventrouter_spool_bytes",): 100,
+        ("eventrouter_spool_max_bytes",): 1000,
         ("eventrouter_spool_events",): 3,
         ("eventrouter_spool_oldest_seconds",): 2.5,
         ("eventrouter_spool_spooled_total",): 9,
@@ -146,13 +155,52 @@ def test_a_spool_is_shown_with_and_without_a_server():
         assert expected == {name: found.get(name) for name in expected}
 
 
-def test_a_pause_is_a_state():
-    found = samples(render(snapshot(health={"log": {}, "crm": {"state": "hold", "paused": "1"}})))
-    assert 3 == found[("eventrouter_destination_state", "crm")]
+def status(state: str = "ok", **changes) -> dict:
+    row = {"state": state, "next_try_seconds": None, "limits_used": {}} | changes
+    return {"destinations": {"crm": row}, "router": {"state": "ok"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "why"),
+    [
+        ("ok", 0, set()),
+        ("failing", 0, {"failing"}),
+        ("backing off", 1, {"backoff"}),
+        ("on hold", 2, {"hold"}),
+        ("paused, not in routes.yaml", 3, {"paused", "no_rules"}),
+        ("switched off", 0, {"switched_off"}),
+    ],
+)
+def test_a_destinations_state_is_a_number_and_why_nothing_is_sent_a_label(state, number, why):
+    found = samples(render(snapshot(), status=status(state)))
+    assert number == found[("eventrouter_destination_state", "crm")]
+    stopped = {key[2]: value for key, value in found.items() if key[0] == "eventrouter_destination_stopped"}
+    assert set(WHY.values()) == set(stopped)
+    assert why == {name for name, value in stopped.items() if value}
+
+
+def test_the_next_try_is_there_while_one_is_due():
+    assert b"next_try_seconds{" not in render(snapshot(), status=status())
+    found = samples(render(snapshot(), status=status("on hold", next_try_seconds=2.5)))
+    assert 2.5 == found[("eventrouter_next_try_seconds", "crm")]
+
+
+@pytest.mark.parametrize(("state", "value"), [("ok", 0), ("failing", 1)])
+def test_a_router_that_fails_is_told(state, value):
+    found = samples(render(snapshot(), status=status() | {"router": {"state": state}}))
+    assert value == found[("eventrouter_routing_failing",)]
 
 
 def test_what_is_used_of_limits_is_told():
-    found = samples(render(snapshot(), used={"crm": Used(0.5, 0.25)}))
+    found = samples(render(snapshot(), status=status(limits_used={"backlog": 0.5, "max_age": 0.25})))
     assert 0.5 == found[("eventrouter_limit_used", "crm", "backlog")]
     assert 0.25 == found[("eventrouter_limit_used", "crm", "max_age")]
-    assert b"limit_used" not in render(None, used=None)
+
+
+async def test_all_of_a_status_that_was_read_can_be_shown(lanes):
+    read = await read_snapshot(lanes, 2, ["crm"])
+    found = samples(render(read, status=status_of(Config("routes.yaml", "", {}), 2, read, {"crm"})))
+    missing = {family.name for family in STATE} - {name.removeprefix("eventrouter_") for name, *_ in found}
+    assert {"processes", "next_try_seconds"} == missing
+    assert found[("eventrouter_server_memory_used_bytes",)] > 0
+    assert found[("eventrouter_server_memory_max_bytes",)] == 256 * 1024 * 1024

@@ -35,12 +35,12 @@ from .intake import Intake
 from .kept_rules import KeptRules
 from .lane import Claim
 from .lanes import Lanes, Turn
-from .limits import LimitsLog, used
+from .limits import LimitsLog
 from .log import EventLog
 from .metrics import render
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
-from .rates import keep_samples, read_sample
+from .rates import Sample, keep_samples, read_sample
 from .route import Router
 from .rules_file import RulesFile
 from .script import Script
@@ -197,8 +197,8 @@ class EventRouter:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 snapshot = await self.snapshot()
-        limits = used(self.config, self.settings.shards, snapshot) if snapshot else None
-        return render(snapshot, *((collector.counted(), self.intake.state()) if collector else ({}, None)), limits)
+        own = (collector.counted(), self.intake.state()) if collector else ({}, None)
+        return render(snapshot, *own, self._status_of(snapshot) if snapshot else None)
 
     # The worker
 
@@ -268,7 +268,9 @@ class EventRouter:
 
     async def status(self) -> dict[str, Any]:
         """What `eventrouter status` shows, ready for JSON; the rates are those of the last minute."""
-        snapshot, earlier = await self.snapshot(), await read_sample(self.redis)
+        return self._status_of(await self.snapshot(), await read_sample(self.redis))
+
+    def _status_of(self, snapshot: Snapshot, earlier: Sample | None = None) -> dict[str, Any]:
         return status_of(self.config, self.settings.shards, snapshot, self.targets.served, earlier)
 
     async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .lane import Lane
+from .lane import BUDGET_PERCENT, Lane
 from .lanes import Lanes
 from .presence import Process, processes
 from .records import DEAD_LETTER_CLASSES
@@ -51,6 +51,10 @@ class Snapshot(msgspec.Struct):
     now_ms: int
     processes: list[Process] = msgspec.field(default_factory=list)
     """Collectors and workers that are there."""
+    memory_used: int = 0
+    """Bytes of memory that the server uses; where shards lie on several, the fullest one."""
+    memory_max: int = 0
+    """Its maxmemory; 0: none."""
 
 
 async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) -> Snapshot:
@@ -73,8 +77,9 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
         *(lanes.run("state", [Lane(shard, name).key for name in ordered], []) for shard in range(shards)),
     )
     found: dict[str, LaneState] = {name: LaneState() for name in ordered}
-    for shard in states:
-        for lane, (waiting, parked_keys, oldest_ms) in zip(found.values(), shard, strict=True):
+    fullest = max((memory for *_, memory in states), key=lambda one: one[0] / (one[1] or 2**62))
+    for *rows_of_shard, _ in states:
+        for lane, (waiting, parked_keys, oldest_ms) in zip(found.values(), rows_of_shard, strict=True):
             lane.waiting += waiting
             lane.fullest = max(lane.fullest, waiting)
             lane.parked_keys += parked_keys
@@ -85,7 +90,7 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
                 _add_failure(found[name.decode()], value.decode())
     since = [int(start) for start in rows[1::3] if start]
     health = dict(zip(ordered, healths, strict=True))
-    return Snapshot(counts, found, health, max(since, default=0), int(time.time() * 1000), present)
+    return Snapshot(counts, found, health, max(since, default=0), int(time.time() * 1000), present, *fullest)
 
 
 def _add_failure(lane: LaneState, value: str) -> None:
@@ -118,6 +123,11 @@ def age(snapshot: Snapshot, name: str) -> float | None:
     """For how many seconds the oldest item of a lane has waited; None: none waits."""
     lane = snapshot.lanes.get(name, LaneState())
     return max(snapshot.now_ms - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else None
+
+
+def budget_used(snapshot: Snapshot) -> float:
+    """What is used of the memory that events may fill, 0 to more than 1: from 1 on collectors spool."""
+    return snapshot.memory_used * 100 / (snapshot.memory_max * BUDGET_PERCENT) if snapshot.memory_max else 0.0
 
 
 def by_destination(snapshot: Snapshot, name: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from .counters import Snapshot
-from .limits import Used
+from .counters import Snapshot, age, budget_used
+from .lane import BUDGET_PERCENT
 from .spool import SpoolState
 
 _process = CollectorRegistry()
@@ -19,8 +19,16 @@ ProcessCollector(registry=_process)
 PlatformCollector(registry=_process)
 GCCollector(registry=_process)
 
-STATES = {"": 0, "backoff": 1, "hold": 2}
-PAUSED = 3
+STATES = {"backing off": 1, "on hold": 2, "paused": 3}
+WHY = {
+    "backing off": "backoff",
+    "on hold": "hold",
+    "paused": "paused",
+    "failing": "failing",
+    "switched off": "switched_off",
+    "not in routes.yaml": "no_rules",
+}
+"""The values of the label `why`, by what `status` says."""
 
 
 class Family(NamedTuple):
@@ -84,6 +92,13 @@ STATE = (
     Family("parked_keys", "Order keys that wait.", ("destination",)),
     Family("destination_state", "0 well, 1 backing off, 2 on hold, 3 paused.", ("destination",)),
     Family(
+        "destination_stopped",
+        "1 while nothing is sent, by why: `backoff`, `hold`, `paused`, `failing`, `switched_off`, `no_rules`.",
+        ("destination", "why"),
+    ),
+    Family("next_try_seconds", "Until a destination that backs off or is on hold is tried again.", ("destination",)),
+    Family("routing_failing", "1 while the router's turns come to nothing."),
+    Family(
         "limit_used",
         "What is used of `backlog`, or by the oldest delivery of `max_age`: at 1 deliveries become dead letters.",
         ("destination", "limit"),
@@ -95,6 +110,12 @@ STATE = (
         "rules_problems", "Of these, those whose rules file can't be used as it is: they go on with the last good one."
     ),
     Family("dedup_window_seconds", "How far back ids are remembered."),
+    Family("server_memory_used_bytes", "Memory in use by the event log's server; of several, by the fullest."),
+    Family("server_memory_max_bytes", "Its maxmemory; 0: none."),
+    Family(
+        "server_memory_budget_used",
+        f"What is used of the part that events may fill ({BUDGET_PERCENT} %): from 1 on collectors spool.",
+    ),
 )
 """Gauges; all but `up` are left out while the event log is away."""
 
@@ -112,6 +133,7 @@ SPOOL_STATE = (
     Family("spool_bytes", "What waits on this collector's disk for the event log.", (), "bytes"),
     Family("spool_events", "Events, refused ones included, that wait there.", (), "events"),
     Family("spool_oldest_seconds", "Age of the first of them.", (), "oldest_seconds"),
+    Family("spool_max_bytes", "How much may wait there.", (), "max_bytes"),
 )
 SPOOL_COUNTERS = (
     Family("spool_spooled", "Events that went to this collector's disk.", (), "spooled"),
@@ -125,18 +147,17 @@ def render(
     snapshot: Snapshot | None,
     counted: Mapping[str, Mapping[tuple[str, ...], int]] | None = None,
     spool: SpoolState | None = None,
-    used: Mapping[str, Used] | None = None,
+    status: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The text format of Prometheus. Without a snapshot (Redis is away) what the shards tell is left out.
 
-    What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too,
-    and what destinations have `used` of their limits.
+    What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too.
+    `status` is what `status_of` says of the snapshot.
     """
     own = {family: (counted or {}).get(family.name, {}) for family in OWN}
     gauges = _gauges(snapshot)
-    if snapshot is not None and used is not None:
-        parts = {name: one._asdict().items() for name, one in used.items()}
-        gauges["limit_used"] = {(name, limit): part for name, each in parts.items() for limit, part in each}
+    if snapshot is not None and status is not None:
+        gauges |= _of_status(status)
     if spool is not None:
         own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}
         gauges |= {family.name: {(): getattr(spool, family.field)} for family in SPOOL_STATE}
@@ -189,21 +210,34 @@ def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]
     """The values of the gauges, by name and labels."""
     if snapshot is None:
         return {"up": {(): 0}}
-    now, since = snapshot.now_ms, snapshot.dedup_since_ms
+    since = snapshot.dedup_since_ms
     lanes = snapshot.lanes.items()
     destinations = [(name, lane) for name, lane in lanes if name != "log"]
     return {
         "up": {(): 1},
         "waiting": {(name,): lane.waiting for name, lane in lanes},
-        "oldest_seconds": {
-            (name,): max(now - lane.oldest_ms, 0) / 1000 if lane.oldest_ms else 0 for name, lane in lanes
-        },
+        "oldest_seconds": {(name,): age(snapshot, name) or 0 for name, _ in lanes},
         "parked_keys": {(name,): lane.parked_keys for name, lane in destinations},
-        "destination_state": {
-            (name,): PAUSED if "paused" in health else STATES.get(health.get("state", ""), 0)
-            for name, health in ((name, snapshot.health[name]) for name, _ in destinations)
-        },
         "processes": dict(Counter((one.kind, one.rules) for one in snapshot.processes)),
         "rules_problems": {(): sum(bool(one.problem) for one in snapshot.processes)},
-        "dedup_window_seconds": {(): (now - since) / 1000 if since else 0},
+        "dedup_window_seconds": {(): (snapshot.now_ms - since) / 1000 if since else 0},
+        "server_memory_used_bytes": {(): snapshot.memory_used},
+        "server_memory_max_bytes": {(): snapshot.memory_max},
+        "server_memory_budget_used": {(): budget_used(snapshot)},
+    }
+
+
+def _of_status(status: Mapping[str, Any]) -> dict[str, dict[tuple[str, ...], float]]:
+    rows = status["destinations"]
+    states = {name: row["state"].split(", ") for name, row in rows.items()}
+    return {
+        "destination_state": {(name,): STATES.get(parts[0], 0) for name, parts in states.items()},
+        "destination_stopped": {
+            (name, why): int(state in parts) for name, parts in states.items() for state, why in WHY.items()
+        },
+        "next_try_seconds": {
+            (name,): row["next_try_seconds"] for name, row in rows.items() if row["next_try_seconds"] is not None
+        },
+        "routing_failing": {(): int(status["router"]["state"] == "failing")},
+        "limit_used": {(name, limit): part for name, row in rows.items() for limit, part in row["limits_used"].items()},
     }

@@ -45,6 +45,8 @@ class SpoolState(NamedTuple):
     """Events that were set aside because the disk has changed them."""
     can_keep: bool = False
     """Whether it would take an event now."""
+    max_bytes: int = 0
+    """How much may wait."""
 
 
 class Spool:
@@ -102,6 +104,7 @@ class Spool:
             self._drained,
             self._files.unreadable,
             not is_broken and self._files.own_bytes < self._max_bytes and self._has_room(0),
+            self._max_bytes,
         )
 
     async def append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .config import Config
-from .counters import Snapshot, age, by_destination, failing, reasons
+from .counters import Snapshot, age, budget_used, by_destination, failing, reasons
 from .limits import used
 from .rates import EVENTS, Sample, rates_between, sample_of
 from .times import EPOCH, write_time
@@ -55,6 +55,11 @@ def status_of(
         "per_second": rates.events if rates else dict.fromkeys(EVENTS),
         "rates_over_seconds": rates.seconds if rates else None,
         "router": failing(snapshot, "log") | {"oldest_seconds": age(snapshot, "log")},
+        "memory": {
+            "used_bytes": snapshot.memory_used,
+            "max_bytes": snapshot.memory_max,
+            "budget_used": round(budget_used(snapshot), 3),
+        },
         "dedup_window_seconds": round(window, 1),
         "sources": {
             name: {"rejected": {key.split(":", 1)[1]: n for key, n in rejected.items() if key.startswith(f"{name}:")}}

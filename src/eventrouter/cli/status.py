@@ -71,6 +71,8 @@ def show(found: dict[str, Any]) -> None:
     )
     for line in process_lines(found):
         typer.echo(line)
+    if memory := memory_line(found):
+        typer.echo(memory)
     if (router := found.get("router", {})).get("reason"):
         typer.echo(f"Routing is failing: {router['reason']}")
     refused = [
@@ -116,6 +118,18 @@ def process_lines(found: dict[str, Any]) -> list[str]:
         elif len(versions) > 1:
             lines.append(f"{who} has the rules {one['rules']}: the values of variables are not the same for all")
     return lines
+
+
+def memory_line(found: dict[str, Any]) -> str:
+    """What is to be told of the server's memory; empty while there is much of it."""
+    from ..lane import BUDGET_PERCENT
+    from ..limits import NEAR
+
+    memory = found.get("memory", {})
+    if memory.get("budget_used", 0.0) < NEAR:
+        return ""
+    full = f"The server's memory is {memory['used_bytes'] / memory['max_bytes']:.0%} full"
+    return f"{full}: from {BUDGET_PERCENT}% on events go to the collectors' spools"
 
 
 def reason(row: dict[str, Any]) -> str:

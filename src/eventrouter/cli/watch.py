@@ -187,7 +187,7 @@ def screen(found: Mapping[str, Any], seen: Mapping[str, Any], every: float, cons
 def _head(found: Mapping[str, Any]) -> Iterator[Text]:
     from rich.text import Text
 
-    from .status import process_lines, rate
+    from .status import memory_line, process_lines, rate
 
     events, rates, router = found["events"], found["per_second"], found["router"]
     over = found["rates_over_seconds"]
@@ -204,6 +204,8 @@ def _head(found: Mapping[str, Any]) -> Iterator[Text]:
         yield Text("No worker is there: nothing is routed or delivered.", style="bold red")
     if router["reason"]:
         yield Text(f"Routing is failing: {router['reason']}", style="bold red")
+    if memory := memory_line(dict(found)):
+        yield Text(memory, style="bold red" if found["memory"]["budget_used"] >= 1 else "yellow")
     for line in process_lines(dict(found)):
         yield Text(line, style="yellow")
 
