@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
+from arq.connections import RedisSettings
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
+from system import free_port
+from valkeys import started
 
-from eventrouter.connections import META, AwayError, clients, wait_for_server
+from eventrouter.cluster import Cluster
+from eventrouter.connections import META, AwayError, client, clients, single_server, wait_for_server
 from eventrouter.errors import StartError
 from eventrouter.settings import Settings
 
@@ -81,25 +86,60 @@ async def test_an_embedded_server_that_is_away_is_started_by_up(tmp_path: Path) 
     assert caught.value.hint == "`eventrouter up` starts the embedded server"
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-async def test_a_command_can_be_cancelled_at_any_moment(valkey: str, blocking: bool) -> None:
-    client = clients(valkey)[blocking]
-    survivors = []
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:hunter2@localhost?socket_timeout=soon", "Invalid value for 'socket_timeout'"),
+        ("redis://:hunter2@localhost?nonsense=1", "nonsense"),
+        ("redis+sentinel://:hunter2@localhost/main?nonsense=1", "nonsense"),
+        ("redis+cluster://:hunter2@localhost?nonsense=1", "nonsense"),
+        ("nonsense://:hunter2@localhost", "is not the URL"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_at_once_without_its_password(url: str, told: str) -> None:
+    with pytest.raises(StartError, match=told) as caught:
+        clients(url)
+    assert "hunter2" not in str(caught.value)
+    assert "redis+sentinel://HOST" in caught.value.hint
 
-    async def ping(moment: int) -> None:
-        await client.ping()
-        await asyncio.sleep(0.01)
-        survivors.append(moment)
 
-    async with client:
-        await client.ping()
-        for moment in range(20):
-            for _ in range(10):
-                task = asyncio.create_task(ping(moment))
-                for _ in range(moment):
-                    await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-        await client.connection_pool.disconnect()
-        await asyncio.sleep(0.05)  # those that were broken off close by and by
-    assert [] == survivors
+def test_each_kind_of_url_gets_its_kind_of_client() -> None:
+    pools = [client(url).connection_pool for url in ("redis://localhost", "redis+sentinel://localhost/main")]
+    assert [False, True] == [isinstance(pool, SentinelConnectionPool) for pool in pools]
+    assert [True, True] == [isinstance(pool, BlockingConnectionPool) for pool in pools]
+    assert [False, True] == [isinstance(client(f"redis{kind}://localhost"), Cluster) for kind in ("", "+cluster")]
+
+
+@pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        ("unix:///run/v.sock?db=2", {"unix_socket_path": "/run/v.sock", "database": 2}),
+        ("redis://app:p%40ss@example.com:6380/3", {"host": "example.com", "port": 6380, "password": "p@ss"}),
+        ("rediss://example.com?ssl_ca_certs=/ca", {"ssl": True, "ssl_ca_certs": "/ca", "ssl_check_hostname": True}),
+        (
+            "redis+sentinel://:pass@one,two:2/main/1",
+            {"host": [("one", 26379), ("two", 2)], "sentinel": True, "sentinel_master": "main", "password": "pass"},
+        ),
+    ],
+)
+def test_arq_is_told_in_its_own_words_where_a_single_server_is(url: str, settings: dict[str, object]) -> None:
+    found = single_server(url)
+    assert settings == {name: found[name] for name in settings}
+    RedisSettings(**found)
+
+
+async def test_a_cluster_is_not_taken_for_a_single_server(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        node = started(stack, tmp_path, 0, cluster_enabled="yes", cluster_port=str(free_port()))
+        async with Redis.from_url(node.url) as redis:
+            with pytest.raises(StartError, match="is that of a single server, and the server is in cluster mode"):
+                await wait_for_server(redis, _settings(node.url, tmp_path), 1)
+
+
+async def test_why_no_server_was_found_is_told_of_sentinels(tmp_path: Path) -> None:
+    url = f"redis+sentinel://:secret@127.0.0.1:{free_port()}/main"
+    steps = client(url)
+    with pytest.raises(AwayError, match=r"is not reachable .No master found for 'main'") as caught:
+        await wait_for_server(steps, _settings(url, tmp_path), 0.1)
+    await steps.aclose(close_connection_pool=True)
+    assert "secret" not in str(caught.value)

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix
@@ -134,7 +135,7 @@ async def test_the_check_of_arq_fails_soon_after_the_last_worker_ended(queue, re
 async def test_a_claim_becomes_a_job_that_carries_the_lane_and_the_token_alone(queue, redis):
     await queue.enqueue([Claim(CRM, "token")])
     [job] = await jobs(redis)
-    stored = queue_module._decode(await redis.get(job_key_prefix + job))
+    stored = msgspec.json.decode(await redis.get(job_key_prefix + job))
     assert ("turn", [0, "crm", "token"]) == (stored["f"], list(stored["a"]))
 
 

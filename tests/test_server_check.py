@@ -57,3 +57,19 @@ async def test_an_old_server_is_refused(redis, monkeypatch):
     monkeypatch.setattr(redis, "info", info)
     with pytest.raises(StartError, match=r"version 6\.2\.14, which is too old"):
         await check_server(redis)
+
+
+@pytest.mark.parametrize(("mode", "is_cluster"), [("cluster", False), ("standalone", True), ("sentinel", False)])
+async def test_a_server_of_another_kind_than_its_url_says_is_refused(redis, monkeypatch, mode, is_cluster):
+    async def info(section):
+        return {"redis_version": "7.4.0", "redis_mode": mode}
+
+    monkeypatch.setattr(redis, "info", info)
+    with pytest.raises(StartError, match=f"the server is in {mode} mode") as caught:
+        await check_server(redis, is_cluster=is_cluster)
+    assert "redis+cluster://" in caught.value.hint
+
+
+async def test_replicas_that_are_missing_are_a_warning(redis):
+    (warning,) = await check_server(redis, replicas=1)
+    assert "has 0 replicas, and EVENTROUTER_REPLICAS=1" in warning

@@ -74,6 +74,51 @@ def test_an_unreadable_redis_url_is_told_without_its_password(monkeypatch):
     assert "hunter2" not in str(caught.value)
 
 
+def test_the_queue_is_on_the_same_server_unless_it_has_its_own(monkeypatch):
+    monkeypatch.setenv("EVENTROUTER_REDIS_URL", "redis://one")
+    assert "redis://one" == Settings.read().queue_server_url
+    monkeypatch.setenv("EVENTROUTER_QUEUE_URL", "redis+sentinel://:hunter2@two/main")
+    settings = Settings.read()
+    assert "redis+sentinel://:hunter2@two/main" == settings.queue_server_url
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"REDIS_URL": "redis+cluster://:hunter2@a,b"}, "EVENTROUTER_QUEUE_URL: is needed where"),
+        ({"REDIS_URL": "redis://a", "QUEUE_URL": "redis+cluster://:hunter2@a"}, "is that of a Cluster"),
+        ({"REDIS_URL": "redis://a", "QUEUE_URL": "http://:hunter2@a"}, "EVENTROUTER_QUEUE_URL: is not the URL"),
+        ({"REDIS_URL": "redis+sentinel://:hunter2@a"}, "EVENTROUTER_REDIS_URL: does not name the service"),
+        ({"REPLICAS": "1"}, "EVENTROUTER_REPLICAS: '1' is not possible with the embedded server"),
+        ({"REPLICAS": "9", "REDIS_URL": "redis://a"}, "EVENTROUTER_REPLICAS: '9' is too large"),
+    ],
+)
+def test_servers_that_do_not_go_together_are_told_without_passwords(monkeypatch, variables, told):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"EVENTROUTER_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        Settings.read()
+    assert told in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_server_is_the_only_problem_of_it(monkeypatch):
+    monkeypatch.setenv("EVENTROUTER_REDIS_URL", "nonsense")
+    monkeypatch.setenv("EVENTROUTER_REPLICAS", "1")
+    with pytest.raises(ConfigError) as caught:
+        Settings.read()
+    assert ["EVENTROUTER_REDIS_URL"] == [problem.path for problem in caught.value.problems]
+
+
+def test_a_cluster_has_a_queue_beside_it(monkeypatch):
+    monkeypatch.setenv("EVENTROUTER_REDIS_URL", "redis+cluster://:a%2Fb@one,two")
+    monkeypatch.setenv("EVENTROUTER_QUEUE_URL", "redis://:c@three")
+    monkeypatch.setenv("EVENTROUTER_REPLICAS", "2")
+    settings = Settings.read()
+    assert (2, ["a%2Fb", "a/b", "c"]) == (settings.replicas, settings.server_secrets)
+
+
 def test_secrets_do_not_show(monkeypatch):
     monkeypatch.setenv("EVENTROUTER_REDIS_URL", "redis://user:hunter2@localhost/0")
     monkeypatch.setenv("EVENTROUTER_ADMIN_TOKEN", "hunter3")
@@ -98,3 +143,9 @@ def test_the_socket_path_is_short_however_deep_the_data_directory_lies(tmp_path)
 
 def test_a_url_without_user_is_not_masked():
     assert "redis://localhost:6379/0" == mask_url("redis://localhost:6379/0")
+
+
+def test_passwords_are_masked_wherever_a_url_has_them():
+    url = "redis+sentinel://app:a@one,[::1]:2/main?sentinel_password=b&socket_timeout=2"
+    assert "redis+sentinel://**********@one,[::1]:2/main?sentinel_password=**********&socket_timeout=2" == mask_url(url)
+    assert "unix:///run/v.sock?db=1&password=**********" == mask_url("unix:///run/v.sock?db=1&password=abc")

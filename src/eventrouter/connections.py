@@ -7,20 +7,23 @@ import time
 from typing import Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import AuthenticationError, BusyLoadingError, OutOfMemoryError, RedisError
 
+from .cluster import Cluster
 from .errors import StartError
+from .sentinel import make_sentinel_pool
 from .server_check import check_server
-from .settings import Settings
+from .server_pool import make_pool, pool_options
+from .server_time import note
+from .server_url import ServerUrl
+from .settings import URL_HINT, Settings
 
 log = structlog.get_logger("eventrouter.connections")
 
 FORMAT = 1
 """The version of our keys in Redis."""
 META = "er:meta"
-SOCKET_SECONDS = 15.0
-"""A command that takes longer has failed; blocking reads wait for a second."""
 
 
 class AwayError(StartError):
@@ -30,38 +33,53 @@ class AwayError(StartError):
 def clients(url: str) -> tuple[Redis, Redis]:
     """Two clients: one for steps (64 connections at most, later callers wait), one for blocking reads (1,000 at most).
 
-    Neither repeats a command by itself: a step whose outcome is unknown must not run twice.
+    Neither repeats a command by itself: a step whose outcome is unknown must not run twice. Raises `StartError`.
     """
-    steps = BlockingConnectionPool.from_url(
-        url, max_connections=64, timeout=20, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=5
-    )
-    blocking = ConnectionPool.from_url(
-        url, max_connections=1000, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=5
-    )
-    for pool in (steps, blocking):
-        pool.connection_class = _cancellable(pool.connection_class)
-    return Redis(connection_pool=steps), Redis(connection_pool=blocking)
+    return client(url), client(url, reads=True)
 
 
-def _cancellable(base: type[Any]) -> type[Any]:
-    """A connection whose commands can be cancelled at any moment.
+def client(url: str, *, reads: bool = False) -> Redis:
+    """A client for steps, or for `reads` that block. Raises `StartError` for a URL that can't be used."""
+    try:
+        where = ServerUrl.parse(url)
+        if where.kind == "cluster":
+            options = pool_options(where.plain)
+            make_pool(options).make_connection()  # type: ignore[no-untyped-call]
+            return Cluster(
+                where.nodes, lambda node: make_pool({**options, "host": node[0], "port": node[1]}, reads=reads)
+            )
+        return Redis(connection_pool=pool_of(url, reads=reads))
+    except (ValueError, TypeError) as error:
+        raise StartError(f"EVENTROUTER_REDIS_URL {error}", hint=URL_HINT) from None
 
-    redis-py bounds the time to send by `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes just
-    as the command is sent: the task would go on for ever, and a worker not end.
+
+def pool_of(url: str, *, reads: bool = False, **more: Any) -> ConnectionPool:
+    """The connections to one server, or to the one that Sentinels name; `more` are options of theirs.
+
+    Raises `ValueError`, and `TypeError` for an option that there isn't.
     """
+    where = ServerUrl.parse(url)
+    if where.kind == "sentinel":
+        pool = make_sentinel_pool(where, reads=reads, **more)
+    else:
+        pool = make_pool(pool_options(where.plain) | more, reads=reads)
+    pool.make_connection()  # type: ignore[no-untyped-call]  # an option that there isn't is told now
+    return pool
 
-    class Connection(base):  # type: ignore[misc]
-        socket_timeout: float | None
 
-        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            timeout, self.socket_timeout = self.socket_timeout, None
-            try:
-                async with asyncio.timeout(timeout):
-                    await super().send_packed_command(command, check_health)
-            finally:
-                self.socket_timeout = timeout
-
-    return Connection
+def single_server(url: str) -> dict[str, Any]:
+    """The server at `url`, no Cluster, in the words of arq's `RedisSettings`."""
+    where = ServerUrl.parse(url)
+    options = pool_options(where.plain)
+    words = ("port", "username", "password", *(name for name in options if name.startswith("ssl_")))
+    return {name: options[name] for name in words if name in options} | {
+        "host": list(where.nodes) or options.get("host", "localhost"),
+        "database": options.get("db", 0),
+        "unix_socket_path": options.get("path"),
+        "ssl": where.plain.startswith("rediss:"),
+        "sentinel": where.kind == "sentinel",
+        "sentinel_master": where.service,
+    }
 
 
 async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> None:
@@ -70,6 +88,8 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
     while True:
         try:
             await redis.ping()
+            warnings = [] if settings.embedded else await _check(redis, settings)
+            await _check_meta(redis, settings)
             break
         except AuthenticationError:
             raise StartError(
@@ -79,17 +99,27 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
         except (RedisError, OSError, TimeoutError) as error:
             # A server that is loading its data is there, and says so; it is waited for.
             if time.monotonic() > deadline and not isinstance(error, BusyLoadingError):
+                single = settings.embedded or ServerUrl.parse(settings.server_url).kind == "one"
+                why = "" if single else f" ({str(error).partition(' : ')[0]})"
                 raise AwayError(
-                    f"the Redis at {settings.shown_server_url} is not reachable",
+                    f"the Redis at {settings.shown_server_url} is not reachable{why}",
                     hint="`eventrouter up` starts the embedded server"
                     if settings.embedded
                     else "start it, or correct EVENTROUTER_REDIS_URL",
                 ) from None
             await asyncio.sleep(0.05)
-    if not settings.embedded:
-        for warning in await check_server(redis):
-            log.warning(warning)
-    await _check_meta(redis, settings)
+    for warning in dict.fromkeys(warnings):
+        log.warning(warning)
+
+
+async def _check(redis: Redis, settings: Settings) -> list[str]:
+    """Warnings about the servers in use."""
+    seconds, micros = await redis.time()
+    note(seconds * 1000 + micros / 1000)
+    if not isinstance(redis, Cluster):
+        return await check_server(redis, replicas=settings.replicas)
+    masters = await redis.masters()
+    return [one for node in masters for one in await check_server(node, is_cluster=True, replicas=settings.replicas)]
 
 
 async def _check_meta(redis: Redis, settings: Settings) -> None:
@@ -99,7 +129,7 @@ async def _check_meta(redis: Redis, settings: Settings) -> None:
     if shards is None or stored_format is None:
         # Not at every start: a full server refuses to write, and has to be drained nevertheless.
         try:
-            async with redis.pipeline(transaction=True) as pipeline:
+            async with redis.pipeline(transaction=False) as pipeline:
                 pipeline.hsetnx(META, "shards", str(settings.shards))
                 pipeline.hsetnx(META, "format", str(FORMAT))
                 pipeline.hmget(META, ["shards", "format"])

@@ -22,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from .connections import pool_of, single_server
 from .lane import LEASE_MS, Claim, FencedError, Lane
 from .lanes import Lanes, Turn
 from .turn_failures import FAILED_SECONDS, tell
@@ -73,9 +74,9 @@ class Client(Unrefused, ArqRedis):  # type: ignore[misc]  # redis-py's own mix-i
 
     @classmethod
     def of(cls, url: str, **options: Any) -> Client:
-        """One for the server at `url`; connects when it is used."""
-        client: Client = cls.from_url(url, socket_connect_timeout=5, **options)
-        client.job_serializer, client.job_deserializer = _encode, _decode
+        """One for the server at `url`, no Cluster; connects when it is used."""
+        client = cls(pool_of(url, reads=True, **options))
+        client.job_serializer, client.job_deserializer = msgspec.json.encode, msgspec.json.decode
         return client
 
 
@@ -214,20 +215,24 @@ class Turns:
         """Looks for dead turns and due lanes about once a second, until cancelled."""
         told = -TELL_SECONDS
         while True:
-            wait = SWEEP_SECONDS
-            try:
-                await self._queue.show_health(HEALTH_SECONDS + 1)
-                for shard in range(self._shards):
-                    claims, soonest = await self._lanes.sweep(shard, most=SWEEP_TURNS)
-                    if claims:
-                        await self._queue.enqueue(claims)
-                    if 0 <= soonest < wait:
-                        wait = soonest
-            except (RedisError, OSError, TimeoutError) as error:
+            # Each by itself: the node of some shards may be away.
+            work = (self._queue.show_health(HEALTH_SECONDS + 1), *map(self._sweep, range(self._shards)))
+            _, *waits = found = await asyncio.gather(*work, return_exceptions=True)
+            for error in [one for one in found if isinstance(one, BaseException)]:
+                if not isinstance(error, (RedisError, OSError, TimeoutError)):
+                    raise error
                 if time.monotonic() - told >= TELL_SECONDS:
                     told = time.monotonic()
                     log.warning("the sweep waits for Redis", error=str(error) or type(error).__name__)
+            wait = min([SWEEP_SECONDS, *(one for one in waits if isinstance(one, float))])
             await asyncio.sleep(max(wait, 0.02) * random.uniform(0.9, 1.1))
+
+    async def _sweep(self, shard: int) -> float:
+        """Seconds until something may be found again."""
+        claims, soonest = await self._lanes.sweep(shard, most=SWEEP_TURNS)
+        if claims:
+            await self._queue.enqueue(claims)
+        return soonest if soonest >= 0 else SWEEP_SECONDS
 
 
 async def turn_job(ctx: dict[str, Any], shard: int, lane: str, token: str) -> None:
@@ -262,7 +267,7 @@ def worker_settings(
             "__doc__": "eventrouter's worker: run it by `arq eventrouter.WorkerSettings`.",
             "functions": [func(turn_job, name="turn", max_tries=1_000_000)],
             "redis_pool": Client.of(url, **PATIENCE),
-            "redis_settings": RedisSettings.from_dsn(url),  # of `arq --check`
+            "redis_settings": RedisSettings(**single_server(url)),  # of `arq --check`
             "queue_name": QUEUE,
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
@@ -273,8 +278,8 @@ def worker_settings(
             "keep_result": 0,
             "health_check_interval": HEALTH_SECONDS,
             "job_completion_wait": DRAIN_SECONDS,
-            "job_serializer": _encode,
-            "job_deserializer": _decode,
+            "job_serializer": msgspec.json.encode,
+            "job_deserializer": msgspec.json.decode,
             "log_results": False,
         },
     )
@@ -308,12 +313,3 @@ def _drain_on_signal(turns: Turns, redis: ArqRedis) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-
-
-def _encode(job: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(job)
-
-
-def _decode(data: bytes) -> dict[str, Any]:
-    job: dict[str, Any] = msgspec.json.decode(data)
-    return job

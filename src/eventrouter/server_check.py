@@ -12,10 +12,11 @@ from .errors import StartError
 OLDEST = (7, 0)
 
 
-async def check_server(redis: Redis) -> list[str]:
+async def check_server(redis: Redis, *, is_cluster: bool = False, replicas: int = 0) -> list[str]:
     """Warnings about the server's settings, each with what to do; none means that it keeps the promises.
 
-    Raises `StartError` for a server that cannot be used at all: too old. Errors of the connection are the caller's.
+    `is_cluster` says that it is to be a node of a Cluster, `replicas` how many of its replicas have to have an event.
+    Raises `StartError` for a server that cannot be used at all. Errors of the connection are the caller's.
     """
     info = await redis.info("server")
     version = _version(str(info.get("valkey_version") or info.get("redis_version") or ""))
@@ -24,7 +25,19 @@ async def check_server(redis: Redis) -> list[str]:
             f"the Redis server has version {'.'.join(map(str, version))}, which is too old",
             hint="use Redis 7 or later, or any Valkey",
         )
+    mode = info.get("server_mode") or info.get("redis_mode")
+    if mode in ("cluster", "standalone", "sentinel") and mode != ("cluster" if is_cluster else "standalone"):
+        raise StartError(
+            f"EVENTROUTER_REDIS_URL is that of a {'Cluster' if is_cluster else 'single server'}, and the server is in"
+            f" {mode} mode",
+            hint="write redis://HOST, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST",
+        )
     warnings = []
+    if (there := int((await redis.info("replication")).get("connected_slaves") or 0)) < replicas:
+        warnings.append(
+            f"the Redis server has {there} replicas, and EVENTROUTER_REPLICAS={replicas} of them have to have an event:"
+            " until there are so many, events wait in the spools, or are refused"
+        )
     aof = (await redis.info("persistence")).get("aof_enabled")
     if aof is not None and not int(aof):
         warnings.append(

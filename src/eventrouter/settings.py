@@ -8,21 +8,26 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import ConfigError, Problem
 from .masking import MASK
+from .server_url import ServerUrl
 
 PREFIX = "EVENTROUTER_"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+URL_HINT = (
+    "such as redis://localhost:6379/0, rediss://…, unix:///run/valkey.sock, redis+sentinel://HOST,HOST/SERVICE or"
+    " redis+cluster://HOST,HOST"
+)
 _HINTS = {
     "config": "give the path of a routes.yaml",
-    "redis_url": "such as redis://localhost:6379/0, rediss://… or unix:///run/valkey.sock",
+    "redis_url": URL_HINT,
+    "queue_url": "the URL of a single Redis or Valkey, or of one behind Sentinel, for the few keys of arq",
+    "replicas": "a number from 0 to 5, and the EVENTROUTER_REDIS_URL of a server that has them",
     "maxmemory": "such as 512MB or 1GiB, at least 64MB",
     "port": "a number from 1 to 65535",
     "workers": "a number from 1 to 64",
@@ -51,6 +56,10 @@ class Settings(BaseSettings):
     config: Path = Field(default=Path("routes.yaml"), description="The rules.")
     data_dir: Path = Field(default=Path(".eventrouter"), description="Where the embedded server and databases live.")
     redis_url: str | None = Field(default=None, repr=False, description="A Redis or Valkey of your own.")
+    queue_url: str | None = Field(
+        default=None, repr=False, validate_default=True, description="Where arq's keys are, if not there too."
+    )
+    replicas: int = Field(default=0, ge=0, le=5, description="Replicas that have to have an event before its answer.")
     admin_token: SecretStr | None = Field(default=None, description="Lets operators in over HTTP.")
     shards: int = Field(default=4, ge=1, le=64, description="Partitions of the event log; fixed at the first start.")
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to listen on.")
@@ -77,8 +86,24 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme not in _REDIS_SCHEMES or "://" not in value):
-            raise ValueError("is not the URL of a Redis or Valkey server")
+        if value is not None:
+            ServerUrl.parse(value)
+        return value
+
+    @field_validator("queue_url")
+    @classmethod
+    def _check_queue_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and ServerUrl.parse(value).kind == "cluster":
+            raise ValueError("is that of a Cluster, on which arq can't work")
+        if value is None and (other := info.data.get("redis_url")) and ServerUrl.parse(other).kind == "cluster":
+            raise ValueError("is needed where EVENTROUTER_REDIS_URL is a Cluster, on which arq can't work")
+        return value
+
+    @field_validator("replicas")
+    @classmethod
+    def _check_replicas(cls, value: int, info: ValidationInfo) -> int:
+        if value and "redis_url" in info.data and info.data["redis_url"] is None:
+            raise ValueError("is not possible with the embedded server, which has none")
         return value
 
     @classmethod
@@ -109,6 +134,17 @@ class Settings(BaseSettings):
         return mask_url(self.server_url)
 
     @property
+    def queue_server_url(self) -> str:
+        """The URL of the server that has arq's keys."""
+        return self.queue_url or self.server_url
+
+    @property
+    def server_secrets(self) -> list[str]:
+        """The passwords in the URLs."""
+        urls = [ServerUrl.parse(url) for url in (self.redis_url, self.queue_url) if url]
+        return [secret for url in urls for secret in url.secrets]
+
+    @property
     def socket_path(self) -> Path:
         """Where the embedded server listens."""
         return socket_path(self.data_dir)
@@ -127,8 +163,8 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def mask_url(url: str) -> str:
-    """`url` with the user and password replaced by `MASK`."""
-    return re.sub(r"(?<=://)[^/@\s]*@", f"{MASK}@", url)
+    """`url` with the user and passwords replaced by `MASK`."""
+    return re.sub(r"(?i)([?&]\w*password=)[^&#\s]*", rf"\1{MASK}", re.sub(r"(?<=://)[^/@\s]*@", f"{MASK}@", url))
 
 
 def _problem(details: Any, given: dict[str, Any]) -> Problem:
@@ -137,5 +173,5 @@ def _problem(details: Any, given: dict[str, Any]) -> Problem:
     where = option if name in given else PREFIX + name.upper()
     message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Value error, "))
     # What may hold a secret is not repeated.
-    value = "" if name in ("redis_url", "admin_token") else f"{str(details['input'])!r} "
+    value = "" if name in ("redis_url", "queue_url", "admin_token") else f"{str(details['input'])!r} "
     return Problem(where, 0, 0, value + message, _HINTS.get(name, ""))

@@ -14,16 +14,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
-from redis import Redis, RedisError
+from redis.exceptions import RedisError
 
 from . import child
+from .connections import client
 from .destination import Destination
 from .enrichment import Enrichment
-from .health import HOLD_SECONDS
-from .lanes import source
+from .health import HOLD_SECONDS, health_key
+from .lanes import Lanes
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ EXIT_CODE = 70
 """`EX_SOFTWARE` of sysexits.h."""
 ASK_SECONDS = 1.0
 """How often the loop is asked for a sign of life."""
+HOLD_TRY_SECONDS = 3.0
+"""How long it may take to put the destination on hold."""
 LAST_SECONDS = 5.0
 """When the process ends even if neither Redis nor the log takes what there is to tell."""
 
@@ -150,12 +153,19 @@ class Watchdog:
         """Puts the destination on hold, so that the next worker doesn't meet the same at once; it is probed."""
         delay = int(HOLD_SECONDS * 1000)
         reason = f"its plugin blocks the event loop: {blocked.place}"[:500]
+
+        async def hold() -> None:
+            redis = client(self._url)
+            try:
+                async with asyncio.timeout(HOLD_TRY_SECONDS):
+                    arguments = ("fail", "hold", delay, delay, delay, 0, reason)
+                    await Lanes(redis).run("health", [health_key(blocked.name)], arguments)
+            finally:
+                await redis.aclose(close_connection_pool=True)
+
         try:
-            # A client of our own, since the worker's needs the loop.
-            with Redis.from_url(self._url, socket_timeout=2, socket_connect_timeout=2) as redis:
-                arguments: tuple[Any, ...] = ("fail", "hold", delay, delay, delay, 0, reason)
-                redis.eval(source("health"), 1, f"er:{{dest:{blocked.name}}}:health", *arguments)
-        except (RedisError, OSError) as error:
+            asyncio.run(hold())  # a client and a loop of our own: the worker's is blocked
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("the destination could not be put on hold", destination=blocked.name, error=str(error))
 
 
