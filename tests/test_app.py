@@ -15,15 +15,18 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from deliver_kit import delivery
 from eventrouter import app as app_module
 from eventrouter import hookimpl
 from eventrouter.acceptance import AcceptedEvent
 from eventrouter.app import EventRouter, make_worker_settings
 from eventrouter.builtin import identity, warehouse
 from eventrouter.config import loads
+from eventrouter.delivery import encode
 from eventrouter.destination import Destination, Message, Outcome
 from eventrouter.errors import ConfigError, Reject
 from eventrouter.events import StoredEvent
+from eventrouter.kept_rules import KeptRules
 from eventrouter.lane import Append, Claim, Lane
 from eventrouter.plugins import Plugins
 from eventrouter.queue import Turns
@@ -176,7 +179,8 @@ async def test_metrics_tell_of_all_workers(app: EventRouter) -> None:
 
 async def test_deliveries_of_a_destination_that_is_gone_wait_and_are_shown(app: EventRouter) -> None:
     await _start(app)
-    claims = await app.lanes.append(0, [Append("old", [("k", 1, b"{}")], "to:old")])
+    items = [("k", 1, encode(delivery(name, age=age))) for name, age in (("aged", 73 * 3600.0), ("new", 0.0))]
+    claims = await app.lanes.append(0, [Append("old", items, "to:old")])
     turn = await app.lanes.begin(Lane(0, "old"), claims[0].token)
     assert turn is not None
     claim = await app._serve_turn(turn, asyncio.Event())
@@ -184,7 +188,7 @@ async def test_deliveries_of_a_destination_that_is_gone_wait_and_are_shown(app: 
     assert claim.delay == 30.0
     app._snapshot = None
     old = (await app.status())["destinations"]["old"]
-    assert (old["state"], old["waiting"]) == ("not in routes.yaml", 1)
+    assert (old["state"], old["waiting"], old["dead"]) == ("not in routes.yaml", 1, {"max_age": 1})
 
 
 async def test_a_start_without_workers_takes_every_lane_up_at_once(app: EventRouter) -> None:
@@ -231,6 +235,20 @@ async def test_a_plugin_that_does_not_close_holds_nobody_up(app: EventRouter, mo
 def test_bad_rules_are_told_at_load(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file"):
         EventRouter.load(Settings(config=tmp_path / "routes.yaml"), plugins=PLUGINS, environ={})
+
+
+def test_one_that_serves_goes_on_with_the_last_good_rules(tmp_path: Path) -> None:
+    rules = tmp_path / "routes.yaml"
+    rules.write_text("version: 1\nsources: { website: { write_key: k } }\n")
+    settings = Settings(config=rules, data_dir=tmp_path / "data")
+    good = EventRouter.open(settings)
+    KeptRules(settings.data_dir, rules).keep(good.config.texts)
+    rules.write_text("version: 2\n")
+    later = EventRouter.open(settings)
+    assert later.config.version == good.config.version
+    assert "this version of the file's format is not known" in later.rules_file.problem
+    with pytest.raises(ConfigError):
+        EventRouter.load(settings)
 
 
 def test_the_worker_settings_are_a_class_for_arq(app: EventRouter) -> None:

@@ -49,6 +49,8 @@ async def test_up_learns_what_to_show_without_a_password(tmp_path):
     )
     router = EventRouter.load(Settings(config=tmp_path / "routes.yaml"), plugins=Plugins.load())
     assert facts(router) == {"source": "web", "write_key": "b", "warehouse": "postgresql://**********@host/db"}
+    router.rules_file.problem = "routes.yaml:3:1: wrong"
+    assert facts(router)["problem"] == "routes.yaml:3:1: wrong"
     await router.close()
 
 

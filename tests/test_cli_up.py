@@ -211,6 +211,16 @@ def test_without_rules_it_begins_with_the_default_ones(place):
     assert place.run("check").returncode == 0
 
 
+def test_rules_that_are_gone_are_not_replaced_by_the_default_ones_while_the_last_good_ones_are_known(place):
+    place.stop(place.up())
+    (place.path / "routes.yaml").unlink()
+    process = place.up()
+    assert "so the last good rules are in use:\n    routes.yaml: there is no such file" in place.out
+    assert "routes.yaml" not in place.files()
+    assert '"success": true' in paste(place)
+    assert place.stop(process) == 0
+
+
 def test_rules_that_were_named_are_not_made_up(place):
     result = place.run("up", "--config", "mine.yaml")
     assert (result.returncode, "mine.yaml: there is no such file" in result.stderr) == (78, True)
