@@ -36,7 +36,7 @@ bench: $(VENV)/test.stamp
 # The versions that are installed here and in .ci/run. Run it after a change of dependencies.
 lock: $(VENV)/test.stamp
 	$(PIP) uv
-	printf '%s\n' '-e .[test,bench,node]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
+	printf '%s\n' '-e .[test,otel,bench,node]' $(patsubst %/pyproject.toml,'-e ./%',$(PLUGINS)) | $(BIN)/uv pip compile - --universal \
 	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-package eventrouter \
 	  $(patsubst plugins/%/pyproject.toml,--no-emit-package %,$(PLUGINS)) --quiet --output-file requirements.lock
 
@@ -50,7 +50,7 @@ $(VENV)/up.stamp: $(PROJECTS) requirements.lock $(BIN)/python
 
 $(VENV)/test.stamp: $(VENV)/up.stamp
 	@echo 'Installing what the tests need into $(VENV) (once) …'
-	@$(PIP) --editable '.[test]' $(EDITABLE)
+	@$(PIP) --editable '.[test,otel]' $(EDITABLE)
 	@touch $@
 
 # Node.js 20 or later with npm: the system's, else from a wheel in $(VENV).

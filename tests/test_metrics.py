@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eventrouter.config import Config
 from eventrouter.counters import LaneState, Snapshot, read_snapshot
 from eventrouter.metrics import STATE, WHY, render
+from eventrouter.records import DEAD_LETTER_CLASSES
 from eventrouter.spool import SpoolState
 from eventrouter.status import status_of
 from metrics_reference import PAGE, reference
@@ -117,6 +118,15 @@ def test_what_this_collector_refused_and_mended_is_shown():
     assert 5 == found[("eventrouter_collector_webhooks_ignored_total", "web")]
     assert 3 == found[("eventrouter_collector_requests_refused_total", "too_large")]
     assert 4 == found[("eventrouter_collector_values_mended_total", "not_a_number", "web")]
+
+
+def test_counters_that_alerts_watch_are_there_before_they_count():
+    found = samples(render(snapshot(counts=Counter())))
+    for class_ in DEAD_LETTER_CLASSES:
+        assert 0 == found[("eventrouter_deliveries_dead_total", class_, "crm")]
+    for name in ("deliveries_routed", "deliveries_delivered", "turns_failed"):
+        assert 0 == found[(f"eventrouter_{name}_total", "crm")]
+    assert 0 == found[("eventrouter_turns_failed_total", "log")]
 
 
 def test_every_metric_is_documented():

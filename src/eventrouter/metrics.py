@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from .counters import Snapshot, age, budget_used
 from .lane import BUDGET_PERCENT
+from .records import DEAD_LETTER_CLASSES
 from .spool import SpoolState
 
 _process = CollectorRegistry()
@@ -129,6 +130,9 @@ OWN = (
 )
 """Counters of the one collector that is asked, since it started: add up those of all collectors."""
 
+BEGUN: dict[str, dict[tuple[str, ...], int]] = {"collector_requests_refused": {("unavailable",): 0}}
+"""Of these, those that are there before they count."""
+
 SPOOL_STATE = (
     Family("spool_bytes", "What waits on this collector's disk for the event log.", (), "bytes"),
     Family("spool_events", "Events, refused ones included, that wait there.", (), "events"),
@@ -154,7 +158,7 @@ def render(
     What the collector that is asked `counted` (by the names of `OWN`, then by labels) and its `spool` are shown too.
     `status` is what `status_of` says of the snapshot.
     """
-    own = {family: (counted or {}).get(family.name, {}) for family in OWN}
+    own = {one: {**BEGUN.get(one.name, {}), **counted.get(one.name, {})} for one in OWN} if counted else {}
     gauges = _gauges(snapshot)
     if snapshot is not None and status is not None:
         gauges |= _of_status(status)
@@ -171,7 +175,7 @@ class _Metrics(Collector):
         self,
         snapshot: Snapshot | None,
         gauges: dict[str, dict[tuple[str, ...], float]],
-        own: dict[Family, Mapping[tuple[str, ...], int]],
+        own: Mapping[Family, Mapping[tuple[str, ...], int]],
     ) -> None:
         self._snapshot = snapshot
         self._gauges = gauges
@@ -184,7 +188,7 @@ class _Metrics(Collector):
                 for labels, value in self._gauges[family.name].items():
                     gauge.add_metric(labels, value)
                 yield gauge
-        for family, values in (_shared(self._snapshot) | self._own).items():
+        for family, values in (*_shared(self._snapshot).items(), *self._own.items()):
             counter = CounterMetricFamily(f"eventrouter_{family.name}", family.text, labels=family.labels)
             for labels, number in sorted(values.items()):
                 counter.add_metric(labels, number)
@@ -198,12 +202,25 @@ def _shared(snapshot: Snapshot | None) -> dict[Family, Mapping[tuple[str, ...], 
         family: {} if family.labels else {(): snapshot.counts[family.field]} for family in SHARED
     }
     families = {family.field: family for family in SHARED if family.labels}
+    for field, labels in _begun(snapshot):
+        values[families[field]][labels] = 0
     for field, number in snapshot.counts.items():
         kind, _, rest = field.partition(":")
         if rest and kind in families:
             family = families[kind]
             values[family][tuple(rest.split(":", len(family.labels) - 1))] = number
     return dict(values)
+
+
+def _begun(snapshot: Snapshot) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Counters that are there before they count: Prometheus sees no increase in what begins with 1."""
+    for name in snapshot.lanes:
+        yield "turn_failed", (name,)
+        if name == "log":
+            continue
+        yield from (("to", (name,)), ("delivered", (name,)))
+        if name != "warehouse":
+            yield from (("dead", (name, class_)) for class_ in DEAD_LETTER_CLASSES)
 
 
 def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]]:
