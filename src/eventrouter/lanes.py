@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 STEPS = (
-    "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail", "wake",
+    "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
+    "wake", "audit",
 )  # fmt: skip
 
 

@@ -48,6 +48,11 @@ routes:
     when: not (event == "Unrouted")
 """
 
+STORES = """
+warehouse: {{ url: "{postgres}" }}
+state: {{ url: "{postgres}" }}
+"""
+
 COMMAND = (sys.executable, "-P", "-m", "eventrouter")
 
 
@@ -62,12 +67,14 @@ class System:
         workers: int = 2,
         timeout: int = 2,
         environment: Mapping[str, str] | None = None,
+        postgres: str = "",
     ) -> None:
-        """`timeout` is that of an attempt, in seconds."""
+        """`timeout` is that of an attempt, in seconds; `postgres` the URL of the database, if it is not SQLite."""
         self.directory = directory
         self.data = directory / "data"
         self.rules = directory / "routes.yaml"
-        self.rules.write_text(RULES.format(port=sink_port, timeout=timeout))
+        stores = STORES.replace("{postgres}", postgres) if postgres else ""
+        self.rules.write_text((RULES + stores).format(port=sink_port, timeout=timeout))
         self.log = directory / "up.log"
         self.port = _free_port()
         self.workers = workers
@@ -200,20 +207,30 @@ class System:
 
     async def status(self) -> dict[str, Any]:
         """What `eventrouter status --json` says."""
+        return await self._ask("status")
+
+    async def audit(self) -> list[str]:
+        """What `eventrouter audit --deep` finds at fault."""
+        found = await self._ask("audit", "--deep", "--recount", codes=(0, 1))
+        missing = found["ids"]["missing"]
+        return [fault["message"] for fault in found["faults"]] + ([f"{missing} ids are missing"] if missing else [])
+
+    async def _ask(self, *command: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
-            "status",
+            *command,
             "--json",
             "--config",
             str(self.rules),
             "--data-dir",
             str(self.data),
             cwd=self.directory,
+            env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         out, err = await process.communicate()
-        assert process.returncode == 0, (out, err)
+        assert process.returncode in codes, (out, err)
         return dict(json.loads(out))
 
     async def drained(self, seconds: float = 60.0) -> dict[str, Any]:

@@ -59,9 +59,10 @@ async def test_nothing_is_lost_twice_or_out_of_order_whatever_is_killed(seed: in
             sink.well = True
             status = await system.drained()
             told.append(f"{time.monotonic():.1f} drained: {status['events']}")
+            faults = await system.audit()
             code, seconds = await system.stop()
             told.append(f"stopped in {seconds:.1f} s")
-            faults = Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
+            faults += Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
             if code:
                 faults.append(f"up ended with {code}")
         except BaseException:

@@ -71,6 +71,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
                 load.stop()
                 await sending
             status = await system.drained()
+            assert [] == await system.audit()
             assert [] == Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
         finally:
             system.close()

@@ -38,6 +38,7 @@ async def test_a_stop_under_load_with_a_hanging_destination_takes_30_seconds_at_
                 load.stop()
                 await sending
             status = await system.drained(90)
+            assert [] == await system.audit()
             assert [] == Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
             assert (0, True) == (code, seconds <= STOP_SECONDS), (code, seconds)
         finally:

@@ -1,0 +1,238 @@
+"""The audit: sums that hold at every moment, since each counter is kept in the very step that it counts.
+
+accepted = in the log + duplicates + routed, and for each destination routed = delivered + waiting + filtered + dead +
+discarded + forgotten. A shard is read in one step, so that each adds up by itself, under load too. What waits is
+counted in the lanes, not told by a counter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .counters import reasons, still_dead
+from .lanes import Lanes
+from .records import DEAD_LETTER_CLASSES
+
+READ_BYTES = 4_000_000
+"""So much of the log, and of the warehouse's lane, is read in the step that counts what waits in a shard there: some
+milliseconds. Where more waits the lane's own counter has to do."""
+UNBOUNDED = 2**53
+
+_REPLAY = (
+    "the events are in the warehouse: `eventrouter replay {} --since … --until …` sends a time range again, under the"
+    " same idempotency keys"
+)
+_LOG = (
+    "`eventrouter audit --deep` tells whether the ids that were routed are in the warehouse. What was lost before can"
+    " only come again from those who sent it"
+)
+_SURPLUS = "nothing is missing by this sum: something was counted, or put there, by hand or twice"
+_COUNTERS = "the counters in Redis were changed by other means than eventrouter's, or restored in parts"
+_LANE = "something took items out of the lane, or put them there, that is not eventrouter: `status` is wrong by as much"
+
+
+class LaneCount(NamedTuple):
+    """What waits in one lane, in units."""
+
+    told: int
+    """By the lane's own counter, which `status` shows."""
+    there: int
+    """By what lies in it."""
+    is_counted: bool = True
+    """Whether that was counted; else it is the lane's counter once more."""
+
+
+@dataclass(slots=True)
+class ShardCounts:
+    """What one shard tells, at one moment."""
+
+    shard: int
+    counts: Counter[str] = field(default_factory=Counter)
+    lanes: dict[str, LaneCount] = field(default_factory=dict)
+
+    def waiting(self, lane: str) -> int:
+        """Units that lie in a lane."""
+        return self.lanes[lane].there if lane in self.lanes else 0
+
+
+class Fault(NamedTuple):
+    """A sum that is off."""
+
+    what: str
+    """What it is about: the event log, a source, a destination."""
+    shard: int
+    total: dict[str, int]
+    """The one number that the parts should add up to, with its name."""
+    parts: dict[str, int]
+    hint: str
+
+    @property
+    def difference(self) -> int:
+        """How much is missing; less than 0: how much is too much."""
+        return sum(self.total.values()) - sum(self.parts.values())
+
+    def __str__(self) -> str:
+        number, (name, total) = abs(self.difference), *self.total.items()
+        parts = [f"{part} {value}" for part, value in self.parts.items() if value]
+        told = " + ".join(parts) or "nothing"
+        found = f"{told} = {sum(self.parts.values())}" if len(parts) > 1 else told
+        kind = "missing" if self.difference > 0 else "too many"
+        return f"{self.what}, shard {self.shard}: {number} {kind}: {name} {total}, but {found}"
+
+
+async def read_counts(lanes: Lanes, shards: int, *, recount: bool = False) -> list[ShardCounts]:
+    """What each shard tells, each in one atomic step. Raises `redis.RedisError`.
+
+    `recount` counts what waits however much it is; the server does nothing else meanwhile (about a second for each GB).
+    """
+    most = UNBOUNDED if recount else READ_BYTES
+    found = await asyncio.gather(*(lanes.run("audit", [f"er:{{{one}}}:counts"], [most]) for one in range(shards)))
+    return [_counts_of(shard, *rows) for shard, rows in enumerate(found)]
+
+
+def _counts_of(shard: int, flat: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> ShardCounts:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return ShardCounts(
+        shard,
+        Counter({name.decode(): int(number) for name, number in pairs}),
+        {name.decode(): LaneCount(told, there, counted == 1) for name, told, there, counted in rows},
+    )
+
+
+def faults_of(found: ShardCounts) -> list[Fault]:
+    """What doesn't add up in one shard."""
+    all_ = [*_log_sums(found), *_source_sums(found)]
+    for name in _destinations(found.counts):
+        all_ += _destination_sums(found, name)
+    all_ += _lane_sums(found)
+    return [one for one in all_ if one.difference]
+
+
+def _sum(what: str, found: ShardCounts, total: dict[str, int], parts: dict[str, int], missing: str) -> Fault:
+    fault = Fault(what, found.shard, total, parts, missing)
+    return fault if fault.difference > 0 else fault._replace(hint=_SURPLUS)
+
+
+def _log_sums(found: ShardCounts) -> Iterator[Fault]:
+    counts = found.counts
+    log = {"in the log": found.waiting("log"), "taken out": counts["log_out"]}
+    yield _sum("event log", found, {"accepted": counts["accepted"]}, log, _LOG)
+    routing = {name: counts[name] for name in ("duplicates", "routed", "unreadable")}
+    yield _sum("event log", found, {"taken out": counts["log_out"]}, routing, _LOG)
+
+
+def _source_sums(found: ShardCounts) -> Iterator[Fault]:
+    counts = found.counts
+    for kind in ("accepted", "duplicates", "routed"):
+        by_source = reasons(counts, f"{kind}:")
+        yield _sum("sources", found, {f"{kind} in all": counts[kind]}, by_source, _COUNTERS)
+    for name in _sources(counts):
+        left = _left_of(counts, name)
+        if left < 0:
+            total = {"accepted": counts[f"accepted:{name}"]}
+            parts = {kind: counts[f"{kind}:{name}"] for kind in ("duplicates", "routed")}
+            yield _sum(f"source {name}", found, total, parts, _COUNTERS)
+
+
+def _lane_sums(found: ShardCounts) -> Iterator[Fault]:
+    for name, lane in found.lanes.items():
+        what = "event log" if name == "log" else f"destination {name}"
+        fault = Fault(what, found.shard, {"waiting by the lane's counter": lane.told}, {"there": lane.there}, _LANE)
+        yield fault
+
+
+def _destination_sums(found: ShardCounts, name: str) -> Iterator[Fault]:
+    counts, what = found.counts, f"destination {name}"
+    died, replayed = (sum(reasons(counts, f"{kind}:{name}:").values()) for kind in ("dead", "replayed"))
+    lane = {"delivered": counts[f"delivered:{name}"], "waiting": found.waiting(name), "died": died}
+    for how in ("discarded", "forgotten"):
+        taken = reasons(counts, f"{how}:{name}:").items()
+        lane[how] = sum(number for was, number in taken if was not in DEAD_LETTER_CLASSES)
+    if name == "warehouse":
+        yield _sum(what, found, {"records": counts["to:warehouse"]}, lane, _LOG)
+        return
+    yield _sum(what, found, {"deliveries": counts[f"to:{name}"]}, lane, _REPLAY.format(name))
+    routed = {"deliveries": counts[f"to:{name}"] - replayed, **reasons(counts, f"filtered:{name}:")}
+    yield _sum(what, found, {"routed": counts[f"events:{name}"]}, routed, _REPLAY.format(name))
+
+
+def _destinations(counts: Counter[str]) -> list[str]:
+    """All that were ever there, the warehouse last."""
+    names = {field.split(":")[1] for field in counts if field.startswith(("to:", "events:"))}
+    return [*sorted(names - {"warehouse"}), "warehouse"]
+
+
+def _sources(counts: Counter[str]) -> list[str]:
+    kinds = ("accepted:", "duplicates:", "routed:", "rejected:")
+    return sorted({field.split(":")[1] for field in counts if field.startswith(kinds)})
+
+
+def _left_of(counts: Counter[str], source: str) -> int:
+    """A source's events that are in the log, or that nobody could read."""
+    return counts[f"accepted:{source}"] - counts[f"duplicates:{source}"] - counts[f"routed:{source}"]
+
+
+def report_of(shards: Sequence[ShardCounts]) -> dict[str, Any]:
+    """The audit of all shards, ready for JSON.
+
+    A destination's `again` are events that were sent again without being dead letters: `routed` + `again` is the sum.
+    """
+    counts: Counter[str] = Counter()
+    for one in shards:
+        counts.update(one.counts)
+    faults = [fault for one in shards for fault in faults_of(one)]
+    return {
+        "adds_up": not faults,
+        "shards": len(shards),
+        "events": {
+            "accepted": counts["accepted"],
+            "in_log": sum(one.waiting("log") for one in shards),
+            "duplicates": counts["duplicates"],
+            "routed": counts["routed"],
+            "unreadable": counts["unreadable"],
+        },
+        "sources": {name: _source_row(counts, name) for name in _sources(counts)},
+        "destinations": {name: _destination_row(shards, counts, name) for name in _destinations(counts)},
+        "not_counted": sorted({name for one in shards for name, lane in one.lanes.items() if not lane.is_counted}),
+        "faults": [
+            {
+                "what": fault.what,
+                "shard": fault.shard,
+                "difference": fault.difference,
+                "total": fault.total,
+                "parts": fault.parts,
+                "message": str(fault),
+                "hint": fault.hint,
+            }
+            for fault in faults
+        ],
+    }
+
+
+def _source_row(counts: Counter[str], name: str) -> dict[str, Any]:
+    return {
+        "accepted": counts[f"accepted:{name}"],
+        "in_log": _left_of(counts, name),
+        "duplicates": counts[f"duplicates:{name}"],
+        "routed": counts[f"routed:{name}"],
+        "rejected": reasons(counts, f"rejected:{name}:"),
+    }
+
+
+def _destination_row(shards: Iterable[ShardCounts], counts: Counter[str], name: str) -> dict[str, Any]:
+    is_warehouse, replayed = name == "warehouse", reasons(counts, f"replayed:{name}:").items()
+    return {
+        "unit": "records" if is_warehouse else "events",
+        "routed": counts["to:warehouse"] if is_warehouse else counts[f"events:{name}"],
+        "delivered": counts[f"delivered:{name}"],
+        "waiting": sum(one.waiting(name) for one in shards),
+        "again": sum(number for was, number in replayed if was not in DEAD_LETTER_CLASSES),
+        "filtered": reasons(counts, f"filtered:{name}:"),
+        "dead": still_dead(counts, name),
+        "discarded": reasons(counts, f"discarded:{name}:"),
+        "forgotten": reasons(counts, f"forgotten:{name}:"),
+    }
