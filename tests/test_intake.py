@@ -29,7 +29,8 @@ class Place:
         self.connects = 0
         config = Config("", "abc", {}, collect=CollectConfig(spool_max_bytes=max_bytes))
         self.log = EventLog(Lanes(redis), shards, self.enqueue)
-        self.intake = Intake(self.log, SimpleNamespace(ping=self.ping), self.connect, self.settings, config)
+        lanes = SimpleNamespace(redis=SimpleNamespace(ping=self.ping), reach=lambda shards: self.ping())
+        self.intake = Intake(self.log, lanes, self.connect, self.settings, config)
 
     async def enqueue(self, claims):
         pass

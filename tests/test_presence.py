@@ -46,3 +46,13 @@ async def test_what_another_version_tells_is_passed_over(redis):
     await redis.hset(KEY, "worker:there:1", "?")
     await tell(redis, this_process("worker", "r1"))
     assert len(await processes(redis)) == 1
+
+
+async def test_containers_with_the_same_host_name_and_process_id_are_two(redis, monkeypatch):
+    await tell(redis, this_process("worker", "r1"))
+    monkeypatch.setattr(presence, "RUN", "other")
+    other = this_process("worker", "r1")
+    await tell(redis, other)
+    assert len(await processes(redis)) == 2
+    await leave(redis, other)
+    assert len(await processes(redis)) == 1

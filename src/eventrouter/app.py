@@ -22,7 +22,6 @@ from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
-from .data_directory import make_directory
 from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn, Rules
@@ -46,6 +45,7 @@ from .rules_file import RulesFile
 from .script import Script
 from .settings import Settings
 from .status import status_of
+from .stores import agree
 from .target import Ends
 from .targets import WAREHOUSE, Targets
 from .unserved import unserved
@@ -74,10 +74,10 @@ class EventRouter:
         self._dedup_limit = settings.maxmemory // 4 if settings.embedded else config.dedup.max_bytes
         self.router = Router(config, plugins.template_filters)
         self.redis, self._blocking = clients(settings.server_url)
-        self.lanes = Lanes(self.redis, self._blocking)
+        self.lanes = Lanes(self.redis, self._blocking, replicas=settings.replicas)
         self.targets = Targets(config, settings, plugins, self.lanes, self._enqueue)
         self.event_log = EventLog(self.lanes, settings.shards, self._enqueue)
-        self.intake = Intake(self.event_log, self.redis, self.connect, settings, config)
+        self.intake = Intake(self.event_log, self.lanes, self.connect, settings, config)
         self._queue: Queue | None = None
         self._enrichments = Enrichments([])
         self._own: Made = {}
@@ -85,6 +85,7 @@ class EventRouter:
         self._identity: list[Enrichment] = []
         self._rules = self._make_rules()
         self._following: Following | None = None
+        self._stores = ""
         self._snapshot: tuple[float, Snapshot] | None = None
         self._beside: list[asyncio.Task[Any]] = []
 
@@ -101,7 +102,7 @@ class EventRouter:
 
     def follow(self, kind: str, take_over: Callable[[Config], Awaitable[None]]) -> None:
         """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
-        self._following = Following(kind, self.rules_file, self.redis, take_over)
+        self._following = Following(kind, self.rules_file, self.redis, take_over, self._stores)
         self._following.start()
 
     @classmethod
@@ -125,7 +126,7 @@ class EventRouter:
         """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
         await wait_for_server(self.redis, self.settings, seconds)
         try:
-            self._queue = await Queue.connect(self.settings.server_url)
+            self._queue = await Queue.connect(self.settings.queue_server_url)
         except (RedisError, OSError) as error:
             raise EventRouterError(f"arq can't reach the server: {error}", hint="see EVENTROUTER_REDIS_URL") from None
 
@@ -206,8 +207,7 @@ class EventRouter:
         """Connects, starts enrichments, and returns the turns to serve."""
         await self.connect()
         assert self._queue is not None
-        if not (self.config.warehouse.url and self.config.state.url):
-            make_directory(self.settings.data_dir)  # for the SQLite files, without `up`
+        self._stores = await agree(self.redis, self.config, self.settings.data_dir)
         self._identity = self._make_identity()
         self._own = made_of(self.config.enrichments, {})
         self._enrichments = Enrichments([*self._identity, *(made for _, made in self._own.values())])
@@ -317,4 +317,4 @@ def make_worker_settings(
     settings = settings or Settings.read()
     app = make(settings)
     start, stop = Watchdog(settings.server_url, seconds=blocked_seconds).around(app.start_worker, app.close)
-    return worker_settings(settings.server_url, start, stop, shards=settings.shards)
+    return worker_settings(settings.queue_server_url, start, stop, shards=settings.shards)

@@ -145,10 +145,12 @@ class RouterTurn:
             appends=moves.appends(),
             counts=+moves.counts,
             seen=Seen(list(fresh), int(rules.window * 1000), max(rules.dedup_bytes // BYTES_PER_ID // self._shards, 4)),
+            keep=bool(records),
         )
         if claims:
             await self._enqueue(claims)
-        await self._enrichments.settled(self._shard)
+        if self._turn.kept:  # else the records come once more, with a later batch
+            await self._enrichments.settled(self._shard)
         if self._dropped is not None:
             for record in moves.letters:
                 self._dropped(record)

@@ -18,10 +18,16 @@ class Following:
     """Runs beside a collector or a worker: `start`, and `stop` before its connections are closed."""
 
     def __init__(
-        self, kind: str, rules: RulesFile, redis: Redis, take_over: Callable[[Config], Awaitable[None]]
+        self,
+        kind: str,
+        rules: RulesFile,
+        redis: Redis,
+        take_over: Callable[[Config], Awaitable[None]],
+        stores: str = "",
     ) -> None:
-        """`kind` is `collector` or `worker`; `take_over` puts new rules in use."""
+        """`kind` is `collector` or `worker`, which has `stores`; `take_over` puts new rules in use."""
         self._kind = kind
+        self._stores = stores
         self._rules = rules
         self._redis = redis
         self._take_over = take_over
@@ -34,7 +40,8 @@ class Following:
     async def _tell(self) -> None:
         while True:
             with contextlib.suppress(RedisError, OSError, TimeoutError):  # nobody sees it while Redis is away
-                await tell(self._redis, this_process(self._kind, self._rules.config.version, self._rules.problem))
+                rules = self._rules
+                await tell(self._redis, this_process(self._kind, rules.config.version, rules.problem, self._stores))
             await asyncio.sleep(TELL_SECONDS)
 
     async def stop(self) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .config import Config
 from .connections import AwayError
 from .errors import EventRouterError, StartError, UnavailableError
+from .lanes import Lanes
 from .log import EventLog
 from .settings import Settings
 from .spool import Spool, SpoolState
@@ -32,14 +32,15 @@ class Intake:
     def __init__(
         self,
         event_log: EventLog,
-        redis: Redis,
+        lanes: Lanes,
         connect: Callable[[float], Awaitable[None]],
         settings: Settings,
         config: Config,
     ) -> None:
         """`connect` waits for the server so many seconds, checks it, and raises `AwayError` or another `StartError`."""
         self._event_log = event_log
-        self._redis = redis
+        self._lanes = lanes
+        self._shards = settings.shards
         self._connect = connect
         self._directory = settings.data_dir.resolve() / "spool"
         self._max_bytes = config.collect.spool_max_bytes
@@ -91,7 +92,7 @@ class Intake:
         try:
             async with asyncio.timeout(REACH_SECONDS):
                 if self._is_connected:
-                    await self._redis.ping()
+                    await self._lanes.reach(self._shards)
                 else:
                     await self._connect(0.0)
                     self._is_connected = True
@@ -115,7 +116,7 @@ class Intake:
     async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(PING_SECONDS):
-                await self._redis.ping()
+                await self._lanes.redis.ping()
         except (RedisError, OSError, TimeoutError):
             return False
         return True

@@ -5,15 +5,13 @@ Each step is one script in `lua/`; between two steps anything may crash, freeze 
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from .errors import UnavailableError
 from .lane import (
@@ -32,14 +30,16 @@ from .lane import (
     Removal,
     Seen,
 )
+from .server_time import note
+from .step_arguments import new_token, pack, read_claims, read_parts, write_appends, write_counts, write_parts
+from .steps import Call, Steps, too_few
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from redis.commands.core import AsyncScript
 
 STEPS = (
     "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
-    "wake", "audit",
+    "wake",
 )  # fmt: skip
 
 
@@ -51,90 +51,55 @@ def source(step: str) -> str:
     return shebang + (folder / "prelude.lua").read_text("utf-8") + (folder / f"{step}.lua").read_text("utf-8")
 
 
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def new_token() -> str:
-    """A fencing token: a random nonce, since a restored server could repeat a count."""
-    return secrets.token_hex(8)
-
-
-def _appends(keys: list[str], blobs: list[bytes], shard: int, appends: Iterable[Append]) -> list[Any]:
-    """The section `appends` of a step's arguments; adds the lanes to `keys`, the items' data to `blobs`."""
-    args: list[Any] = [SHORT_LEASE_MS, 0]
-    number = 0
-    for append in appends:
-        if not append.items:
-            continue
-        number += 1
-        keys.append(Lane(shard, append.lane).key)
-        args += (len(keys), new_token(), append.count, len(append.items))
-        for key, units, data in append.items:
-            args += (key, units)
-            blobs.append(data)
-    args[1] = number
-    return args
-
-
-def _counts(counts: Mapping[str, int]) -> list[Any]:
-    args: list[Any] = [len(counts)]
-    for field, by in counts.items():
-        args += (field, by)
-    return args
-
-
-def _parts(ids: str) -> list[list[str]]:
-    return [part.split() for part in ids.split("|")]
-
-
-def _joined(parts: Sequence[Sequence[str]]) -> str:
-    return " | ".join(" ".join(part) for part in parts)
-
-
-def _claims(flat: Sequence[bytes]) -> list[Claim]:
-    return [Claim(Lane.parse(key.decode()), token.decode()) for key, token in zip(flat[::2], flat[1::2], strict=True)]
-
-
 class Lanes:
     """The steps that need no turn. Raises `redis.RedisError` as it comes; no step is repeated by itself."""
 
-    def __init__(self, redis: Redis, blocking: Redis | None = None) -> None:
-        """`blocking` is a client whose connections may wait on a blocking read; `redis` serves when there is none."""
+    def __init__(self, redis: Redis, blocking: Redis | None = None, *, replicas: int = 0) -> None:
+        """`blocking` is a client whose connections may wait on a blocking read; `redis` serves when there is none.
+
+        `replicas` is how many have to have what is appended.
+        """
         self.redis = redis
         self.blocking = blocking or redis
-        self._steps: dict[str, AsyncScript] = {step: redis.register_script(source(step)) for step in STEPS}
+        self._steps = Steps(redis, {step: source(step) for step in STEPS}, replicas)
 
     async def run(self, step: str, keys: Sequence[str], args: Sequence[Any], blobs: Sequence[bytes] = ()) -> Any:
         """Runs one step. `blobs` are the arguments that are large or binary."""
-        return await self._steps[step](keys=keys, args=[_pack(args), *blobs])
+        return await self._steps.run(step, Call(keys, [pack(args), *blobs]))
+
+    async def run_kept(
+        self, step: str, keys: Sequence[str], args: Sequence[Any], blobs: Sequence[bytes] = ()
+    ) -> tuple[Any, bool]:
+        """As `run`, and whether the replicas have it that have to have what is appended."""
+        [(result, kept)] = await self._steps.run_kept(step, [Call(keys, [pack(args), *blobs])])
+        if isinstance(result, Exception):
+            raise result
+        return result, kept
+
+    async def reach(self, shards: int) -> None:
+        """Returns when so many shards can be appended to. Raises `RedisError` or `UnavailableError`."""
+        await self._steps.reach([Lane(shard, "log").key for shard in range(shards)])
 
     async def append_all(
         self, work: Mapping[int, tuple[Sequence[Append], Mapping[str, int]]], percent: int = BUDGET_PERCENT
     ) -> dict[int, list[Claim] | Exception]:
         """Keeps items of many shards in one round trip: per shard the claims to enqueue, or why it was refused.
 
-        A refusal is `UnavailableError` at the memory budget, else what Redis said. Raises when Redis is away.
+        A refusal is `UnavailableError` at the memory budget or for want of replicas, else what Redis said. Raises when
+        Redis is away.
         """
-        calls: dict[int, tuple[list[str], list[Any]]] = {}
+        calls: list[Call] = []
         for shard, (appends, counts) in work.items():
             keys: list[str] = []
             blobs: list[bytes] = []
-            args = [percent, *_appends(keys, blobs, shard, appends), *_counts(counts)]
-            calls[shard] = keys, [_pack(args), *blobs]
-        results: dict[int, Any] = {}
-        for _ in range(2):
-            missing = [shard for shard in calls if isinstance(results.get(shard, NoScriptError()), NoScriptError)]
-            if not missing:
-                break
-            if results:
-                await self.redis.script_load(source("append"))
-            async with self.redis.pipeline(transaction=False) as pipeline:
-                for shard in missing:
-                    keys, args = calls[shard]
-                    keys = keys or [Lane(shard, "log").key]  # counters alone still need their shard
-                    pipeline.evalsha(self._steps["append"].sha, len(keys), *keys, *args)
-                results.update(zip(missing, await pipeline.execute(raise_on_error=False), strict=True))
-        return {shard: _append_result(result) for shard, result in results.items()}
+            args = [percent, *write_appends(keys, blobs, shard, appends), *write_counts(counts)]
+            # Counters alone still need their shard.
+            calls.append(Call(keys or [Lane(shard, "log").key], [pack(args), *blobs]))
+        results = await self._steps.run_kept("append", calls)
+        return {
+            shard: _append_result(result if kept or isinstance(result, Exception) else too_few(self._steps.replicas))
+            for shard, (result, kept) in zip(work, results, strict=True)
+        }
 
     async def append(
         self,
@@ -156,7 +121,7 @@ class Lanes:
         if result[0] != 1:
             return None
         flat = [value.decode() for value in result[1]]
-        pins = {key: _parts(ids) for key, ids in zip(flat[::2], flat[1::2], strict=True)}
+        pins = {key: read_parts(ids) for key, ids in zip(flat[::2], flat[1::2], strict=True)}
         return Turn(self, lane, fresh, pins, int(result[2]), began)
 
     async def sweep(self, shard: int, *, everything: bool = False, most: int = 1000) -> tuple[list[Claim], float]:
@@ -188,7 +153,7 @@ def _append_result(result: Any) -> list[Claim] | Exception:
             hint="`eventrouter status` says what waits; a larger maxmemory makes room",
             retry_after=5.0,
         )
-    return result if isinstance(result, Exception) else _claims(result)
+    return result if isinstance(result, Exception) else read_claims(result)
 
 
 class Turn:
@@ -204,6 +169,8 @@ class Turn:
         """How many keys were parked when it began."""
         self.began = began
         """From when on its first lease counts, by `time.monotonic`."""
+        self.kept = True
+        """Whether what was settled last outlives the server, where `keep` asked for that."""
 
     def _fenced(self) -> FencedError:
         return FencedError(f"the turn of lane {self.lane.name} in shard {self.lane.shard} was taken over")
@@ -226,6 +193,7 @@ class Turn:
         status = result[0].decode()
         if status == "fenced":
             raise self._fenced()
+        note(result[2])
         items = [Item(row[0].decode(), row[1] == 1, row[2].decode(), int(row[3]), row[4], row[5]) for row in result[1]]
         last_id = result[4].decode() if len(result) > 4 else ""
         return Batch(status, items, int(result[2]), int(result[3]), last_id)
@@ -264,11 +232,13 @@ class Turn:
         counts: Mapping[str, int] | None = None,
         seen: Seen | None = None,
         notes: Sequence[Item] = (),
+        keep: bool = False,
     ) -> tuple[list[Claim], int]:
         """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys.
 
         `pins` tells what is left of pinned batches: no parts, when they end. `due` are parked keys of which nothing is
-        in hand any more: what is left of them may be read at once. Of the items `notes` the tries are noted.
+        in hand any more: what is left of them may be read at once. Of the items `notes` the tries are noted. `keep`
+        waits for replicas, as appends do: see `kept`.
         """
         keys, blobs = [self.lane.key], list[bytes]()
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
@@ -284,25 +254,29 @@ class Turn:
         pins = pins or {}
         args.append(len(pins))
         for batch, parts in pins.items():
-            args += (batch, _joined(parts))
+            args += (batch, write_parts(parts))
         args += (len(due), *due)
-        args += _appends(keys, blobs, self.lane.shard, appends)
-        args += _counts(counts or {})
+        args += write_appends(keys, blobs, self.lane.shard, appends)
+        args += write_counts(counts or {})
         if seen and seen.digests:
             args += (len(seen.digests), seen.window_ms, seen.most)
             blobs += seen.digests
         else:
             args.append(0)
-        result = await self.lanes.run("settle", keys, args, blobs)
+        if keep:
+            result, self.kept = await self.lanes.run_kept("settle", keys, args, blobs)
+        else:
+            result, self.kept = await self.lanes.run("settle", keys, args, blobs), True
         if result[0] != b"ok":
             raise self._fenced()
         self.pins = {batch: parts for batch, parts in (self.pins | pins).items() if parts}
-        return _claims(result[1]), int(result[2])
+        return read_claims(result[1]), int(result[2])
 
     async def pin(self, batch: str, items: Sequence[Item]) -> None:
         """Notes that a retry has to repeat just these items as one batch."""
         ids = [item.id for item in items]
-        if await self.lanes.run("pin", [self.lane.key], [self.token, batch, _joined([ids])]) != 1:
+        # A server that takes over should know it; where too few replicas answer, going on is better than waiting.
+        if (await self.lanes.run_kept("pin", [self.lane.key], [self.token, batch, write_parts([ids])]))[0] != 1:
             raise self._fenced()
         self.pins[batch] = [ids]
 

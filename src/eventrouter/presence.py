@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 from typing import Any
 
@@ -30,20 +31,31 @@ class Process(msgspec.Struct):
     """Why the rules file is not in use as it is."""
     seen_ms: int = 0
     """When it told this, by the server's clock."""
+    run: str = ""
+    """Tells it from another one: in containers host and process id are often the same."""
+    stores: str = ""
+    """Where a worker has its databases: see `stores`."""
+
+    @property
+    def name(self) -> str:
+        """The same as long as it runs."""
+        return f"{self.kind}:{self.host}:{self.pid}:{self.run}"
 
 
-def this_process(kind: str, rules: str, problem: str = "") -> Process:
+RUN = secrets.token_hex(4)
+
+
+def this_process(kind: str, rules: str, problem: str = "", stores: str = "") -> Process:
     """What this process has to tell."""
-    return Process(kind, socket.gethostname(), os.getpid(), rules, problem)
+    return Process(kind, socket.gethostname(), os.getpid(), rules, problem, run=RUN, stores=stores)
 
 
 async def tell(redis: Redis, process: Process) -> None:
     """Tells of a process; to be repeated every few seconds. Raises `redis.RedisError`."""
     seconds, micros = await redis.time()
     process.seen_ms = seconds * 1000 + micros // 1000
-    name = f"{process.kind}:{process.host}:{process.pid}"
     async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hset(KEY, name, msgspec.json.encode(process).decode())
+        pipeline.hset(KEY, process.name, msgspec.json.encode(process).decode())
         pipeline.expire(KEY, 3600)
         await pipeline.execute()
 
@@ -51,7 +63,7 @@ async def tell(redis: Redis, process: Process) -> None:
 async def leave(redis: Redis, process: Process) -> None:
     """The process ends. Raises `redis.RedisError`."""
     async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hdel(KEY, f"{process.kind}:{process.host}:{process.pid}")
+        pipeline.hdel(KEY, process.name)
         await pipeline.execute()
 
 

@@ -50,13 +50,11 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def read_settings(**options: Any) -> Settings:
     """The settings, with logs set up as they say. Raises `ConfigError`."""
     from .. import logs
-    from ..hiding import hide_passwords
     from ..settings import Settings
 
     settings = Settings.read(**options)
     logs.setup(settings.log_level, settings.log_format)
-    if settings.redis_url is not None:
-        hide_passwords([settings.redis_url])
+    logs.hide(*settings.server_secrets)
     if settings.admin_token is not None:
         logs.hide(settings.admin_token.get_secret_value())
     return settings
