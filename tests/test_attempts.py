@@ -11,11 +11,12 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from deliver_kit import Sink, hand_of
 from eventrouter import attempts as attempts_module
-from eventrouter.attempts import DOUBTFUL, MISCONFIGURED, OPINIONS, Attempts, Bug, is_final, secrets_of
+from eventrouter.attempts import DOUBTFUL, OPINIONS, Attempts, secrets_of
 from eventrouter.deliver import TURN_SECONDS
 from eventrouter.destination import MAX_TIMEOUT
 from eventrouter.errors import Reject, Retry
 from eventrouter.queue import JOB_SECONDS
+from eventrouter.verdict import MISCONFIGURED, Bug, is_final
 
 
 def ids(hands) -> list[str]:
@@ -382,24 +383,39 @@ def test_the_slowest_search_of_a_turn_ends_before_its_job():
 async def test_before_each_call_it_is_asked_whether_so_many_messages_may_be_sent():
     asked = []
 
-    async def permit(messages):
-        asked.append(messages)
+    async def permit(messages, until):
+        asked.append((messages, until is None))
         return True
 
     _, batches = await attempt(refusing("6"), *numbers(8), permit=permit)
-    assert ([8, 4, 4, 2, 1, 1, 2], 7) == (asked, len(batches))
+    first, *others = asked
+    assert ((8, True), [(n, False) for n in (4, 4, 2, 1, 1, 2)], 7) == (first, others, len(batches))
 
 
 async def test_without_a_permit_the_search_ends_and_the_rest_is_untried():
     left = [3]
 
-    async def permit(messages):
+    async def permit(messages, until):
         left[0] -= 1
         return left[0] >= 0
 
     verdict, batches = await attempt(refusing("8"), *numbers(8), permit=permit)
     assert (numbers(4), numbers(8)[4:], 3) == (ids(verdict.delivered), ids(verdict.untried), len(batches))
-    assert ([], None) == (verdict.failed, verdict.whole)
+    assert ([], None, []) == (verdict.failed, verdict.whole, verdict.refused)
+
+
+async def test_a_batch_that_was_refused_without_time_to_search_it_is_told(monkeypatch):
+    asked = []
+
+    async def permit(messages, until):
+        asked.append(messages)
+        return len(asked) < 3
+
+    verdict, batches = await attempt(refusing("1", "2"), *numbers(4), permit=permit)
+    assert ([numbers(4), numbers(4)[:2]], numbers(4)[:2]) == (
+        [list(batch) for batch in batches],
+        ids(verdict.refused),
+    )
 
 
 # refusals that may be meant for all
@@ -521,14 +537,6 @@ async def test_an_outcome_for_a_single_record_is_the_whole_warehouses():
 
 
 # words
-
-
-def test_only_a_refusal_for_the_deliverys_own_sake_is_final():
-    assert is_final(Reject("bad"))
-    assert is_final(Reject("bad", status=422))
-    assert not any(is_final(Reject("who?", status=status)) for status in MISCONFIGURED)
-    assert not is_final(Retry("later"))
-    assert not is_final(Bug(KeyError("x")))
 
 
 def test_secrets_are_found_however_deep_and_masked_longest_first():

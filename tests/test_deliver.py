@@ -10,13 +10,13 @@ import time
 import pytest
 
 from deliver_kit import delivery, making
-from eventrouter import deliver, health, poison
+from eventrouter import attempts, deliver, health, poison
 from eventrouter.counters import by_destination, read_snapshot
 from eventrouter.delivery import encode
 from eventrouter.destination import RateLimit
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
-from eventrouter.lane import LEASE_MS, Append, Lane, Park
+from eventrouter.lane import LEASE_MS, Append, Claim, Lane, Park
 from eventrouter.records import unpack
 from lane_kit import CRM, counts, expire_lease, leftovers, make_due
 
@@ -296,8 +296,78 @@ async def test_what_waits_for_its_rate_is_not_sent_any_more_when_the_destination
     assert {"to:crm": 6} == await counts(redis)
 
 
+@pytest.mark.parametrize("pin", [False, True])
+async def test_a_turn_that_would_wait_long_for_its_rate_ends_and_comes_back_in_time(make, redis, pin):
+    post = make(rate=RateLimit(2, per_seconds=60), batch_size=2, concurrency=4, pin=pin)
+    await post.put(*"abcdef")
+    claim = await post.turn()
+    assert ([["a", "b"]], True) == (post.sink.batches, 30 < claim.delay < 61)
+    assert [] == [told for told in post.finished if not told["delivered"]]
+    assert {"to:crm": 6, "delivered:crm": 2} == await counts(redis)
+    await redis.delete("er:{dest:crm}:rate")
+    post.claims.append(Claim(claim.lane, claim.token))
+    await post.turn()
+    assert ["a", "b", "c", "d"] == post.sink.got
+
+
+async def test_a_probe_that_waits_for_its_rate_leaves_it_to_another_lane(make, redis):
+    post = make(rate=RateLimit(1, per_seconds=60))
+    await post.put("a", "b")
+    claim = await post.turn()
+    await post.health.failed("away", 0.0)
+    post.claims.append(Claim(claim.lane, claim.token))
+    while not await redis.hexists("er:{dest:crm}:health", "until"):
+        await asyncio.sleep(0.001)
+    claim = await post.turn()
+    assert (["a"], None) == (post.sink.got, await redis.hget("er:{dest:crm}:health", "probing"))
+
+
+async def test_a_refused_batch_whose_search_the_rate_does_not_allow_is_searched_delivery_by_delivery(
+    make, redis, monkeypatch
+):
+    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 0.0)  # and a second, at least
+
+    def answer(messages):
+        if "c" in [message.message_id for message in messages]:
+            raise Reject("bad", status=400)
+
+    post = make(answer, rate=RateLimit(8, per_seconds=80), batch_size=8)
+    await post.put(*"abcdefgh")
+    for _ in range(20):
+        claim = await post.turn()
+        await redis.delete("er:{dest:crm}:rate")
+        if claim is None:
+            break
+        post.claims.append(Claim(claim.lane, claim.token))
+    found = await counts(redis)
+    assert (7, 1) == (found["delivered:crm"], found["dead:crm:permanent"])
+
+
+async def test_all_workers_share_a_rate(make):
+    posts = [make(shard=shard, concurrency=4, rate=RateLimit(10, per_seconds=0.5)) for shard in range(3)]
+    for post in posts:
+        await post.put(*(f"{post.lane.shard}-{number}" for number in range(10)))
+    began = time.monotonic()
+    await asyncio.gather(*(post.run() for post in posts))
+    assert time.monotonic() - began >= (30 - 10) / 10 * 0.5
+    assert 30 == sum(len(post.sink.got) for post in posts)
+
+
+async def test_all_workers_share_the_concurrency_of_a_lane(make):
+    posts = [make(concurrency=2, seconds=0.005) for _ in range(3)]
+    for post in posts:
+        shared = dataclasses.replace(post.target.attempts, destination=posts[0].sink)
+        post.target = dataclasses.replace(post.target, attempts=shared)
+    names = [str(number) for number in range(20)]
+    await posts[0].put(*names)
+    for post in posts[1:]:
+        post.claims += posts[0].claims  # copies of the job
+    assert [None] * 3 == await asyncio.gather(*(post.turn() for post in posts))
+    assert (sorted(names), 2) == (sorted(posts[0].sink.got), posts[0].sink.most_at_once)
+
+
 async def test_a_stop_does_not_wait_for_the_rate(make, redis):
-    post = make(rate=RateLimit(1, per_seconds=60), concurrency=4)
+    post = make(rate=RateLimit(1, per_seconds=0.9), concurrency=4)
     await post.put(*"abcdef")
     turn = asyncio.create_task(post.turn())
     while not post.sink.got:
@@ -944,10 +1014,10 @@ async def test_a_turn_that_was_frozen_asks_whether_the_lane_is_still_its_own_bef
     post = make()
     await post.put("a")
 
-    async def freeze(messages, gives_up):
+    async def freeze(messages):
         await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
         time.sleep(0.1)  # nothing of this process runs
-        return True
+        return 0.0
 
     post.target = dataclasses.replace(post.target, throttle=freeze)
     assert await post.turn() is None

@@ -8,12 +8,12 @@ import pytest
 
 from deliver_kit import delivery, item_of
 from eventrouter import poison
-from eventrouter.attempts import Verdict
 from eventrouter.delivery import InHand, Tries, in_hand
 from eventrouter.errors import Retry
 from eventrouter.events import lane_key
 from eventrouter.hands import Hands
 from eventrouter.target import Policy
+from eventrouter.verdict import Verdict
 
 
 def hand(message_id: str, key: str = "", *, parked: bool = False, payload: object = None) -> InHand:
@@ -169,6 +169,15 @@ def test_after_a_success_twice_as_many_go_and_after_a_failure_one_again():
         assert {} == hands.take_back(found, batch, {})
     assert [["a"], ["b", "c"], ["d", "e", "f", "g"], ["d"]] == taken
     assert ["e", "f"] == ids(hands.take())
+
+
+def test_after_a_refusal_that_could_not_be_searched_one_goes():
+    hands = hands_of(*(suspect(one) for one in "abcd"), batch_size=5)
+    batch = hands.take()
+    hands.take_back(Verdict(delivered=batch, careful=True), batch, {})
+    batch = hands.take()
+    hands.take_back(Verdict(refused=batch, untried=batch, careful=True), batch, {})
+    assert ["b"] == ids(hands.take())
 
 
 def test_nothing_of_a_key_goes_before_its_suspected_sibling():

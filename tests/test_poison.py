@@ -17,6 +17,7 @@ from eventrouter.poison import (
     has_failed_often,
     is_suspected,
     note_failure,
+    suspect,
 )
 
 NOW = 1_800_000_000.0
@@ -82,6 +83,14 @@ def test_a_batch_is_suspected_after_enough_failures_in_enough_time(clock, togeth
 def test_one_that_must_be_repeated_as_it_is_has_to_fail_although_others_are_taken(clock, despite, seconds, suspected):
     hand = hand_of("a", together=TRIES, despite=despite, first_ms=int((NOW - seconds) * 1000))
     assert suspected == is_suspected(hand, pinned=True)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_was_refused_and_could_not_be_searched_is_suspected_at_once(pinned):
+    [hand] = hands = [hand_of("a")]
+    suspect(hands)
+    assert is_suspected(hand, pinned=pinned)
+    assert in_hand(hand.item, "crm").tries == Tries(suspected=True)
 
 
 def test_a_batch_that_failed_again_and_again_is_a_bad_probe():

@@ -7,12 +7,13 @@ import pytest
 
 from deliver_kit import Post, Sink
 from eventrouter import health as health_module
+from eventrouter import poison
 from eventrouter import settlement as settlement_module
-from eventrouter.attempts import Bug, Verdict
 from eventrouter.builtin.webhook import Webhook
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.settlement import Settlement
+from eventrouter.verdict import Bug, Verdict
 from lane_kit import counts, make_due, retries, take
 
 
@@ -472,6 +473,15 @@ async def test_when_a_suspected_part_fails_nobody_waits(case, redis):
     await failed_together(case, "ab", spoilt=Retry("HTTP 500", status=500), careful=True)
     assert ("", None) == (case.post.health.state, case.wait)
     assert {"crm:500": 1} == await retries(redis)
+
+
+async def test_that_a_batch_was_refused_and_could_not_be_searched_stays_with_its_deliveries(case):
+    await case.begin("a", "b")
+    hands = list(case.hands.values())
+    poison.suspect(hands)
+    await case.settle_all([Verdict(untried=hands, refused=hands)])
+    await case.read()
+    assert [True, True] == [hand.tries.suspected for hand in case.hands.values()]
 
 
 async def test_what_is_noted_of_the_tries_is_json(case, redis):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from deliver_kit import Sink
+from deliver_kit import Sink, hand_of
 from eventrouter.attempts import Attempts
 from eventrouter.delivery import in_hand
 from eventrouter.errors import Reject, Retry
 from eventrouter.health import Health
 from eventrouter.target import Policy, Target
+from eventrouter.verdict import Verdict
 
 
 @pytest.fixture
@@ -30,6 +33,21 @@ def test_a_failure_is_told_without_secrets_and_cut(target):
 
 def test_a_failure_without_words_is_told_by_its_kind(target):
     assert ["Retry", "Reject"] == [target.mask(Retry()), target.mask(Reject())]
+
+
+def test_the_hook_is_told_of_an_attempt_and_of_none_that_was_not_made(target):
+    told = []
+    target = replace(target, finished=lambda **arguments: told.append(arguments))
+    a, b, c = (hand_of(one) for one in "abc")
+    failed = [(a, Reject("no s3cr3t", status=422)), (b, Retry("later"))]
+    target.tell(Verdict(delivered=[c], failed=failed), 3, 0.5)
+    target.tell(Verdict(untried=[a], spoilt=Retry("HTTP 500")), 0, 0.1)
+    target.tell(Verdict(untried=[a]), 0, 0.1)
+    common = {"destination": "crm"}
+    assert told == [
+        {**common, "shard": 3, "delivered": 1, "retried": 1, "dead": 1, "seconds": 0.5, "reason": "no **********"},
+        {**common, "shard": 0, "delivered": 0, "retried": 1, "dead": 0, "seconds": 0.1, "reason": "HTTP 500"},
+    ]
 
 
 @pytest.mark.parametrize(("batch_size", "concurrency", "units"), [(1, 1, 100), (1000, 1, 2000), (100, 8, 1600)])

@@ -1,26 +1,84 @@
-"""throttle.py: a rate that all workers share."""
+"""throttle.py: a rate that all workers share, and the attempts of a turn that keep to it."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+
+import pytest
 
 from eventrouter.destination import RateLimit
 from eventrouter.lanes import Lanes
-from eventrouter.throttle import Throttle
+from eventrouter.throttle import PACE_SECONDS, Pace, Throttle
+
+
+class Rate:
+    """Answers with these waits, one after the other, then with none."""
+
+    def __init__(self, *waits: float) -> None:
+        self.waits = list(waits)
+        self.asked: list[int] = []
+
+    async def __call__(self, messages: int) -> float:
+        self.asked.append(messages)
+        return self.waits.pop(0) if self.waits else 0.0
+
+
+def never() -> bool:
+    return False
 
 
 async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:
-    rate = RateLimit(10, per_seconds=0.5)
+    rate = RateLimit(10, per_seconds=60)
     one, other = Throttle(lanes, "crm", rate), Throttle(lanes, "crm", rate)
-    began = time.monotonic()
-    for throttle in (one, other, one, other):
-        assert await throttle(5)
-    assert time.monotonic() - began >= 0.45
+    assert [0.0, 0.0] == [await one(5), await other(5)]
+    waits = [await one(5), await other(1)]
+    assert (29 < waits[0] <= 30, 5 < waits[1] <= 6) == (True, True)
 
 
-async def test_who_waits_for_a_rate_may_give_up(lanes: Lanes) -> None:
-    throttle = Throttle(lanes, "crm", RateLimit(1, per_seconds=60))
-    assert await throttle(1)
-    began = time.monotonic()
-    assert not await throttle(1, lambda: time.monotonic() - began > 0.1)
-    assert time.monotonic() - began < 1
+async def test_more_than_the_rate_has_at_once_goes_and_has_to_be_paid_for(lanes: Lanes) -> None:
+    throttle = Throttle(lanes, "crm", RateLimit(10, per_seconds=60))
+    assert 0.0 == await throttle(100)
+    assert 540 < await throttle(1) <= 546
+
+
+async def test_without_a_rate_nothing_waits() -> None:
+    assert await Pace(None).wait(1000, None, never)
+
+
+async def test_a_short_wait_is_waited_for() -> None:
+    rate = Rate(0.01, 0.01)
+    assert await Pace(rate).wait(3, None, never)
+    assert [3, 3, 3] == rate.asked
+
+
+@pytest.mark.parametrize("until", [None, 1.0])
+async def test_a_long_one_is_told_at_once(until: float | None) -> None:
+    pace = Pace(rate := Rate(60.0))
+    assert not await pace.wait(3, until and time.monotonic() + until, never)
+    assert ([3], 60 <= pace.delay < 61) == (rate.asked, True)
+
+
+async def test_short_waits_are_not_waited_for_without_end() -> None:
+    pace = Pace(Rate(*[PACE_SECONDS / 4] * 100))
+    assert not await pace.wait(1, None, never)
+    assert PACE_SECONDS / 4 <= pace.delay
+
+
+async def test_who_waits_may_give_up() -> None:
+    ends = asyncio.Event()
+    pace = Pace(Rate(*[0.01] * 1000))
+    waits = asyncio.create_task(pace.wait(1, time.monotonic() + 60, ends.is_set))
+    await asyncio.sleep(0.02)
+    ends.set()
+    assert (False, 0.0) == (await waits, pace.delay)
+
+
+async def test_one_attempt_asks_at_a_time() -> None:
+    rate = Rate(0.05)
+    pace = Pace(rate)
+    waits = [asyncio.create_task(pace.wait(number, None, never)) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    assert [1] == rate.asked
+    assert [True] * 3 == await asyncio.gather(*waits)
+    assert [1, 1, 2, 3] == rate.asked

@@ -1,45 +1,20 @@
-"""An attempt: one try to deliver a batch, what came of it, and the search for the delivery at fault."""
+"""An attempt: one try to deliver a batch, and the search for the delivery at fault."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from .delivery import InHand
 from .destination import Destination, Message, Outcome
-from .errors import MAX_TEXT, Reject, Retry, is_cancellation, plain, storable
+from .errors import Reject, Retry, is_cancellation, plain
 from .masking import Mask
 from .masking import secrets_of as secrets_of
 from .poison import blames
-
-
-class Bug(Exception):
-    """An exception of the plugin that is neither `Retry` nor `Reject`; `text` is its traceback."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(storable(": ".join(filter(None, (type(error).__name__, storable(error))))))
-        self.error = error
-        self.text = storable("".join(traceback.format_exception(error))[-MAX_TEXT:])
-
-
-class OwnFault(Reject):
-    """A refusal in an answer that took others: the address and the key were good."""
-
-    def __init__(self, refusal: Reject) -> None:
-        super().__init__(refusal.reason, status=refusal.status, response=refusal.response)
-
-
-Failure = Retry | Reject | Bug
-
-
-MISCONFIGURED = frozenset({401, 403, 404, 405, 410})
-"""Refusals that may mean the address or the key rather than the event."""
-
+from .verdict import Bug as Bug
+from .verdict import Failure, OwnFault, Verdict, is_final
 
 PATIENCE_SECONDS = 60.0
 """How long a batch is split: what is known by then is settled, and the rest is another batch."""
@@ -50,40 +25,7 @@ OPINIONS = 3
 """How many others: together they are enough for a hold, whatever was taken before the batch."""
 
 
-def is_final(failure: Failure) -> bool:
-    """Whether a delivery that fails so is dead at once: it is refused, and surely for its own sake."""
-    if isinstance(failure, OwnFault) or not isinstance(failure, Reject):
-        return isinstance(failure, OwnFault)
-    redirected = failure.status is not None and 300 <= failure.status < 400
-    return not (failure.everyone or redirected or failure.status in MISCONFIGURED)
-
-
-class Verdict(msgspec.Struct):
-    """What came of a batch; each of its deliveries is in exactly one of the lists."""
-
-    delivered: list[InHand] = msgspec.field(default_factory=list)
-    failed: list[tuple[InHand, Failure]] = msgspec.field(default_factory=list)
-    """Deliveries that failed by themselves, in the order of their failures."""
-    outlived: int = 0
-    """How many of `failed` came before others were taken."""
-    untried: list[InHand] = msgspec.field(default_factory=list)
-    """Deliveries that were not tried, since the destination failed as a whole or a sibling before them failed."""
-    whole: Retry | None = None
-    """Why the destination failed as a whole."""
-    repeat: list[list[InHand]] = msgspec.field(default_factory=list)
-    """Those of `untried` that may have been taken, now or before a crash, in the parts in which they have to be tried
-    again where a retry must repeat what was tried."""
-    careful: bool = False
-    """Whether only the first part was to be tried, since it is suspected of poison."""
-    together: list[InHand] = msgspec.field(default_factory=list)
-    """Those of `untried` that failed as a whole batch, in a way that may be their own fault."""
-    spoilt: Retry | None = None
-    """Why those of `together` failed, when it is not taken for the destination's failure."""
-    despite: bool = False
-    """Whether others were taken since those of `together` had failed before."""
-
-
-Permit = Callable[[int], Awaitable[bool]]
+Permit = Callable[[int, float | None], Awaitable[bool]]
 
 
 class _Work:
@@ -94,10 +36,13 @@ class _Work:
         self.alone = alone
         self._permit = permit
         self._until = until
+        self._calls = 0
         self._row = 0
         """Refusals that may be meant for all, since a delivery was taken."""
         self.stopped = False
         """Whether nothing more is tried."""
+        self.refused: list[InHand] = []
+        """The last batch that was refused as a whole."""
 
     @property
     def doubts(self) -> bool:
@@ -118,7 +63,9 @@ class _Work:
         ended = verdict.whole is not None or verdict.spoilt is not None
         goes_on = not (ended or (known and self.late) or (self.doubts and not doubted))
         if goes_on and self._permit is not None:
-            goes_on = await self._permit(sum(len(hand.messages) for hand in batch))
+            until = self._until if self._calls else None
+            goes_on = await self._permit(sum(len(hand.messages) for hand in batch), until)
+        self._calls += 1
         self.stopped = not goes_on
         return goes_on
 
@@ -172,7 +119,8 @@ class Attempts:
         """Tries a batch, or the parts that are left of it; splits what is refused until the delivery at fault is alone.
 
         `alone` is asked when a batch of one fails: whether it may be at fault itself; otherwise the destination is.
-        `permit` is asked before each call with the number of messages: False ends the attempts; the rest is untried.
+        `permit` is asked before each call with the number of messages, and until when (monotonic) the call may wait;
+        None for the first one, before which anything may wait. False ends the attempts; the rest is untried.
         `careful`: the first part is suspected of poison. It alone is tried, and its failure may be its own.
         """
         verdict = Verdict(careful=careful)
@@ -183,6 +131,8 @@ class Attempts:
         if work.doubts and not verdict.delivered:
             await self._ask_others(work)
             verdict.repeat = []
+        if not (verdict.delivered or verdict.failed or verdict.whole or verdict.spoilt):
+            verdict.refused = work.refused
         return verdict
 
     async def _next(self, part: Sequence[InHand], work: _Work) -> None:
@@ -213,6 +163,7 @@ class Attempts:
         elif len(batch) == 1:
             work.failed(batch[0], outcome)
         else:
+            work.refused = batch
             # The shortest way to know something, when there is no time left: a turn has to end before its job does.
             middle = 1 if work.late else len(batch) // 2
             await self._part(batch[:middle], work)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from .attempts import Verdict
 from .delivery import InHand
 from .errors import Reject
 from .events import idempotency_key
@@ -16,13 +15,15 @@ from .hands import Hands
 from .lane import Claim, Item
 from .lanes import Turn
 from .lease import Lease
-from .poison import is_suspected, note_failure
+from .poison import is_suspected, note_failure, suspect
 from .server_time import now_ms
 from .set_aside import set_aside
 from .settlement import MAX_PARKED_KEYS, Settlement
 from .stored import NewerFormatError, UnreadableError
 from .target import Flag, Target
+from .throttle import Pace
 from .turn_failures import tell
+from .verdict import Verdict
 
 LINGER_SECONDS = 1.0
 """How long a turn waits at an empty lane before it gives the claim back."""
@@ -58,6 +59,7 @@ class DeliveryTurn:
         self._ahead_ms = 0.0
         """How far the server's clock is ahead of our monotonic one."""
         self._next_due_ms = 0
+        self._pace = Pace(target.throttle)
 
     async def run(self) -> Claim | None:
         """Serves the lane until it is empty (None) or another turn has to go on (its claim).
@@ -255,14 +257,16 @@ class DeliveryTurn:
             health.taken()
         if verdict.together:
             verdict.despite = note_failure(verdict.together, health.last_success_ms)
+        suspect(verdict.refused)
         target.tell(verdict, self._turn.lane.shard, time.monotonic() - started)
         return verdict
 
-    async def _permit(self, messages: int) -> bool:
+    async def _permit(self, messages: int, until: float | None) -> bool:
         """Whether a call may be made now: while the turn goes on, within the rate, in its own lane, unless paused."""
         if self._ends():
             return False
-        if self._target.throttle is not None and not await self._target.throttle(messages, self._ends):
+        if not await self._pace.wait(messages, until, self._ends):
+            self._closing = self._pace.delay if self._closing is None else self._closing
             return False
         return await self._lease.is_held() and not await self._target.health.is_paused()
 

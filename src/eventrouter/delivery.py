@@ -54,6 +54,8 @@ class Tries(msgspec.Struct, omit_defaults=True):
     """How often a batch that held it failed as a whole; neither `attempts` nor `made` counts that."""
     despite: int = 0
     """How often of those others had been taken since it failed before."""
+    suspected: bool = False
+    """Whether a batch that held it was refused, with no time left to find which of it is at fault."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,11 +8,11 @@ from collections.abc import Collection, Coroutine, Sequence
 from itertools import chain
 from typing import Any
 
-from .attempts import Verdict
 from .delivery import InHand
 from .lane import Pins
 from .poison import has_failed_often, is_suspected
 from .target import Policy
+from .verdict import Verdict
 
 
 class Hands:
@@ -119,8 +119,8 @@ class Hands:
         pin = next((pin for pin, parts in pins.items() if ids.issuperset(chain(*parts))), None)
         left = verdict.repeat if pin is not None else []
         known = verdict.careful and bool(verdict.delivered or verdict.failed)
-        if known or any(map(self._is_suspected, verdict.together)):
-            width = self._width = 1 if verdict.together else max(2 * len(verdict.delivered), 1)
+        if known or any(map(self._is_suspected, verdict.together + verdict.refused)):
+            width = self._width = 1 if verdict.together or verdict.refused else max(2 * len(verdict.delivered), 1)
             cut = [part for first in left[:1] for part in (first[:width], first[width:]) if part]
             left = [*cut, *left[1:]]
         if left:

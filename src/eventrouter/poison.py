@@ -51,6 +51,13 @@ def note_failure(batch: Sequence[InHand], last_success_ms: int) -> bool:
     return despite
 
 
+def suspect(batch: Iterable[InHand]) -> None:
+    """From now on `batch` goes with care: it was refused, and there was no time to find which of it is at fault."""
+    for hand in batch:
+        hand.tries.suspected = True
+        hand.note_tries()
+
+
 def has_failed_often(batch: Iterable[InHand]) -> bool:
     """Whether `batch` has failed so often that something else is the better probe."""
     return any(hand.tries.together >= TRIES for hand in batch)
@@ -59,8 +66,8 @@ def has_failed_often(batch: Iterable[InHand]) -> bool:
 def is_suspected(hand: InHand, *, pinned: bool) -> bool:
     """Whether `hand` goes with care; `pinned`: a retry must repeat the very same batch."""
     tries = hand.tries
-    if not tries.together:
-        return False
+    if tries.suspected or not tries.together:
+        return tries.suspected
     seconds = (now_ms() - tries.first_ms) / 1000
     if pinned and tries.despite < DESPITE:
         return tries.together >= TRIES and seconds >= PINNED_SECONDS

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import structlog
 
-from .attempts import Bug, Failure, Verdict, is_final
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry, storable
 from .lane import Append, Item, Park, Pins, Removal
@@ -17,6 +16,7 @@ from .lanes import Turn
 from .records import DeadLetter, pack, unpack
 from .server_time import now_ms
 from .target import Target
+from .verdict import Bug, Failure, Verdict, is_final
 
 log = structlog.get_logger("eventrouter.settlement")
 
@@ -70,7 +70,7 @@ class Settlement:
         self._verdicts.append(verdict)
         self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
         self._pins |= pins or {}
-        self._notes += [hand.item for hand in verdict.together]
+        self._notes += [hand.item for hand in (*verdict.together, *verdict.refused)]
 
     def bury(self, hand: InHand, class_: str, failure: Failure) -> None:
         """`hand` becomes a dead letter of this class."""

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .attempts import Attempts, Failure, Verdict, is_final
+from .attempts import Attempts
 from .delivery import InHand
 from .health import Health
 from .lane import Claim, Item
 from .records import DeadLetter
+from .verdict import Failure, Verdict, is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Target:
     """Told of each attempt, with the arguments of the hook `attempt_finished`."""
     dropped: Callable[[DeadLetter], None] | None = None
     """Told of each dead letter once it is kept."""
-    throttle: Callable[[int, Callable[[], bool]], Awaitable[bool]] | None = None
-    """Waits until so many messages may be sent (`rate_limit`): True; False when the second argument says to give up."""
+    throttle: Callable[[int], Awaitable[float]] | None = None
+    """Says whether so many messages may be sent now (`rate_limit`): 0.0, or in how many seconds to ask again."""
     counts: Callable[[], Mapping[str, int]] | None = None
     """What the destination counted since it was asked last, for the counters of all shards."""
 
@@ -92,11 +93,11 @@ class Target:
         return self.attempts.mask(str(failure), 1000) or type(failure).__name__
 
     def tell(self, verdict: Verdict, shard: int, seconds: float) -> None:
-        """Tells the hook of an attempt that took so long."""
-        if self.finished is None:
+        """Tells the hook of an attempt that took so long, if one was made."""
+        failure = verdict.whole or verdict.spoilt or (verdict.failed[0][1] if verdict.failed else None)
+        if self.finished is None or not (failure or verdict.delivered):
             return
         dead = sum(is_final(failure) for _, failure in verdict.failed)
-        failure = verdict.whole or verdict.spoilt or (verdict.failed[0][1] if verdict.failed else None)
         self.finished(
             destination=self.name,
             shard=shard,
