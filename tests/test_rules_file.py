@@ -265,9 +265,18 @@ async def test_kept_rules_that_cannot_be_used_either_are_told_and_the_start_fail
 
 
 async def test_what_is_saved_while_a_process_starts_is_noticed(place, monkeypatch):
-    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
+    read_rules = rules_file.read_rules
+
+    def read_and_save(*arguments, **options):
+        monkeypatch.undo()
+        try:
+            return read_rules(*arguments, **options)
+        finally:
+            place.path.write_text(RULES + TEST)
+
+    monkeypatch.setattr(rules_file, "read_rules", read_and_save)
     file, _ = opened(place)
-    place.path.write_text(RULES + TEST)
+    monkeypatch.setattr(rules_file, "LOOK_SECONDS", 0.01)
     following = asyncio.create_task(file.follow(place.take))
     async with asyncio.timeout(5):
         while not place.taken:
