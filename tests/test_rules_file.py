@@ -265,6 +265,7 @@ async def test_kept_rules_that_cannot_be_used_either_are_told_and_the_start_fail
 
 
 async def test_what_is_saved_while_a_process_starts_is_noticed(place, monkeypatch):
+    place.kept.path.parent.mkdir()  # which changes the rules' folder
     read_rules = rules_file.read_rules
 
     def read_and_save(*arguments, **options):
