@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from chaos_system import RULES
+from chaos_system import RULES, STORES
 from lan import Lan
 
 COMMAND = (sys.executable, "-P", "-m", "eventrouter")
-STORES = """
-warehouse: {{ url: "{postgres}" }}
-state: {{ url: "{postgres}" }}
-"""
 PORT = 8000
 
 

@@ -1,0 +1,91 @@
+"""The database that holds warehouse and state is killed, stopped and frozen under load, workers with it.
+
+EVENTROUTER_CHAOS_SEEDS=20 runs so many seeds more, EVENTROUTER_CHAOS_SEED=N just the one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import pytest
+from chaos_faults import befall
+from chaos_ledger import Ledger
+from chaos_load import Load
+from chaos_postgres import Postgres, postgres
+from chaos_sink import Sink
+from chaos_system import System
+from test_chaos_crash import SEEDS
+
+ESSENTIAL = ("kill postgres", "kill backend", "freeze postgres", "restart postgres", "kill worker")
+FURTHER = (*ESSENTIAL, "kill everything", "kill valkey", "kill everything and postgres")
+FAULTS = 6
+FREEZE_SECONDS = 6.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+async def _befall(system: System, database: Postgres, fault: str, rng: random.Random, later: asyncio.TaskGroup) -> None:
+    """Does it; returns when the database was started again where it has to be."""
+    match fault:
+        case "kill postgres":
+            database.kill()
+        case "kill everything and postgres":
+            database.kill()
+            await befall(system, "kill everything", rng, later)
+        case "restart postgres":
+            await asyncio.to_thread(database.stop)
+        case "kill backend":
+            database.kill_backend(rng.randrange(8))
+            return
+        case "freeze postgres":
+            await asyncio.to_thread(database.freeze, FREEZE_SECONDS)
+            return
+        case _:
+            await befall(system, fault, rng, later)
+            return
+    await asyncio.sleep(rng.uniform(0.0, 3.0))
+    await asyncio.to_thread(database.start)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_is_lost_or_twice_whatever_befalls_the_database(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    told = [f"seed {seed}"]
+    faults = [*ESSENTIAL, *(rng.choice(FURTHER) for _ in range(FAULTS - len(ESSENTIAL)))]
+    rng.shuffle(faults)
+    with postgres() as database:
+        async with Sink(random.Random(rng.random()), {"one": 150, "many": 15}) as sink:
+            system = System(tmp_path, sink.port, postgres=database.url)
+            load = Load(system.url, random.Random(rng.random()))
+            try:
+                await system.start()
+                async with asyncio.TaskGroup() as group:
+                    sending = group.create_task(load.run())
+                    async with asyncio.TaskGroup() as later:
+                        for fault in faults:
+                            await asyncio.sleep(rng.uniform(0.5, 2.0))
+                            told.append(f"{time.monotonic():6.1f} s  {fault}")
+                            await _befall(system, database, fault, rng, later)
+                    await asyncio.sleep(1)
+                    load.stop()
+                    await sending
+                told.append(f"{time.monotonic():.1f} the load ends: {len(load.events)} events, {load.answers}")
+                sink.well = True
+                status = await system.drained()
+                found = await system.audit()
+                code, seconds = await system.stop()
+                told.append(f"stopped in {seconds:.1f} s")
+                found += Ledger(load.events, load.faulty, sink.arrivals, status, database.url).check()
+                if code:
+                    found.append(f"up ended with {code}")
+            except BaseException:
+                print(*told, sep="\n")
+                print(system.last_words())
+                raise
+            finally:
+                system.close()
+    print(*told, sep="\n")
+    assert found == [], "\n".join([*told, *found])
