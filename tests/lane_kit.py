@@ -73,10 +73,10 @@ async def leftovers(redis: Redis, shard: int = 0) -> dict[str, object]:
             turn = {field.decode(): value.decode() for field, value in (await redis.hgetall(key)).items()}
             if turn.pop("waiting", "0") != "0" or turn:
                 found[key] = await redis.hgetall(key)
-        elif kind == "stream" and ":park:" not in key:
+        elif kind == "stream" and ":park:" not in key and ":outcomes" not in key:
             if await redis.xlen(key):
                 found[key] = await redis.xrange(key)
-        elif ":seen" not in key and not key.endswith((":counts", ":clock")):
+        elif ":seen" not in key and ":outcomes" not in key and not key.endswith((":counts", ":clock")):
             found[key] = kind
     return found
 

@@ -74,7 +74,7 @@ class EventRouter:
         self._dedup_limit = settings.maxmemory // 4 if settings.embedded else config.dedup.max_bytes
         self.router = Router(config, plugins.template_filters)
         self.redis, self._blocking = clients(settings.server_url)
-        self.lanes = Lanes(self.redis, self._blocking, replicas=settings.replicas)
+        self.lanes = Lanes(self.redis, self._blocking, replicas=settings.replicas, outcomes=settings.outcome_bytes)
         self.targets = Targets(config, settings, plugins, self.lanes, self._enqueue)
         self.event_log = EventLog(self.lanes, settings.shards, self._enqueue)
         self.intake = Intake(self.event_log, self.lanes, self.connect, settings, config)

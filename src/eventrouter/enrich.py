@@ -16,8 +16,10 @@ from .lanes import Lanes, Turn
 from .lease import Lease
 from .log_entry import decode_each
 from .moves import Moves, Routed
+from .outcome_log import dead_entries
 from .records import DeadLetter, RejectedEvent
 from .room import room as room_for
+from .server_time import now_ms
 from .stored import NewerFormatError, UnreadableError
 from .turn_failures import tell
 from .unreadable import refusal
@@ -144,6 +146,7 @@ class RouterTurn:
             [Removal(item, "log_out") for item in items],
             appends=moves.appends(),
             counts=+moves.counts,
+            outcomes=dead_entries(now_ms(), moves.letters) if moves.letters and self._lanes.outcome_bytes else (),
             seen=Seen(list(fresh), int(rules.window * 1000), max(rules.dedup_bytes // BYTES_PER_ID // self._shards, 4)),
             keep=bool(records),
         )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 STEPS = (
     "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
-    "wake",
+    "wake", "audit",
 )  # fmt: skip
 
 
@@ -54,14 +54,16 @@ def source(step: str) -> str:
 class Lanes:
     """The steps that need no turn. Raises `redis.RedisError` as it comes; no step is repeated by itself."""
 
-    def __init__(self, redis: Redis, blocking: Redis | None = None, *, replicas: int = 0) -> None:
+    def __init__(self, redis: Redis, blocking: Redis | None = None, *, replicas: int = 0, outcomes: int = 0) -> None:
         """`blocking` is a client whose connections may wait on a blocking read; `redis` serves when there is none.
 
-        `replicas` is how many have to have what is appended.
+        `replicas` is how many have to have what is appended, `outcomes` the size of a shard's outcome log in bytes.
         """
         self.redis = redis
         self.blocking = blocking or redis
         self._steps = Steps(redis, {step: source(step) for step in STEPS}, replicas)
+        self.outcome_bytes = outcomes
+        """The size of one shard's outcome log; 0: there is none."""
 
     async def run(self, step: str, keys: Sequence[str], args: Sequence[Any], blobs: Sequence[bytes] = ()) -> Any:
         """Runs one step. `blobs` are the arguments that are large or binary."""
@@ -232,13 +234,14 @@ class Turn:
         counts: Mapping[str, int] | None = None,
         seen: Seen | None = None,
         notes: Sequence[Item] = (),
+        outcomes: Sequence[bytes] = (),
         keep: bool = False,
     ) -> tuple[list[Claim], int]:
         """One atomic step for all of it; returns the claims to enqueue and the number of the lane's parked keys.
 
         `pins` tells what is left of pinned batches: no parts, when they end. `due` are parked keys of which nothing is
-        in hand any more: what is left of them may be read at once. Of the items `notes` the tries are noted. `keep`
-        waits for replicas, as appends do: see `kept`.
+        in hand any more: what is left of them may be read at once. Of the items `notes` the tries are noted.
+        `outcomes` are entries for the outcome log. `keep` waits for replicas, as appends do: see `kept`.
         """
         keys, blobs = [self.lane.key], list[bytes]()
         args: list[Any] = [self.token, LEASE_MS, len(removals)]
@@ -257,7 +260,8 @@ class Turn:
             args += (batch, write_parts(parts))
         args += (len(due), *due)
         args += write_appends(keys, blobs, self.lane.shard, appends)
-        args += write_counts(counts or {})
+        args += (*write_counts(counts or {}), len(outcomes), self.lanes.outcome_bytes)
+        blobs += outcomes
         if seen and seen.digests:
             args += (len(seen.digests), seen.window_ms, seen.most)
             blobs += seen.digests

@@ -28,6 +28,7 @@ _HINTS = {
     "redis_url": URL_HINT,
     "queue_url": "the URL of a single Redis or Valkey, or of one behind Sentinel, for the few keys of arq",
     "replicas": "a number from 0 to 5, and the EVENTROUTER_REDIS_URL of a server that has them",
+    "outcome_bytes": "such as 2MB; 0 for none",
     "maxmemory": "such as 512MB or 1GiB, at least 64MB",
     "port": "a number from 1 to 65535",
     "workers": "a number from 1 to 64",
@@ -66,13 +67,18 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` runs.")
     maxmemory: int = Field(default=2**30, ge=64 * 10**6, description="Bytes of memory for the embedded server.")
+    outcome_bytes: int = Field(
+        default=2 * 2**20,
+        ge=0,
+        description="Bytes in Redis, for each shard, for what became of the last deliveries (`trace`); 0: none.",
+    )
     max_event_bytes: int = Field(default=32 * 1024, ge=1024, description="The longest event.")
     max_batch_bytes: int = Field(default=500 * 1024, ge=1024, description="The longest body of a request.")
     max_batch_events: int = Field(default=2500, ge=1, description="The most events of a request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least level told.")
     log_format: Literal["auto", "console", "json"] = Field(default="auto", description="auto: console in a terminal.")
 
-    @field_validator("maxmemory", "max_event_bytes", "max_batch_bytes", mode="before")
+    @field_validator("maxmemory", "outcome_bytes", "max_event_bytes", "max_batch_bytes", mode="before")
     @classmethod
     def _read_size(cls, value: Any) -> Any:
         """`512MB`, `1GiB` or plain bytes."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 import structlog
 
+from . import outcome_log
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry, storable
 from .lane import Append, Item, Park, Pins, Removal
@@ -56,6 +58,7 @@ class Settlement:
         self._parks: dict[str, Park] = {}
         self._pins: Pins = {}
         self._notes: list[Item] = []
+        self._tried_again: list[outcome_log.Failed] = []
         self._held = False
         self._retried: Counter[str] = Counter()
         """Failures after which something is tried again, by status."""
@@ -93,7 +96,14 @@ class Settlement:
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         counts = dict(self._target.counts() if self._target.counts else {}) | self._retried
         claims, parked = await turn.settle(
-            self._removals, list(self._parks.values()), self._pins, sorted(due), appends, counts, notes=self._notes
+            self._removals,
+            list(self._parks.values()),
+            self._pins,
+            sorted(due),
+            appends,
+            counts,
+            notes=self._notes,
+            outcomes=self._outcomes(records) if turn.lanes.outcome_bytes else (),
         )
         self.crowded = parked >= MAX_PARKED_KEYS
         if claims:
@@ -183,7 +193,16 @@ class Settlement:
         self._last_reason = self._target.mask(failure)
         hand.tries.reason = self._last_reason[:REASON_LENGTH]
         hand.note_tries()
+        status = None if isinstance(failure, Bug) else failure.status
+        self._tried_again.append(outcome_log.tried_again(hand, self._last_reason, status))
         self._parks.setdefault(hand.key, Park(hand.key, delay, [])).items.append(hand.item)
+
+    def _outcomes(self, records: Sequence[DeadLetter]) -> list[bytes]:
+        """The entry for the outcome log; the warehouse's tables tell of its own deliveries."""
+        delivered = chain.from_iterable(verdict.delivered for verdict in self._verdicts)
+        failed = [*self._tried_again, *map(outcome_log.dead, records)]
+        found = outcome_log.entry(now_ms(), self._target.name, delivered, failed)
+        return [found] if found else []
 
     def _count_retry(self, failure: Failure) -> None:
         self._retried[f"retried:{self._target.name}:{_status(failure)}"] += 1

@@ -9,6 +9,7 @@
 --   er:{S}:leases  sorted set: claimed lanes by the end of their lease (ms)
 --   er:{S}:due     sorted set: unclaimed lanes with parked keys, by the next try (ms)
 --   er:{S}:counts  hash: the counters of the audit
+--   er:{S}:outcomes stream: what became of deliveries lately, each settlement an entry; :end counts the bytes ever written
 --   er:{S}:clock   the time (ms) of a sweep in the last seconds
 --   er:{S}:failures hash: lane -> when a turn came to nothing last, when the next is due (ms), and the reason
 --   er:{S}:seen    list of starts (ms) of the dedup buckets er:{S}:seen:START (sets of event digests), oldest first

@@ -7,6 +7,7 @@
 --   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
 --   due: parked keys of which the turn has nothing in hand any more
 --   appends, counts
+--   outcomes: number of entries for the outcome log, and its size in bytes; the entries are blobs
 --   seen: number, then window (ms), most ids; the digests are blobs
 -- Returns 'fenced', or 'ok', the claimed lanes, and the number of parked keys.
 local lane, token, ms = KEYS[1], arg(), number()
@@ -78,6 +79,19 @@ end
 
 local claimed = appends()
 counts(shard)
+
+local entries, room = number(), number()
+for _ = 1, entries do
+  local data, log = blob(), shard .. 'outcomes'
+  -- Its id is the number of bytes that were ever written, the stream's own included, about: older than the room is too old.
+  local bytes = redis.call('INCRBY', log .. ':end', #data + 40)
+  local from = string.format('%.0f', math.max(bytes - room, 0))
+  local id = string.format('%.0f-0', bytes)
+  if redis.pcall('XADD', log, 'MINID', '~', from, id, 'd', data).err then
+    redis.call('DEL', log)  -- somebody has taken its end away
+    redis.call('XADD', log, id, 'd', data)
+  end
+end
 
 local new = number()
 if new > 0 then
