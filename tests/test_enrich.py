@@ -12,12 +12,13 @@ import pytest
 
 from enrich_kit import LOG, Router, event, everything_to
 from eventrouter import enrich
+from eventrouter import steps as steps_module
 from eventrouter.counters import failing, read_snapshot
 from eventrouter.enrichment import Enrichment
 from eventrouter.errors import Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import Append, Lane
-from eventrouter.lanes import Turn
+from eventrouter.lanes import Lanes, Turn
 from eventrouter.log_entry import encode_entry
 from eventrouter.records import DeadLetter, EventRecord, Identity, RejectedEvent
 from lane_kit import counts, expire_lease, leftovers, shares
@@ -281,6 +282,18 @@ async def test_what_enrichments_add_is_routed_and_stored(make):
     assert [("p1", "abc")] == [(one.person_id, one.rules) for one in records if isinstance(one, EventRecord)]
     assert 1 == sum(isinstance(one, Identity) for one in records)
     assert ([["m1"]], [0]) == (stamp.got, stamp.settled_shards)
+
+
+async def test_records_that_a_failover_could_lose_are_not_settled(make, redis, monkeypatch):
+    monkeypatch.setattr(steps_module, "WAIT_SECONDS", 0.01)
+    router = make()
+    await router.accept(event(1))
+    router.lanes = Lanes(redis, replicas=1)
+    stamp = Stamp()
+    router.enrichments = [stamp]
+    await router.run()
+    assert ([["m1"]], []) == (stamp.got, stamp.settled_shards)
+    assert 2 == len(await router.lane("warehouse"))
 
 
 async def test_a_person_that_is_no_text_is_not_stored_as_one(make):

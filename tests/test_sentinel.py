@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from system import free_port
 from valkeys import Watched
 
+from eventrouter.queue import PATIENCE
 from eventrouter.sentinel import make_sentinel_pool
 from eventrouter.server_url import ServerUrl
 
@@ -62,10 +63,13 @@ async def test_options_are_those_of_the_servers_and_of_the_sentinels(tmp_path: P
 
 
 async def test_after_a_failover_it_is_the_new_master(servers: Watched) -> None:
-    async with Redis(connection_pool=make_sentinel_pool(ServerUrl.parse(servers.url))) as client:
+    pools = [make_sentinel_pool(ServerUrl.parse(servers.url), **options) for options in ({}, PATIENCE)]
+    async with Redis(connection_pool=pools[0]) as client, Redis(connection_pool=pools[1]) as patient:
         await asyncio.gather(*(client.ping() for _ in range(5)))  # so many connections lead to the old one
+        await patient.ping()
         old = servers.master
         old.kill()
+        waiting = asyncio.create_task(port_of(patient))
         found = old.port
         async with asyncio.timeout(60):
             while found == old.port:
@@ -74,7 +78,9 @@ async def test_after_a_failover_it_is_the_new_master(servers: Watched) -> None:
                     found = await port_of(client)
                 except RedisError:
                     continue
+            assert found == await waiting
         assert await client.set("a", 1)
         assert servers.master.port == found
         old.start()
         await client.aclose(close_connection_pool=True)
+        await patient.aclose(close_connection_pool=True)

@@ -59,7 +59,7 @@ async def test_with_sentinel_nothing_acknowledged_is_lost(tmp_path: Path) -> Non
                 master = servers.master
                 master.kill()
                 await until(lambda master=master: servers.has_other_master(master))
-                await asyncio.sleep(2)
+                await asyncio.sleep(4)
                 await asyncio.to_thread(master.start)
                 await asyncio.sleep(3)
 
