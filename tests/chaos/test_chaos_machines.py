@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from chaos_ledger import Ledger
 from chaos_load import Load
 from chaos_machines import Machine, rules
@@ -16,7 +17,10 @@ from chaos_sink import Sink
 from lan import Lan
 from outside_valkey import OutsideValkey
 
+from eventrouter.builtin.warehouse.postgres_store import PostgresStore
+from eventrouter.errors import Retry
 from postgres_kit import postgres_at
+from warehouse_kit import messages, record, select, warehouse_at
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,6 +41,31 @@ CUT_SECONDS = 9.0
 def test_a_machine_that_loses_its_network_and_a_killed_worker_lose_nothing(tmp_path: Path) -> None:
     with Lan("a", "b") as lan:
         lan.run("center", lambda: _scenario(lan, tmp_path))
+
+
+def test_a_machine_that_vanishes_in_the_midst_of_a_transaction_does_not_hold_the_others_up_for_long() -> None:
+    with Lan("a") as lan:
+        lan.run("center", lambda: _vanish(lan))
+
+
+async def _vanish(lan: Lan) -> None:
+    with postgres_at(lan.address("center")) as url, lan.inside("a") as machine:
+        warehouse = warehouse_at(url)
+        await warehouse.deliver(messages(record("before")))
+        store = machine.submit(lambda: PostgresStore(sa.make_url(url.replace("://", "+psycopg://")))).result()
+        for statement in ("BEGIN", "LOCK TABLE events IN EXCLUSIVE MODE"):
+            machine.submit(store.execute, statement).result()
+        lan.pull("a")
+        async with asyncio.timeout(80):  # without a sign of life the database would wait for 100 s
+            while True:
+                try:
+                    await warehouse.deliver(messages(record("after")))
+                    break
+                except Retry:
+                    continue
+        await warehouse.close()
+        machine.submit(store.close).result()
+        assert [("after",), ("before",)] == select(url, "SELECT id FROM tracks ORDER BY id")
 
 
 async def _scenario(lan: Lan, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', fals
 set_config('client_min_messages', 'error', false),
 set_config('statement_timeout', '100s', false), set_config('lock_timeout', '30s', false),
 set_config('idle_in_transaction_session_timeout', '100s', false),
+set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
+set_config('tcp_keepalives_count', '3', false), set_config('tcp_user_timeout', '20000', false),
 CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END"""
 
 _EVENT_COLUMNS: Final = ", ".join(schema.quote(column.name) for column in schema.events.columns)
