@@ -52,7 +52,12 @@ class Postgres:
 
     def stop(self) -> None:
         """Ends it, its connections too."""
-        self._control("-m", "fast", "stop")
+        try:
+            self._control("-m", "fast", "-t", "15", "stop")
+        except (
+            subprocess.CalledProcessError
+        ):  # a process of it was killed a moment ago, and it waits for that one for ever
+            self._control("-m", "immediate", "stop")
 
     def _control(self, *words: str) -> None:
         command = [str(self._server.bin_path / "pg_ctl"), "-w", "-D", str(self._server.pgdata), *words]
