@@ -54,9 +54,7 @@ class Postgres:
         """Ends it, its connections too."""
         try:
             self._control("-m", "fast", "-t", "15", "stop")
-        except (
-            subprocess.CalledProcessError
-        ):  # a process of it was killed a moment ago, and it waits for that one for ever
+        except subprocess.CalledProcessError:  # it may wait for ever for a process that was killed a moment ago
             self._control("-m", "immediate", "stop")
 
     def _control(self, *words: str) -> None:
