@@ -17,6 +17,7 @@ from eventrouter.events import StoredEvent
 from eventrouter.lane import Append, Claim, Lane
 from eventrouter.lanes import Lanes
 from eventrouter.log_entry import encode_entry
+from eventrouter.onlookers import Onlookers
 from eventrouter.records import DeadLetter, EventRecord, unpack
 
 LOG = Lane(0, "log")
@@ -67,6 +68,7 @@ class Router:
         self.stopping = asyncio.Event()
         self.enrichments: list[Enrichment] = []
         self.shards = 1
+        self.onlookers = Onlookers(lanes.redis)
         values = {"version": "abc", "route": everything_to("crm"), "backlogs": {"crm": 1000}, "window": 3600.0}
         self.rules = Rules(**{**values, "dedup_bytes": 1_000_000, **changes})
 
@@ -90,6 +92,7 @@ class Router:
             enqueue,
             self.stopping,
             self.dropped.append,
+            self.onlookers,
         ).run()
 
     async def lane(self, name: str) -> list[Any]:

@@ -356,3 +356,13 @@ async def test_ids_are_remembered_in_a_quarter_of_the_embedded_server_at_most(tm
         app = EventRouter.load(settings, plugins=PLUGINS, environ={})
         assert app._rules.dedup_bytes == expected
         await app.close()
+
+
+async def test_who_looks_on_sees_what_a_collector_took(app: EventRouter, redis: Redis) -> None:
+    taken: list[str] = []
+    app.onlookers.accepted = lambda events, rejected: taken.extend(one.order_key for one in events)  # type: ignore[method-assign]
+    append = app.collector()._append
+    await append([_event("Unseen", "m1")], [])
+    app.onlookers.present = True
+    await append([_event("Seen", "m2")], [])
+    assert taken == ["a"]

@@ -1,4 +1,7 @@
-from eventrouter.collecting import Sources, make_source
+from collections.abc import Sequence
+
+from eventrouter.acceptance import AcceptedEvent
+from eventrouter.collecting import Sources, make_collector, make_source
 from eventrouter.config_model import (
     Config,
     CookieConfig,
@@ -7,6 +10,8 @@ from eventrouter.config_model import (
     VerifyConfig,
     WebhookSourceConfig,
 )
+from eventrouter.records import RejectedEvent
+from eventrouter.settings import Settings
 
 
 def test_a_source_without_options_has_nothing_switched_on() -> None:
@@ -54,3 +59,25 @@ def test_a_source_with_a_webhook_is_found_by_its_name_and_may_have_no_key() -> N
     sources = Sources(config, {"shout": str.upper})
     assert (sources.by_key, list(sources.webhooks)) == ({}, ["hook"])
     assert sources.webhooks["hook"].webhook is not None
+
+
+async def test_a_collector_has_the_sources_limits_and_options_of_the_rules() -> None:
+    taken: list[str] = []
+
+    async def append(events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
+        taken.extend(one.order_key for one in events)
+
+    async def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    async def metrics() -> bytes:
+        return b""
+
+    config = Config("routes.yaml", "v", {"website": SourceConfig("website", ("k",))})
+    settings = Settings(max_event_bytes=1024, max_batch_bytes=4096, max_batch_events=7)
+    collector = make_collector(config, settings, {}, append=append, ready=ready, metrics=metrics)
+    limits = collector.reception.limits
+    assert (limits.max_event_bytes, limits.max_batch_bytes, limits.max_batch_events) == (1024, 4096, 7)
+    assert list(collector.reception.sources) == ["k"]
+    await collector._append([AcceptedEvent("u", b"")], [])
+    assert taken == ["u"]

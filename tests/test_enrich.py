@@ -451,3 +451,20 @@ async def test_nothing_is_left_when_all_is_routed_and_the_counters_add_up(make, 
     found = Counter(await counts(redis))
     assert found["accepted"] == found["log_out"] == found["routed"] + found["duplicates"]
     assert {"crm", "warehouse"} == {key.split(":")[3] for key in await leftovers(redis) if ":lane:" in key}
+
+
+async def test_who_looks_on_is_shown_what_was_routed_and_what_came_again(make):
+    router = make()
+    shown: list[tuple[str, ...]] = []
+    router.onlookers.routed = lambda came, kept, route: shown.append((*ids(came), "kept", *ids(kept)))
+
+    def ids(events):
+        return [one.message_id for one in events]
+
+    await router.accept(event(1))
+    await router.run()
+    assert shown == []
+    router.onlookers.present = True
+    await router.accept(event(1), event(2))
+    await router.run()
+    assert shown == [("m1", "m2", "kept", "m2")]

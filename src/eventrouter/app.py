@@ -14,10 +14,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from . import config as configuration
-from .accept import accept
-from .acceptance import Limits
+from .acceptance import AcceptedEvent
 from .collect import Collector
-from .collecting import Sources
+from .collecting import Sources, make_collector
 from .config import Config
 from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
@@ -37,12 +36,13 @@ from .lanes import Lanes, Turn
 from .limits import LimitsLog
 from .log import EventLog
 from .metrics import render
+from .onlookers import Onlookers
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
 from .rates import Sample, keep_samples, read_sample
+from .records import RejectedEvent
 from .route import Router
 from .rules_file import RulesFile
-from .script import Script
 from .settings import Settings
 from .status import status_of
 from .stores import agree
@@ -86,6 +86,7 @@ class EventRouter:
         self._rules = self._make_rules()
         self._following: Following | None = None
         self._stores = ""
+        self.onlookers = Onlookers(self.redis)
         self._snapshot: tuple[float, Snapshot] | None = None
         self._beside: list[asyncio.Task[Any]] = []
 
@@ -104,6 +105,7 @@ class EventRouter:
         """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
         self._following = Following(kind, self.rules_file, self.redis, take_over, self._stores)
         self._following.start()
+        self.onlookers.start(kind)
 
     @classmethod
     def load(
@@ -134,6 +136,7 @@ class EventRouter:
         """Closes what is open; may be called twice."""
         if self._following is not None:
             await self._following.stop()
+        await self.onlookers.stop()
         await self.event_log.close()
         await self._close_plugins()
         self._enrichments = Enrichments([])
@@ -161,25 +164,20 @@ class EventRouter:
 
     def collector(self) -> Collector:
         """The ASGI application."""
-        settings = self.settings
-        limits = Limits(
-            max_event_bytes=settings.max_event_bytes,
-            max_batch_bytes=settings.max_batch_bytes,
-            max_batch_events=settings.max_batch_events,
-        )
-        sources = Sources(self.config, self.plugins.template_filters)
-        collector = Collector(
-            sources=sources.by_key,
-            webhooks=sources.webhooks,
-            accept=accept,
-            append=self.event_log.append,
+        collector = make_collector(
+            self.config,
+            self.settings,
+            self.plugins.template_filters,
+            append=self._append,
             ready=self.ready,
             metrics=lambda: self.metrics(collector),
-            limits=limits,
-            options=self.config.collect,
-            script=Script.packaged(),
         )
         return collector
+
+    async def _append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
+        await self.event_log.append(events, rejected)
+        if self.onlookers.present:
+            self.onlookers.accepted(events, rejected)
 
     async def use_sources(self, collector: Collector, config: Config) -> None:
         """From now on the sources of `collector` are those of `config`."""
@@ -246,6 +244,7 @@ class EventRouter:
                 self._enqueue,
                 stopping,
                 self.targets.dropped,
+                self.onlookers,
             ).run()
         async with self.targets.serving(turn.lane.name) as target:
             if target is None:

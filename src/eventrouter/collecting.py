@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from .accept import accept
+from .acceptance import Limits
+from .collect import Append, Collector
 from .config_model import Config, SourceConfig
 from .cookie import Cookie
 from .limiter import Limiter
 from .origins import Origins
+from .script import Script
 from .scrub import Scrub
+from .settings import Settings
 from .source import Source
 from .webhook_source import WebhookSource
 
@@ -22,6 +27,35 @@ class Sources:
         made = {name: make_source(source, filters, config.vars) for name, source in config.sources.items()}
         self.by_key = {key: made[name] for name, source in config.sources.items() for key in source.write_keys}
         self.webhooks = {name: source for name, source in made.items() if source.webhook is not None}
+
+
+def make_collector(
+    config: Config,
+    settings: Settings,
+    filters: Mapping[str, Callable[..., Any]],
+    *,
+    append: Append,
+    ready: Callable[[], Awaitable[Mapping[str, Any]]],
+    metrics: Callable[[], Awaitable[bytes]],
+) -> Collector:
+    """The ASGI application of a collector; see there for the last three."""
+    sources = Sources(config, filters)
+    limits = Limits(
+        max_event_bytes=settings.max_event_bytes,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_batch_events=settings.max_batch_events,
+    )
+    return Collector(
+        sources=sources.by_key,
+        webhooks=sources.webhooks,
+        accept=accept,
+        append=append,
+        ready=ready,
+        metrics=metrics,
+        limits=limits,
+        options=config.collect,
+        script=Script.packaged(),
+    )
 
 
 def make_source(

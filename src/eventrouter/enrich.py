@@ -16,6 +16,7 @@ from .lanes import Lanes, Turn
 from .lease import Lease
 from .log_entry import decode_each
 from .moves import Moves, Routed
+from .onlookers import Onlookers
 from .outcome_log import dead_entries
 from .records import DeadLetter, RejectedEvent
 from .room import room as room_for
@@ -67,6 +68,7 @@ class RouterTurn:
         enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
         stopping: asyncio.Event,
         dropped: Callable[[DeadLetter], None] | None = None,
+        onlookers: Onlookers | None = None,
     ) -> None:
         self._turn = turn
         self._lanes = lanes
@@ -76,6 +78,7 @@ class RouterTurn:
         self._enqueue = enqueue
         self._stopping = stopping
         self._dropped = dropped
+        self._onlookers = onlookers
         self._shard = turn.lane.shard
         self._read_bytes = READ_BYTES
 
@@ -154,6 +157,8 @@ class RouterTurn:
             await self._enqueue(claims)
         if self._turn.kept:  # else the records come once more, with a later batch
             await self._enrichments.settled(self._shard)
+        if self._onlookers is not None and self._onlookers.present:
+            self._onlookers.routed(events, kept, rules.route)
         if self._dropped is not None:
             for record in moves.letters:
                 self._dropped(record)
