@@ -99,8 +99,8 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
         except (RedisError, OSError, TimeoutError) as error:
             # A server that is loading its data is there, and says so; it is waited for.
             if time.monotonic() > deadline and not isinstance(error, BusyLoadingError):
-                single = settings.embedded or ServerUrl.parse(settings.server_url).kind == "one"
-                why = "" if single else f" ({str(error).partition(' : ')[0]})"
+                told = str(error).partition(" : ")[0].rstrip(".")
+                why = "" if settings.embedded or not told else f" ({told})"
                 raise AwayError(
                     f"the Redis at {settings.shown_server_url} is not reachable{why}",
                     hint="`eventrouter up` starts the embedded server"
