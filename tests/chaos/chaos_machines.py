@@ -16,56 +16,61 @@ from typing import Any
 import aiohttp
 from chaos_system import RULES, STORES
 from lan import Lan
+from system import free_port
 
 COMMAND = (sys.executable, "-P", "-m", "eventrouter")
 PORT = 8000
 
 
 class Machine:
-    """One machine of a `Lan`, with rules and a data directory of its own. `close` after use."""
+    """One machine of a `Lan`, or this one; with rules and a data directory of its own. `close` after use."""
 
-    def __init__(self, lan: Lan, name: str, directory: Path, rules: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, lan: Lan | None, name: str, directory: Path, rules: str, environment: Mapping[str, str]) -> None:
         self.name = name
         self.directory = directory
         self.log = directory / "log.txt"
-        self.url = f"http://{lan.address(name)}:{PORT}"
+        address, port = (lan.address(name), PORT) if lan else ("127.0.0.1", free_port())
+        self.url = f"http://{address}:{port}"
         self._lan = lan
         directory.mkdir()
         (directory / "routes.yaml").write_text(rules)
         ours = {name: value for name, value in os.environ.items() if not name.startswith("EVENTROUTER_")}
         ours |= {"EVENTROUTER_CONFIG": str(directory / "routes.yaml"), "EVENTROUTER_DATA_DIR": str(directory / "data")}
-        ours |= {"EVENTROUTER_HOST": lan.address(name), "EVENTROUTER_PORT": str(PORT), "EVENTROUTER_LOG_FORMAT": "json"}
+        ours |= {"EVENTROUTER_HOST": address, "EVENTROUTER_PORT": str(port), "EVENTROUTER_LOG_FORMAT": "json"}
         self.environment = ours | dict(environment)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, command: str) -> None:
-        """Starts `collect` or `work`."""
+    def _command(self, *words: str) -> list[str]:
+        return self._lan.command(self.name, *COMMAND, *words) if self._lan else [*COMMAND, *words]
+
+    def start(self, command: str, name: str = "", **environment: str) -> None:
+        """Starts `collect` or `work`; with a `name`, under which it is known then, another one beside it."""
         with self.log.open("ab") as log:
-            self._processes[command] = subprocess.Popen(
-                self._lan.command(self.name, *COMMAND, command),
+            self._processes[name or command] = subprocess.Popen(
+                self._command(command),
                 cwd=self.directory,
-                env=self.environment,
+                env=self.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
-    def kill(self, command: str) -> None:
+    def kill(self, name: str) -> None:
         """`kill -9`."""
-        process = self._processes.pop(command)
+        process = self._processes.pop(name)
         process.kill()
         process.wait()
 
-    def stop(self, command: str) -> int:
+    def stop(self, name: str) -> int:
         """Ends it by SIGTERM; returns its exit code."""
-        process = self._processes.pop(command)
+        process = self._processes.pop(name)
         process.terminate()
         return process.wait(40)
 
     def close(self) -> None:
         """Kills whatever is left."""
-        for command in list(self._processes):
-            self.kill(command)
+        for name in list(self._processes):
+            self.kill(name)
 
     async def ready(self, seconds: float = 60.0) -> None:
         """Waits until its collector takes events. To be called on a machine."""
@@ -86,7 +91,7 @@ class Machine:
     async def status(self) -> dict[str, Any]:
         """What `eventrouter status --json` says there."""
         process = await asyncio.create_subprocess_exec(
-            *self._lan.command(self.name, *COMMAND, "status", "--json"),
+            *self._command("status", "--json"),
             cwd=self.directory,
             env=self.environment,
             stdout=subprocess.PIPE,
