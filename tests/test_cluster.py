@@ -136,6 +136,17 @@ async def test_a_wait_tells_of_the_replicas_of_its_keys_node(cluster: Cluster) -
         assert [1] * 8 == await pipeline.execute()
 
 
+async def test_what_is_published_reaches_who_subscribed_at_any_node(cluster: Cluster) -> None:
+    subscriptions = [cluster.pubsub() for _ in range(8)]
+    for one in subscriptions:
+        await one.subscribe("news")
+        assert (await one.get_message(timeout=20))["type"] == "subscribe"
+    await cluster.publish("news", "hello")
+    for one in subscriptions:
+        assert b"hello" == (await one.get_message(timeout=20))["data"]
+        await one.aclose()
+
+
 async def test_a_slot_that_moved_is_found_and_nothing_is_done_twice(cluster: Cluster, servers: ValkeyCluster) -> None:
     slot, source = slot_of(KEYS[2]), servers.master_of(KEYS[2])
     target = next(one for one in servers.servers[:3] if one is not source)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.client import Pipeline
+from redis.asyncio.client import Pipeline, PubSub
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -100,6 +100,11 @@ class Cluster(Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """A pipeline whose commands go to the nodes of their keys, all at once."""
         return ClusterPipeline(self, transaction)
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """A subscription, at one of the nodes: what is published reaches all of them."""
+        known = [owner for owner in self._owners if owner != NOBODY] or list(self._seeds)
+        return self._node(random.choice(known)).pubsub(**options)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Closes all connections."""
