@@ -133,6 +133,15 @@ async def test_a_delivery_that_vanished_is_missed(lanes):
     assert "`eventrouter replay crm --since" in report["faults"][0]["hint"]
 
 
+async def test_a_lanes_counter_is_right_again_once_the_lane_was_found_empty(lanes):
+    turn = await begin(lanes, ("k", "1"), ("l", "2"))
+    await lanes.redis.xtrim(Lane(0, "crm").key, maxlen=0)
+    off = "destination crm, shard 0: 2 missing: waiting by the lane's counter 2, but nothing"
+    assert off == (await told(lanes))[-1]
+    assert "idle" == (await turn.read(give_back=True)).status
+    assert off not in await told(lanes)
+
+
 async def test_a_parked_delivery_that_vanished_is_missed(lanes):
     turn = await begin(lanes, ("k", "1"), ("l", "2"))
     items = (await turn.read()).items

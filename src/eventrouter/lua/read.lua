@@ -76,6 +76,8 @@ if give_back == 1 then
   redis.call('ZREM', shard_of(lane) .. 'leases', name_of(lane))
   if tonumber(next_due) > 0 then
     redis.call('ZADD', shard_of(lane) .. 'due', next_due, name_of(lane))
+  elseif redis.call('XLEN', lane) == 0 then
+    redis.call('HDEL', lane .. ':turn', 'waiting', 'bytes')  -- nothing waits, whatever was counted
   end
   return { 'idle', {}, now, tonumber(next_due) }
 end
