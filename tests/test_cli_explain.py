@@ -139,6 +139,28 @@ def test_a_stored_event_is_explained_by_its_message_id(place):
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "eventrouter: there is no file and no event 'nobody'")
 
 
+def test_of_events_of_several_sources_one_is_to_be_chosen(place):
+    assert place.run("send", "events.jsonl", "--write-key", "app-key").returncode == 0
+    wait_until(lambda: "order-1' of app, website" in place.run("explain", "order-1").stderr)
+    for source in ("app", "website"):
+        assert f"order-1 from {source}, by" in explained(place, "order-1", "--source", source)
+    done = place.run("explain", "order-1", "--source", "old")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["eventrouter: there is no file and no event 'order-1' of old", "  = hint: there is one of app, website"],
+    )
+
+
+def test_why_a_plugin_would_refuse_an_event_is_told(place):
+    pytest.importorskip("eventrouter_ga4")  # a package of its own
+    rules = place.path / "google.yaml"
+    google = "{ plugin: ga4, options: { measurement_id: G-ABC123, api_secret: s3cr3t-of-google } }"
+    rules.write_text(RULES.replace("{ plugin: stdout }", google).replace("from: app", ""))
+    (place.path / "old.json").write_text(json.dumps({**PAGE, "timestamp": "2020-01-01T00:00:00Z"}))
+    told = explained(place, "old.json", "--config", str(rules), "--destination", "lines")
+    assert told.splitlines()[-1].startswith("      the plugin ga4 would refuse it: ")
+
+
 def test_an_event_of_a_file_gets_what_enrichments_add(place):
     agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
     (place.path / "bot.json").write_text(json.dumps({**PAGE, "context": {"userAgent": agent}}))

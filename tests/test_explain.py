@@ -1,8 +1,11 @@
 """What is told of an event: the routes, the parts of their conditions, what it passes, and what would be sent."""
 
 import pytest
+from pydantic import SecretStr
 
 from eventrouter.config import loads
+from eventrouter.destination import Destination
+from eventrouter.errors import Reject, Retry
 from eventrouter.events import StoredEvent
 from eventrouter.explain import Explainer
 from eventrouter.hookspecs import hookimpl
@@ -10,7 +13,7 @@ from eventrouter.outcome import Outcome
 from eventrouter.plugins import Plugins
 from eventrouter.route import Router
 from eventrouter.values import MISSING
-from routes_kit import HEAD, Kit
+from routes_kit import HEAD, Acme, Kit
 
 RULES = """\
 version: 1
@@ -168,3 +171,63 @@ def test_the_request_is_shown_with_secrets_masked_and_nothing_is_sent(explained)
 def test_a_plugin_that_does_not_say_what_it_sends_shows_no_request(explained):
     assert explained()["lines"].requests == ()
     assert explained()["crm"].requests == ()
+
+
+class Odd(Acme):
+    """Does what its option says instead of telling its requests."""
+
+    name = "odd"
+
+    class Options(Destination.Options):
+        """What it does."""
+
+        key: SecretStr
+        does: str
+
+    def __init__(self, options, **more):
+        super().__init__(options, **more)
+        if options.does == "constructor":
+            raise ValueError(f"no such key: {options.key.get_secret_value()}")
+
+    def requests(self, messages):
+        answers = {
+            "refuse": Reject("older than 72 hours, s3cr3t-key"),
+            "wait": Retry("not before noon"),
+            "exit": SystemExit(3),
+            "bug": KeyError("s3cr3t-key"),
+            "silent": AssertionError(),
+        }
+        if self.options.does in answers:
+            raise answers[self.options.does]
+        return {"nothing": [], "none": None, "wrong": [{"url": "/"}]}[self.options.does]
+
+
+class OddPlugin:
+    """Registers it."""
+
+    @hookimpl
+    def register_destinations(self):
+        return [Odd]
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        ("refuse", "would refuse it: older than 72 hours, **********"),
+        ("wait", "would try it again later: not before noon"),
+        ("exit", "can't tell what it would send: SystemExit: 3"),
+        ("bug", "can't tell what it would send: KeyError: '**********'"),
+        ("silent", "can't tell what it would send: AssertionError"),
+        ("constructor", "can't tell what it would send: ValueError: no such key: **********"),
+        ("none", "can't tell what it would send: TypeError: 'NoneType' object is not iterable"),
+        ("wrong", "can't tell what it would send: AttributeError: 'dict' object has no attribute 'headers'"),
+        ("nothing", ""),
+    ],
+)
+def test_what_a_plugin_does_instead_of_telling_its_requests_is_told(does, told):
+    head = HEAD.split("destinations:")[0] + "destinations:\n"
+    head += f"  odd: {{ plugin: odd, options: {{ key: s3cr3t-key, does: {does} }} }}\nroutes: [{{ to: odd }}]\n"
+    config = loads(head, Plugins(OddPlugin()), {})
+    event = StoredEvent("website", {"type": "page", "messageId": "m", "userId": "u"})
+    (found,) = Explainer(config, Router(config)).explain(event)
+    assert (found.requests, found.unsent) == ((), told)

@@ -139,7 +139,10 @@ class Destination:
         raise TypeError(f"{type(self).__name__} does not define deliver()")
 
     def requests(self, messages: Sequence[Message]) -> list[Request]:
-        """The HTTP requests that `deliver` would make for `messages`; nothing is sent."""
+        """The HTTP requests that `deliver` would make for `messages`; nothing is sent.
+
+        Raises what `deliver` would give every one of them before it sends anything, such as a `Reject`.
+        """
         return []
 
 

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from . import paths
-from .attempts import secrets_of
+from .attempts import Bug
 from .condition_parts import Part, divide
 from .config_model import Config, DestinationConfig
 from .destination import Message, Request
+from .errors import DeliveryError, Reject
 from .events import StoredEvent, idempotency_key, lane_key, order_key
 from .expressions import TemplateError
+from .masking import Mask, secrets_of
 from .outcome import Outcome, outcome_of
 from .route import CompiledRoute, Router
 from .values import MISSING
-
-MASK = "**********"
 
 
 class PartValue(NamedTuple):
@@ -65,6 +65,8 @@ class Explanation(NamedTuple):
     outcome: Outcome
     requests: tuple[Request, ...]
     """What the plugin would send, secrets masked; empty when it doesn't say."""
+    unsent: str
+    """What the plugin does instead: it would refuse the payload, or fails. Empty when it does neither."""
 
 
 class Explainer:
@@ -94,8 +96,8 @@ class Explainer:
                     if look.parts and isinstance(look.parts[0].value, str):
                         break  # which route is the first match can't be known
             outcome = outcome_of(self._router, event, name)
-            requests = tuple(_requests(destination, event, outcome)) if outcome.payload is not MISSING else ()
-            yield self._masked(Explanation(name, destination.plugin, tuple(looks), checks, outcome, requests))
+            requests, unsent = ((), "") if outcome.payload is MISSING else _asked(destination, event, outcome)
+            yield self._masked(Explanation(name, destination.plugin, tuple(looks), checks, outcome, requests, unsent))
 
     def _masked(self, found: Explanation) -> Explanation:
         """Without what variables brought into the rules."""
@@ -114,7 +116,8 @@ class Explainer:
             msgspec.structs.replace(one, url=inside(one.url), headers=inside(dict(one.headers)), body=inside(one.body))
             for one in found.requests
         ]
-        return found._replace(looks=tuple(looks), outcome=outcome, requests=tuple(requests))
+        unsent = inside(found.unsent)
+        return found._replace(looks=tuple(looks), outcome=outcome, requests=tuple(requests), unsent=unsent)
 
     def _look(self, route: CompiledRoute, event: StoredEvent) -> RouteLook:
         config = route.config
@@ -167,7 +170,18 @@ def _all_checks(route: CompiledRoute, destination: DestinationConfig, event: Sto
         yield Check(f"sample {route.sample * 100:g}%", route.takes(order_key(event.event)))
 
 
-def _requests(destination: DestinationConfig, event: StoredEvent, outcome: Outcome) -> Iterator[Request]:
+def _asked(destination: DestinationConfig, event: StoredEvent, outcome: Outcome) -> tuple[tuple[Request, ...], str]:
+    """The requests that the plugin would make, or why it shows none; without secrets."""
+    mask = Mask(secrets_of(destination.options))
+    try:
+        return tuple(_requests(destination, event, outcome, mask)), ""
+    except DeliveryError as error:
+        return (), f"would {'refuse it' if isinstance(error, Reject) else 'try it again later'}: {mask(error.reason)}"
+    except (Exception, SystemExit) as error:  # a bug of the plugin
+        return (), f"can't tell what it would send: {mask(str(Bug(error)))}"
+
+
+def _requests(destination: DestinationConfig, event: StoredEvent, outcome: Outcome, mask: Mask) -> Iterator[Request]:
     body = event.event
     options: Any = destination.options
     message = Message(
@@ -180,13 +194,6 @@ def _requests(destination: DestinationConfig, event: StoredEvent, outcome: Outco
         timestamp=str(body.get("timestamp") or ""),
     )
     plugin = destination.cls(options, destination=destination.name, batch_size=destination.batch_size)
-    secrets = secrets_of(options)
-
-    def masked(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, MASK)
-        return text
-
     for one in plugin.requests([message]):
-        headers = {name: masked(value) for name, value in one.headers.items()}
-        yield msgspec.structs.replace(one, url=masked(one.url), headers=headers, body=masked(one.body))
+        headers = {name: mask(value) for name, value in one.headers.items()}
+        yield msgspec.structs.replace(one, url=mask(one.url), headers=headers, body=mask(one.body))

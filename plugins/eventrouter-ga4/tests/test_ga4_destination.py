@@ -268,5 +268,13 @@ def test_shown_requests_mask_the_secret():
     assert request.url == ("https://www.google-analytics.com/mp/collect?measurement_id=G-ABC123&api_secret=**********")
 
 
+def test_what_would_be_refused_shows_no_request_but_why():
+    destination = Ga4(Ga4.Options.model_validate(OPTIONS))
+    old = make_message(timestamp="2020-01-01T00:00:00.000Z")
+    with pytest.raises(Reject, match="72 hours"):
+        destination.requests([old])
+    assert len(destination.requests([old, make_message()])) == 1
+
+
 def test_the_plugin_registers_itself():
     assert register_destinations() == [Ga4]

@@ -63,8 +63,12 @@ def register(app: typer.Typer) -> None:
         if destination is not None and destination not in router.config.destinations:
             names = ", ".join(router.config.destinations)
             raise typer.BadParameter(f"there is no destination {destination!r}; there are: {names}")
-        explainer = Explainer(router.config, router.router)
-        found = [one for one in explainer.explain(stored) if destination in (None, one.destination)]
+
+        async def explained() -> list[Explanation]:  # a plugin may want its loop
+            explanations = Explainer(router.config, router.router).explain(stored)
+            return [one for one in explanations if destination in (None, one.destination)]
+
+        found = asyncio.run(explained())
         shown = StoredEvent(stored.source, router.config.mask.inside(stored.event))
         if as_json:
             print_json(_report(shown, router.config.version, found))
@@ -114,18 +118,29 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
 
 
 async def _find(message_id: str, source: str | None, settings: Any) -> tuple[EventRouter, StoredEvent]:
-    """The stored event with this messageId. Raises `EventRouterError` when there is none."""
+    """The stored event with this messageId. Raises `EventRouterError` when there is none, or several."""
+    import msgspec
+
+    from ..events import StoredEvent
+
     try:
         async with opened(settings, connect=False) as router:
-            sources = [_known(source, router)] if source else list(router.config.sources)
-            events = await (await router.warehouse()).find_events([(one, message_id) for one in sources])
+            rows = await (await router.warehouse()).find_stored(message_id)
     except StartError as error:
         hint = f"give a file with an event as JSON; for a stored event {error.hint}"
         raise StartError(f"there is no file {message_id}, and {error}", hint=hint) from None
-    if not events:
-        hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
-        raise EventRouterError(f"there is no file and no event {message_id!r}", hint=hint)
-    return router, events[0]
+    sources = [row["source"] for row in rows]
+    rows = [row for row in rows if source in (None, row["source"])]
+    if len(rows) == 1:
+        return router, StoredEvent(rows[0]["source"], msgspec.json.decode(rows[0]["payload"]))
+    if rows:
+        raise EventRouterError(f"there are events {message_id!r} of {', '.join(sources)}", hint="choose by --source")
+    hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
+    if sources:
+        hint = f"there is one of {', '.join(sources)}"
+    raise EventRouterError(
+        f"there is no file and no event {message_id!r}{f' of {source}' if source else ''}", hint=hint
+    )
 
 
 def _report(event: StoredEvent, rules: str, found: list[Explanation]) -> dict[str, Any]:
@@ -212,7 +227,9 @@ def _print_outcome(console: Console, event: StoredEvent, one: Explanation) -> No
         for name, value in request.headers.items():
             console.print(Text(f"      {name}: {value}", "dim"))
         console.print(Text(f"      {request.body}"))
-    if not one.requests:
+    if one.unsent:
+        console.print(Text(f"      the plugin {one.plugin} {one.unsent}", "red"))
+    elif not one.requests:
         console.print(Text(f"      the plugin {one.plugin} doesn't tell what it would send", "dim"))
 
 

@@ -121,7 +121,9 @@ class Ga4(Destination):
         return refused
 
     def requests(self, messages: Sequence[Message]) -> list[Request]:
-        _, chains = self._chains(messages)
+        refused, chains = self._chains(messages)
+        if refused and not chains:
+            raise next(iter(refused.values()))
         url = self._url(secret="**********")
         headers = {"content-type": "application/json"}
         return [Request("POST", url, headers, part.body.decode()) for chain in chains for part in chain]
