@@ -69,6 +69,7 @@ class Router:
         self.enrichments: list[Enrichment] = []
         self.shards = 1
         self.onlookers = Onlookers(lanes.redis)
+        self.traced: Any = None
         values = {"version": "abc", "route": everything_to("crm"), "backlogs": {"crm": 1000}, "window": 3600.0}
         self.rules = Rules(**{**values, "dedup_bytes": 1_000_000, **changes})
 
@@ -93,6 +94,7 @@ class Router:
             self.stopping,
             self.dropped.append,
             self.onlookers,
+            self.traced,
         ).run()
 
     async def lane(self, name: str) -> list[Any]:

@@ -363,6 +363,7 @@ async def test_who_looks_on_sees_what_a_collector_took(app: EventRouter, redis: 
     app.onlookers.accepted = lambda events, rejected: taken.extend(one.order_key for one in events)  # type: ignore[method-assign]
     append = app.collector()._append
     await append([_event("Unseen", "m1")], [])
+    assert taken == []
     app.onlookers.present = True
     await append([_event("Seen", "m2")], [])
     assert taken == ["a"]

@@ -59,7 +59,10 @@ def test_an_idempotency_key_is_the_same_for_ever_and_safe_in_a_header() -> None:
     assert idempotency_key("website", "m-1\r\n", "crm").removeprefix("msg_").isalnum()
 
 
-def test_a_stored_event_is_a_pair_on_the_wire() -> None:
-    data = msgspec.json.encode(StoredEvent("website", {"messageId": "m"}))
-    assert data == b'["website",{"messageId":"m"}]'
-    assert msgspec.json.decode(data, type=StoredEvent).message_id == "m"
+def test_a_stored_event_is_a_pair_on_the_wire_and_may_have_the_context_of_its_trace() -> None:
+    plain, traced = (
+        msgspec.json.decode(data, type=StoredEvent)
+        for data in (b'["website",{"messageId":"m"}]', b'["website",{"messageId":"m"},"00-1-2-01"]')
+    )
+    assert (plain.message_id, plain.traceparent) == ("m", "")
+    assert (traced.message_id, traced.traceparent) == ("m", "00-1-2-01")

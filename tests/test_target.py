@@ -50,6 +50,16 @@ def test_the_hook_is_told_of_an_attempt_and_of_none_that_was_not_made(target):
     ]
 
 
+def test_spans_are_made_of_an_attempt_and_of_none_that_was_not_made(target):
+    told = []
+    target = replace(target, traced=lambda *arguments: told.append(arguments))
+    a = hand_of("a")
+    made, none = Verdict(untried=[a], whole=Retry("no s3cr3t")), Verdict(untried=[a])
+    target.tell(made, 3, 0.5)
+    target.tell(none, 3, 0.5)
+    assert told == [("crm", 3, made, 0.5, "no **********")]
+
+
 @pytest.mark.parametrize(("batch_size", "concurrency", "units"), [(1, 1, 100), (1000, 1, 2000), (100, 8, 1600)])
 def test_what_a_turn_has_in_hand_is_bounded_and_keeps_its_attempts_busy(batch_size, concurrency, units):
     assert units == Policy(batch_size=batch_size, concurrency=concurrency).read_units

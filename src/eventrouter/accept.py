@@ -10,7 +10,7 @@ import msgspec
 
 from .acceptance import Acceptance, AcceptedEvent, BodyError, Client, Limits, Rejection
 from .decode import MAX_DEPTH, Decoded, decode, depth, mend_text
-from .events import EVENT_TYPES, Event, StoredEvent
+from .events import EVENT_TYPES, Event
 from .query_parameters import Effort
 from .records import RejectedEvent, cut_payload, rejection_id
 from .scrub import Scrub
@@ -227,7 +227,7 @@ class _Intake:
 
     def _encode(self, event: Event) -> bytes:
         try:
-            return _encode(StoredEvent(self._source, event))
+            return _encode((self._source, event))  # a `StoredEvent` without what is empty
         except (UnicodeEncodeError, RecursionError):
             data, count = _encode_mended([self._source, event])
             self._mended["not_unicode"] += count

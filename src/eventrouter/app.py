@@ -14,7 +14,6 @@ import structlog
 from redis.exceptions import RedisError
 
 from . import config as configuration
-from .acceptance import AcceptedEvent
 from .collect import Collector
 from .collecting import Sources, make_collector
 from .config import Config
@@ -40,7 +39,6 @@ from .onlookers import Onlookers
 from .plugins import Plugins
 from .queue import Queue, Turns, worker_settings
 from .rates import Sample, keep_samples, read_sample
-from .records import RejectedEvent
 from .route import Router
 from .rules_file import RulesFile
 from .settings import Settings
@@ -48,6 +46,7 @@ from .status import status_of
 from .stores import agree
 from .target import Ends
 from .targets import WAREHOUSE, Targets
+from .tracing import NO_TRACING, tracing_of
 from .unserved import unserved
 from .warehouse import Warehouse
 from .watchdog import BLOCKED_SECONDS, Watchdog
@@ -87,6 +86,7 @@ class EventRouter:
         self._following: Following | None = None
         self._stores = ""
         self.onlookers = Onlookers(self.redis)
+        self.tracing = NO_TRACING
         self._snapshot: tuple[float, Snapshot] | None = None
         self._beside: list[asyncio.Task[Any]] = []
 
@@ -122,6 +122,8 @@ class EventRouter:
         rules = RulesFile.open(settings.config, plugins, os.environ, kept)
         app = cls(rules.config, settings, plugins)
         app.rules_file = rules
+        app.tracing = tracing_of(os.environ)
+        app.targets.traced = app.tracing.attempted if app.tracing else None
         return app
 
     async def connect(self, seconds: float = 10.0) -> None:
@@ -137,6 +139,8 @@ class EventRouter:
         if self._following is not None:
             await self._following.stop()
         await self.onlookers.stop()
+        if self.tracing is not None:
+            await self.tracing.close()
         await self.event_log.close()
         await self._close_plugins()
         self._enrichments = Enrichments([])
@@ -164,20 +168,16 @@ class EventRouter:
 
     def collector(self) -> Collector:
         """The ASGI application."""
+        append = self.onlookers.showing(self.event_log.append)
         collector = make_collector(
             self.config,
             self.settings,
             self.plugins.template_filters,
-            append=self._append,
+            append=append if self.tracing is None else self.tracing.append(append),
             ready=self.ready,
             metrics=lambda: self.metrics(collector),
         )
         return collector
-
-    async def _append(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
-        await self.event_log.append(events, rejected)
-        if self.onlookers.present:
-            self.onlookers.accepted(events, rejected)
 
     async def use_sources(self, collector: Collector, config: Config) -> None:
         """From now on the sources of `collector` are those of `config`."""
@@ -245,6 +245,7 @@ class EventRouter:
                 stopping,
                 self.targets.dropped,
                 self.onlookers,
+                self.tracing.routing if self.tracing else None,
             ).run()
         async with self.targets.serving(turn.lane.name) as target:
             if target is None:

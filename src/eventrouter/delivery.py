@@ -35,6 +35,8 @@ class Delivery(msgspec.Struct, array_like=True):
     replay: bool
     payload: Any
     """A value, or JSON as it is (`msgspec.Raw`)."""
+    traceparent: str = ""
+    """The context of its event's trace, where there is one."""
 
 
 class Tries(msgspec.Struct, omit_defaults=True):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from .enrichments import Enrichments
 from .errors import Retry
@@ -55,6 +56,13 @@ class Rules:
     """How often conditions met values of the wrong types, so far."""
 
 
+class Spans(Protocol):
+    """The spans of a batch, where there are traces."""
+
+    def end(self, kept: Sequence[StoredEvent]) -> None:
+        """The batch is settled; `kept` is what is left of it without duplicates."""
+
+
 class RouterTurn:
     """One turn of one shard's log. `run` serves it; a turn is used once."""
 
@@ -69,6 +77,7 @@ class RouterTurn:
         stopping: asyncio.Event,
         dropped: Callable[[DeadLetter], None] | None = None,
         onlookers: Onlookers | None = None,
+        traced: Callable[[int, Sequence[StoredEvent]], Spans] | None = None,
     ) -> None:
         self._turn = turn
         self._lanes = lanes
@@ -79,6 +88,7 @@ class RouterTurn:
         self._stopping = stopping
         self._dropped = dropped
         self._onlookers = onlookers
+        self._traced = traced
         self._shard = turn.lane.shard
         self._read_bytes = READ_BYTES
 
@@ -127,6 +137,7 @@ class RouterTurn:
             events = _readable(entries[:number])
         # While memory is short, nothing is read that then has to be left.
         self._read_bytes = sum(len(item.data) for item in items) * 2 if len(items) < len(entries) else READ_BYTES
+        spans = self._traced(self._shard, events) if self._traced is not None else None
         fresh: dict[bytes, StoredEvent] = {}
         for digest, known, event in zip(digests, seen, events, strict=False):
             if not known:
@@ -157,6 +168,8 @@ class RouterTurn:
             await self._enqueue(claims)
         if self._turn.kept:  # else the records come once more, with a later batch
             await self._enrichments.settled(self._shard)
+        if spans is not None:
+            spans.end(kept)
         if self._onlookers is not None and self._onlookers.present:
             self._onlookers.routed(events, kept, rules.route)
         if self._dropped is not None:

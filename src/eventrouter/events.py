@@ -24,6 +24,8 @@ class StoredEvent(msgspec.Struct, array_like=True):
 
     source: str
     event: Event
+    traceparent: str = ""
+    """The context of its trace, where there is one, as W3C Trace Context has it."""
 
     @property
     def message_id(self) -> str:

@@ -107,6 +107,7 @@ class Moves:
                 version,
                 False,
                 one.data,
+                event.traceparent,
             )
             self._lanes.setdefault(name, []).append((keys[one.index], 1, encode(delivery)))
         for name, index, route, reason in routed.failed:

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .acceptance import AcceptedEvent
+from .collect import Append
 from .events import StoredEvent, event_name
 from .moves import Routed
 from .records import RejectedEvent
@@ -167,6 +168,16 @@ class Onlookers:
             self._rows += islice(rows, room)
         except Exception:  # nobody's events wait for this
             log.exception("what became of events could not be shown")
+
+    def showing(self, append: Append) -> Append:
+        """`append`, which then shows what it kept."""
+
+        async def append_and_show(events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
+            await append(events, rejected)
+            if self.present:
+                self.accepted(events, rejected)
+
+        return append_and_show
 
     def accepted(self, events: Sequence[AcceptedEvent], rejected: Sequence[RejectedEvent]) -> None:
         """Shows events that are kept, and those that were refused."""

@@ -86,6 +86,9 @@ class Target:
     counts: Callable[[], Mapping[str, int]] | None = None
     """What the destination counted since it was asked last, for the counters of all shards."""
 
+    traced: Callable[[str, int, Verdict, float, str], None] | None = None
+    """Makes spans of each attempt, where there are traces."""
+
     service: Service = field(default_factory=Service)
 
     def mask(self, failure: Failure) -> str:
@@ -95,7 +98,11 @@ class Target:
     def tell(self, verdict: Verdict, shard: int, seconds: float) -> None:
         """Tells the hook of an attempt that took so long, if one was made."""
         failure = verdict.whole or verdict.spoilt or (verdict.failed[0][1] if verdict.failed else None)
-        if self.finished is None or not (failure or verdict.delivered):
+        if not (failure or verdict.delivered):
+            return
+        if self.traced is not None:
+            self.traced(self.name, shard, verdict, seconds, self.mask(failure) if failure else "")
+        if self.finished is None:
             return
         dead = sum(is_final(failure) for _, failure in verdict.failed)
         self.finished(

@@ -61,6 +61,8 @@ class Targets:
         self._waits: dict[str, float] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._waking: set[asyncio.Task[None]] = set()
+        self.traced: Callable[..., None] | None = None
+        """Makes spans of attempts, where there are traces."""
         self.finished = _quiet(plugins.hook.attempt_finished)
         self.dropped = DeadLetterLog(_quiet(plugins.hook.event_dropped))
 
@@ -224,6 +226,7 @@ class Targets:
 
     def _target(self, name: str, destination: Destination, health: Health) -> Target:
         common: dict[str, Any] = {"enqueue": self._enqueue, "finished": self.finished, "dropped": self.dropped}
+        common["traced"] = self.traced
         if name == WAREHOUSE:
             policy = Policy(batch_size=destination.batch_size, concurrency=destination.concurrency, max_age=None)
             attempts = Attempts(destination, destination.timeout, lenient=False)

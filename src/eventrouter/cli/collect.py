@@ -45,9 +45,8 @@ def register(app: typer.Typer) -> None:
                 child.report(away=router.event_log.reason)
                 collector = router.collector()
                 router.follow("collector", partial(router.use_sources, collector))
-                await serve(
-                    collector, settings.host, settings.port, listener=listener, on_refused=collector.count_refused
-                )
+                app = collector if router.tracing is None else router.tracing.around(collector)
+                await serve(app, settings.host, settings.port, listener=listener, on_refused=collector.count_refused)
             finally:
                 await router.close()
 
