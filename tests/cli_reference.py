@@ -25,7 +25,7 @@ def settings() -> str:
     """The environment variables as a table."""
     lines = ["## Environment", "", "| variable | default | what |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default}`"
+        default = "" if field.default in (None, "") else f"`{field.default}`"
         lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     lines += ["", "An option of the command line wins over its variable. Sizes may have a unit: `512MB`, `1GiB`.", ""]
     return "\n".join(lines)

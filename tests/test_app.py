@@ -74,7 +74,10 @@ class InProcess:
         await asyncio.sleep(claim.delay)
         await self.turns.run(claim.lane, claim.token, "job")
 
-    async def clear(self) -> None:
+    def is_mine(self, lane: Lane) -> bool:
+        return True
+
+    async def clear(self, groups: Sequence[str] = ()) -> None:
         pass
 
     async def close(self) -> None:
@@ -198,7 +201,7 @@ async def test_a_start_without_workers_takes_every_lane_up_at_once(app: EventRou
     taken: list[Claim] = []
 
     class Queue:
-        async def clear(self) -> None:
+        async def clear(self, groups: Sequence[str] = ()) -> None:
             pass
 
         async def close(self) -> None:
@@ -254,6 +257,15 @@ def test_one_that_serves_goes_on_with_the_last_good_rules(tmp_path: Path) -> Non
 def test_the_worker_settings_are_a_class_for_arq(app: EventRouter) -> None:
     settings = make_worker_settings(app.settings, lambda _: app)
     assert [function.name for function in vars(settings)["functions"]] == ["turn"]
+
+
+async def test_a_worker_of_a_group_starts_nothing_that_only_the_default_group_serves(app: EventRouter) -> None:
+    app.settings = app.settings.model_copy(update={"worker_group": "slow"})
+    turns = await app.start_worker()
+    assert (app._identity, app._own, app._beside, app.targets._targets) == ([], {}, [], {})
+    assert turns is not None
+    await app.use(app.config)
+    assert app._own == {}
 
 
 # rules that change

@@ -245,6 +245,7 @@ def test_children_get_the_settings_by_their_environment(tmp_path, monkeypatch):
     environment = child_environment(Settings(data_dir=tmp_path, port=8123))
     assert (environment["EVENTROUTER_DATA_DIR"], environment["EVENTROUTER_PORT"]) == (str(tmp_path), "8123")
     assert "EVENTROUTER_REDIS_URL" not in environment
+    assert environment["EVENTROUTER_WORKER_GROUP"] == ""  # that of `up` itself means nothing
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,20 @@ def test_a_server_that_goes_away_for_good_is_told_without_a_traceback(place, tmp
     assert place.stop(process) in (0, 1)
     assert time.monotonic() - began < 15
     assert "Traceback" not in place.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"), [(("--group", "slow"), {}), ((), {"EVENTROUTER_WORKER_GROUP": "slow"})]
+)
+def test_a_worker_may_serve_a_group_alone(place, redis, valkey, arguments, variables):
+    process = place.start("work", *arguments, **variables)
+    with Redis.from_url(valkey) as client:
+        wait_until(lambda: bool(client.exists("er:queue:slow:health-check")) or process.poll() is not None)
+    assert not serves(valkey)
+    assert place.stop(process) == 0, place.err
+    assert "no destination has this worker group" in place.err  # a mistyped name is seen
+
+
+def test_what_is_no_name_for_a_group_is_told(place):
+    result = place.run("work", "--group", "no good")
+    assert (result.returncode, "--group: 'no good' is not a name for a group" in result.stderr) == (78, True)

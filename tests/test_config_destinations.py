@@ -194,3 +194,18 @@ def test_a_plugin_that_fails_on_its_options_is_named():
 
     with pytest.raises(ConfigError, match="the plugin `bad` failed on its options with RuntimeError"):
         loads(HEAD + "destinations: { crm: { plugin: bad } }", Plugins(Plugin()), {})
+
+
+@pytest.mark.parametrize(("written", "group"), [("slow", "slow"), ("default", ""), ('"a-1"', "a-1")])
+def test_a_destination_may_have_workers_of_its_own(written, group):
+    assert (destination().worker_group, destination(f"worker_group: {written}").worker_group) == ("", group)
+
+
+@pytest.mark.parametrize("written", ["Slow", '"a b"', "a:b", "2nd"])
+def test_what_is_no_name_for_a_group_is_told(written):
+    hint = "1 to 32 small letters, digits, _ and -, with a letter first"
+    assert problems(f"worker_group: {written}") == [("`worker_group` is not a name for a group of workers", hint)]
+
+
+def test_a_group_must_be_a_text():
+    assert [message for message, _ in problems("worker_group: 7")] == ["`worker_group` must be a text"]

@@ -25,7 +25,7 @@ async def place(tmp_path, redis, monkeypatch):
     async def take(config):
         taken.append(config.version)
 
-    made = Following("worker", rules, redis, take)
+    made = Following("worker", rules, redis, take, "stores", "slow")
     made.start()
     yield path, rules, taken, made
     await made.stop()
@@ -39,6 +39,13 @@ async def until(condition):
 
 async def told(redis):
     return [(one.kind, one.rules, bool(one.problem)) for one in await processes(redis)]
+
+
+async def test_a_worker_tells_its_databases_and_its_group(place, redis):
+    async def is_told():
+        return [("stores", "slow")] == [(one.stores, one.group) for one in await processes(redis)]
+
+    await until(is_told)
 
 
 async def test_a_process_tells_its_rules_and_follows_the_file(place, redis):

@@ -5,7 +5,7 @@ from eventrouter.presence import KEY, Process, leave, processes, tell, this_proc
 
 
 async def test_who_tells_is_there_with_its_rules_until_it_leaves(redis):
-    worker, collector = this_process("worker", "r1"), this_process("collector", "r2", "routes.yaml:3: wrong")
+    worker, collector = this_process("worker", "r1", group="g"), this_process("collector", "r2", "routes.yaml:3: wrong")
     await tell(redis, worker)
     await tell(redis, collector)
     found = await processes(redis)

@@ -16,27 +16,27 @@ import pytest
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.worker import Worker, async_check_health
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import OutOfMemoryError
 from structlog.testing import capture_logs
 
 from eventrouter import queue as queue_module
-from eventrouter.counters import failing, read_snapshot
+from eventrouter import turns as turns_module
 from eventrouter.lane import Claim, Lane
 from eventrouter.lanes import Lanes
 from eventrouter.queue import (
     HEALTH,
     PATIENCE,
     QUEUE,
-    TURNS_PER_DESTINATION,
     Client,
     Queue,
-    Turns,
+    queue_of,
     turn_job,
     worker_settings,
 )
+from eventrouter.turns import Turns
 from lane_kit import CRM, append, expire_lease, take
+from queue_kit import Serve, jobs, until
 
 
 @pytest.fixture
@@ -46,40 +46,13 @@ async def queue(valkey, redis):
     await one.close()
 
 
-class Serve:
-    """Serves turns; keeps what it served."""
-
-    def __init__(self, claim=None, error=None) -> None:
-        self.claim = claim
-        self.error = error
-        self.turns = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self, turn, stopping):
-        self.turns.append(turn.lane)
-        await self.gate.wait()
-        if self.error:
-            raise self.error
-        if self.claim is not None:
-            return await turn.give_up(self.claim)
-        for item in (await turn.read()).items:
-            assert item
-        return None
-
-
-async def jobs(redis: Redis) -> list[str]:
-    return [job.decode() for job in await redis.zrange(QUEUE, 0, -1)]
-
-
-async def until(condition, seconds=5.0):
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
+@pytest.fixture
+def turns(lanes, queue):
+    return lambda serve, shards=2: Turns(lanes, shards, queue, serve)
 
 
 @contextlib.asynccontextmanager
-async def working(url, turns):
+async def working(url, turns, group=""):
     """A real arq worker in this process."""
 
     async def start():
@@ -88,7 +61,7 @@ async def working(url, turns):
     async def stop():
         pass
 
-    settings = worker_settings(url, start, stop, shards=2)
+    settings = worker_settings(url, start, stop, shards=2, group=group)
     options = {name: value for name, value in vars(settings).items() if not name.startswith("__")}
     worker = Worker(**options, handle_signals=False)
     running = asyncio.create_task(worker.async_run())
@@ -168,6 +141,84 @@ async def test_a_start_without_workers_forgets_every_job(queue, redis):
     assert [] == await jobs(redis)
 
 
+# groups
+
+
+def grouped(lane: str) -> str:
+    return "slow" if lane == "crm" else ""
+
+
+@pytest.fixture
+async def both(valkey, redis):
+    """The queue as a worker of the default group sees it, and as one of the group `slow`."""
+    made = [await Queue.connect(valkey, grouped, group) for group in ("", "slow")]
+    yield made
+    for one in made:
+        await one.close()
+
+
+async def test_a_claim_goes_to_the_queue_of_its_group_whoever_hands_it_on(both, redis):
+    for queue in both:
+        await queue.enqueue([Claim(CRM, "token"), Claim(Lane(0, "log"), "token")])
+    assert ["crm", "crm"] == [job.split(":")[0] for job in await jobs(redis, "slow")]
+    assert ["log", "log"] == [job.split(":")[0] for job in await jobs(redis)]
+
+
+async def test_each_knows_which_lanes_its_workers_serve(both):
+    assert [(False, True), (True, False)] == [(one.is_mine(CRM), one.is_mine(Lane(0, "log"))) for one in both]
+
+
+async def test_a_start_forgets_the_jobs_of_every_group(both, redis):
+    await both[0].enqueue([Claim(CRM, "token"), Claim(Lane(0, "log"), "token")])
+    await both[0].clear(["slow"])
+    assert [] == await jobs(redis) + await jobs(redis, "slow") + await redis.keys("arq:*")
+
+
+async def test_what_the_sweep_finds_of_a_group_without_workers_is_not_piled_up_and_that_is_told(both, redis):
+    default, slow = both
+    await default.enqueue([Claim(CRM, "dead")])
+    [dead] = await jobs(redis, "slow")
+    with capture_logs() as lines:
+        for _ in range(3):
+            await default.enqueue_again([Claim(CRM, "token", job=dead), Claim(Lane(0, "log"), "token")])
+    assert (3, []) == (len(await jobs(redis)), await jobs(redis, "slow"))
+    [told] = lines
+    assert ("a group has no worker: what it is to serve waits", "slow") == (told["event"], told["group"])
+    assert "eventrouter work --group slow" in told["hint"]
+    await slow.show_health(5)
+    await default.enqueue_again([Claim(CRM, "token")])
+    assert 1 == len(await jobs(redis, "slow"))
+
+
+async def test_the_default_group_may_be_the_one_without_workers(both, redis):
+    with capture_logs() as lines:
+        await both[1].enqueue_again([Claim(CRM, "token"), Claim(Lane(0, "log"), "token")])
+    assert (1, []) == (len(await jobs(redis, "slow")), await jobs(redis))
+    assert ["default"] == [line["group"] for line in lines]
+
+
+@ARQ_CLOSES
+async def test_the_check_of_arq_asks_for_the_workers_of_a_group(both, redis, lanes, valkey):
+    async with working(valkey, Turns(lanes, 2, both[1], Serve()), "slow"):
+        async with asyncio.timeout(10):
+            while not await redis.exists(queue_of("slow") + ":health-check"):
+                await asyncio.sleep(0.05)
+        assert 0 == await async_check_health(RedisSettings.from_dsn(valkey), queue_name=queue_of("slow"))
+        assert not await redis.exists(HEALTH)
+
+
+@ARQ_CLOSES
+async def test_workers_serve_the_lanes_of_their_group_alone(both, redis, lanes, valkey):
+    serves = [Serve(), Serve()]
+    workers = [Turns(lanes, 2, queue, serve) for queue, serve in zip(both, serves, strict=True)]
+    async with working(valkey, workers[0]), working(valkey, workers[1], "slow"):
+        for shard in range(2):
+            claims = await lanes.append(shard, [append(("k", "one")), append(("k", "one"), lane="other")])
+            await both[shard].enqueue(claims)
+        await until(lambda: [2, 2] == [len(serve.turns) for serve in serves])
+    assert [{"other"}, {"crm"}] == [{lane.name for lane in serve.turns} for serve in serves]
+
+
 async def test_a_server_that_is_away_does_not_break_the_caller(redis):
     queue = Queue(ArqRedis.from_url("unix:///nowhere/valkey.sock"))
     await queue.enqueue([Claim(CRM, "token")])
@@ -220,7 +271,7 @@ async def test_a_worker_starts_and_serves_while_the_server_is_full(valkey, queue
 
 
 async def test_the_sweep_enqueues_while_the_server_is_full(turns, lanes, redis, full, monkeypatch):
-    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(turns_module, "SWEEP_SECONDS", 0.02)
     await lanes.append(1, [append(("k", "one"))])  # its claim never reached arq
     await expire_lease(redis, Lane(1, "crm"))
     await full()
@@ -231,138 +282,6 @@ async def test_the_sweep_enqueues_while_the_server_is_full(turns, lanes, redis, 
     sweeping.cancel()
     await asyncio.gather(sweeping, return_exceptions=True)
     assert await redis.exists(HEALTH)
-
-
-# turns
-
-
-@pytest.fixture
-def turns(lanes, queue):
-    return lambda serve, shards=2: Turns(lanes, shards, queue, serve)
-
-
-async def test_a_turn_that_has_more_to_do_is_enqueued_again(turns, lanes, redis):
-    serve = Serve(claim=3.0)
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    await turns(serve).run(CRM, claim.token, "job")
-    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
-    assert 2 < due / 1000 - time.time() <= 3.1
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [(ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"), (ResponseError("OOM"), "Redis refuses a step: OOM")],
-)
-async def test_a_turn_that_fails_is_noted_with_its_reason_and_goes_on_later(turns, lanes, redis, error, told):
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    await turns(Serve(error=error)).run(CRM, claim.token, "job")
-    found = failing(await read_snapshot(lanes, 2, ["crm"]), "crm")
-    assert {"state": "failing", "reason": told, "turns_failed": 1} == found
-    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
-    assert 4 < due / 1000 - time.time() <= 5.1
-
-
-async def test_a_copy_of_a_job_serves_nothing(turns, lanes, redis):
-    serve = Serve()
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    runner = turns(serve)
-    await runner.run(CRM, claim.token, "job")
-    await runner.run(CRM, claim.token, "job")
-    await runner.run(CRM, "stranger", "job")
-    assert [CRM] == serve.turns
-    assert [] == await jobs(redis)
-
-
-async def test_a_turn_that_fails_comes_back_a_little_later(turns, lanes, redis):
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    await turns(Serve(error=ZeroDivisionError())).run(CRM, claim.token, "job")
-    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
-    assert 4 < due / 1000 - time.time() <= 5.1
-
-
-@pytest.mark.parametrize("error", [ConnectionError("away"), TimeoutError()])
-async def test_a_turn_that_lost_its_server_goes_on_soon_after_it_is_back(turns, lanes, redis, error):
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    began = time.monotonic()
-    await turns(Serve(error=error)).run(CRM, claim.token, "job")
-    assert time.monotonic() - began < 2
-    [job] = await jobs(redis)
-    assert await lanes.begin(CRM, job.split(":")[2]) is not None
-
-
-async def test_a_turn_that_fails_when_it_was_fenced_off_ends_quietly(turns, lanes, redis):
-    class Late(Serve):
-        async def __call__(self, turn, stopping):
-            await expire_lease(redis, CRM)
-            await lanes.sweep(0)
-            raise ZeroDivisionError
-
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    await turns(Late()).run(CRM, claim.token, "job")
-    assert [] == await jobs(redis)
-
-
-async def test_one_destination_cannot_take_every_slot_and_the_warehouse_has_its_own(turns, lanes, redis):
-    serve = Serve()
-    serve.gate.clear()
-    runner = turns(serve, shards=20)
-    claims = []
-    for shard in range(TURNS_PER_DESTINATION + 2):
-        claims += await lanes.append(shard, [append(("k", "one")), append(("k", "one"), lane="warehouse")])
-    running = [asyncio.create_task(runner.run(claim.lane, claim.token, "job")) for claim in claims]
-    await until(lambda: len(serve.turns) == 2 * TURNS_PER_DESTINATION + 2)
-    await asyncio.sleep(0.05)
-    assert TURNS_PER_DESTINATION == sum(lane.name == "crm" for lane in serve.turns)
-    assert 2 == len(await jobs(redis))  # those that found no slot come back soon
-    serve.gate.set()
-    await asyncio.gather(*running)
-
-
-async def test_a_worker_that_stops_hands_its_jobs_on_as_they_are(turns, lanes, redis):
-    serve = Serve()
-    runner = turns(serve)
-    runner.stopping.set()
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    await runner.run(CRM, claim.token, "job")
-    assert [] == serve.turns
-    [job] = await jobs(redis)
-    assert claim.token in job
-
-
-async def test_cancelled_turns_are_broken_off(turns, lanes):
-    serve = Serve()
-    serve.gate.clear()
-    runner = turns(serve)
-    [claim] = await lanes.append(0, [append(("k", "one"))])
-    running = asyncio.create_task(runner.run(CRM, claim.token, "job"))
-    await until(lambda: serve.turns)
-    runner.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert running.cancelled()
-
-
-async def test_the_sweep_enqueues_what_was_lost_and_goes_on_while_the_server_is_away(turns, lanes, redis, monkeypatch):
-    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.02)
-    await lanes.append(1, [append(("k", "one"))])  # its claim never reached arq
-    runner = turns(Serve())
-    real, failures = lanes.sweep, [ConnectionError("away"), TimeoutError()]
-
-    async def sweep(shard, **options):
-        if failures:
-            raise failures.pop()
-        return await real(shard, **options)
-
-    runner._lanes.sweep = sweep
-    with capture_logs() as lines:
-        sweeping = asyncio.create_task(runner.sweep_forever())
-        await expire_lease(redis, Lane(1, "crm"))
-        async with asyncio.timeout(5):
-            while not await jobs(redis):
-                await asyncio.sleep(0.01)
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
-    assert [] == failures
-    assert ["the sweep waits for Redis"] == [line["event"] for line in lines]
 
 
 # a real worker
@@ -392,7 +311,7 @@ async def test_a_worker_picks_turns_up_within_milliseconds_and_leaves_nothing_in
 
 
 async def test_a_turn_that_died_with_its_worker_is_taken_up_by_another(valkey, queue, lanes, redis, monkeypatch):
-    monkeypatch.setattr(queue_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(turns_module, "SWEEP_SECONDS", 0.05)
     [claim] = await lanes.append(0, [append(("k", "one"))])
     dead = await take(lanes, claim)  # a worker that is gone
     await expire_lease(redis, CRM)
@@ -413,7 +332,8 @@ WORKER = """
 import asyncio, sys
 from redis.asyncio import Redis
 from eventrouter.lanes import Lanes
-from eventrouter.queue import Queue, Turns, run_worker, worker_settings
+from eventrouter.queue import Queue, run_worker, worker_settings
+from eventrouter.turns import Turns
 
 url = sys.argv[1]
 async def serve(turn, stopping):

@@ -24,9 +24,9 @@ def test_everything_is_there_ready_for_json():
         ("off", "switched off"),
         ("gone", "not in routes.yaml"),
     ]
-    assert found["processes"] == [
-        {"kind": "worker", "host": "here", "pid": 7, "rules": "abc", "problem": "", "seen_ms": 900}
-    ]
+    [told] = found["processes"]
+    expected = {"kind": "worker", "host": "here", "pid": 7, "rules": "abc", "problem": "", "seen_ms": 900, "group": ""}
+    assert told.items() >= expected.items()
 
 
 def test_without_rules_nothing_is_said_of_what_is_switched_on():
@@ -64,3 +64,20 @@ def test_without_an_earlier_sample_rates_are_unknown():
     found = status_of(load(HEAD), 4, Snapshot(Counter(), {"log": LaneState(), "crm": LaneState()}, {}, 0, 1), {"crm"})
     assert (found["per_second"]["accepted"], found["rates_over_seconds"]) == (None, None)
     assert found["destinations"]["crm"]["per_second"] == {"delivered": None, "failed": None}
+
+
+def test_a_destination_whose_group_has_no_worker_says_what_to_do():
+    config = load(HEAD.replace("crm: {", "crm: { worker_group: slow,", 1))
+    lanes = {"log": LaneState(), "crm": LaneState(waiting=2), "alerts": LaneState()}
+
+    def found(*groups, **health):
+        processes = [Process("worker", "here", 7, config.version, group=group) for group in groups]
+        snapshot = Snapshot(Counter(), lanes, {"crm": health} if health else {}, 0, 1000, processes)
+        rows = status_of(config, 4, snapshot, {"warehouse", "crm", "alerts"})["destinations"]
+        return {name: row["state"] for name, row in rows.items()}, rows["crm"]["reason"]
+
+    states, reason = found("", "other")
+    assert states == {"crm": "no worker", "alerts": "ok"}
+    assert "`eventrouter work --group slow`" in reason
+    assert found("", "slow")[0] == {"crm": "ok", "alerts": "ok"}
+    assert found(paused="1000", pause_reason="why")[0]["crm"] == "paused"

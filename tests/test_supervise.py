@@ -42,6 +42,7 @@ class Run:
         self.directory = DataDirectory(path / "data")
         self.children: list[Child] = []
         self.server: EmbeddedServer | None = None
+        self.worker_of = None
         self.told: list[dict] = []
         self.is_up = False
         self.task: asyncio.Task[None] | None = None
@@ -57,7 +58,7 @@ class Run:
         async def is_ready() -> bool:
             return self.is_up
 
-        self.supervisor = Supervisor(self.directory, self.server, self.children)
+        self.supervisor = Supervisor(self.directory, self.server, self.children, self.worker_of)
         self.task = asyncio.create_task(self.supervisor.run(is_ready, lambda facts: self.told.append(dict(facts))))
 
     async def become_ready(self) -> None:
@@ -306,3 +307,71 @@ async def test_a_worker_knows_whether_it_replaces_one_that_died(run):
     await run.become_ready()
     await run.until(lambda: len(run.notes) == 2)
     assert run.notes == ["True False", "True True"]
+
+
+GROUPED = """
+import threading
+def follow():
+    last = None
+    while True:
+        groups = (here / "groups").read_text().split()
+        if groups != last:
+            last = groups
+            child.report(worker_groups=groups)
+        time.sleep(0.01)
+threading.Thread(target=follow, daemon=True).start()
+"""
+
+
+def grouped(run, *groups: str, code: str = IDLE) -> None:
+    """A worker that reports what is written as groups, and a worker for each of them."""
+    (run.path / "groups").write_text(" ".join(groups))
+    run.add("worker-1", GROUPED + IDLE, is_worker=True)
+
+    def worker_of(group: str) -> Child:
+        child = run.add(f"worker-{group}", code, is_worker=True)
+        run.children.remove(child)
+        return child
+
+    run.worker_of = worker_of
+
+
+async def test_each_group_that_a_worker_reports_gets_a_worker_of_its_own(run):
+    grouped(run, "slow", "odd")
+    run.start()
+    await run.until(lambda: len(run.notes) == 3)
+    assert set(run.notes) == {"worker-1 began", "worker-odd began", "worker-slow began"}
+
+
+async def test_groups_come_and_go_while_all_runs(run):
+    grouped(run, "slow")
+    run.start()
+    await run.until(lambda: "worker-slow began" in run.notes)
+    await run.become_ready()
+    (run.path / "groups").write_text("other")
+    await run.until(lambda: {"worker-other began", "worker-slow ended"} <= set(run.notes))
+    (run.path / "groups").write_text("other slow")
+    await run.until(lambda: run.notes.count("worker-slow began") == 2)
+    assert not run.task.done()
+    await run.stop()
+    assert sorted(run.notes[-3:]) == ["worker-1 ended", "worker-other ended", "worker-slow ended"]
+
+
+async def test_a_worker_of_a_group_that_dies_is_started_again(run):
+    grouped(
+        run, "slow", code="note('slow began')\nif (here / 'notes').read_text().count('slow') < 3: os._exit(1)\n" + IDLE
+    )
+    run.is_up = True
+    run.start()
+    await run.until(lambda: run.told)
+    await run.until(lambda: run.notes.count("slow began") == 3)
+
+
+async def test_a_worker_of_a_group_that_does_not_end_is_killed_in_time(run, monkeypatch):
+    monkeypatch.setattr("eventrouter.supervise.WORKER_SECONDS", 0.3)
+    grouped(run, "slow", code="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + IDLE)
+    run.start()
+    await run.until(lambda: "worker-slow began" in run.notes)
+    [slow] = [one for one in run.supervisor.children if one.name == "worker-slow"]
+    (run.path / "groups").write_text("")
+    await run.until(lambda: slow.is_retired and not slow.is_alive)

@@ -13,16 +13,16 @@ from typing import Any, Self
 import structlog
 from redis.exceptions import RedisError
 
+from . import child
 from . import config as configuration
 from .collect import Collector
 from .collecting import Sources, make_collector
 from .config import Config
-from .config_enrichments import IDENTITY
 from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
 from .dead_letters import DeadLetters, Replayed
 from .deliver import DeliveryTurn
-from .enrich import RouterTurn, Rules
+from .enrich import RouterTurn
 from .enrichment import Enrichment
 from .enrichments import Enrichments, Made, made_of
 from .errors import EventRouterError
@@ -37,9 +37,10 @@ from .log import EventLog
 from .metrics import render
 from .onlookers import Onlookers
 from .plugins import Plugins
-from .queue import Queue, Turns, worker_settings
+from .queue import Queue, worker_settings
 from .rates import Sample, keep_samples, read_sample
 from .route import Router
+from .routing import make_identity, make_rules
 from .rules_file import RulesFile
 from .settings import Settings
 from .status import status_of
@@ -47,6 +48,7 @@ from .stores import agree
 from .target import Ends
 from .targets import WAREHOUSE, Targets
 from .tracing import NO_TRACING, tracing_of
+from .turns import Turns
 from .unserved import unserved
 from .warehouse import Warehouse
 from .watchdog import BLOCKED_SECONDS, Watchdog
@@ -82,7 +84,7 @@ class EventRouter:
         self._own: Made = {}
         """The enrichments beside identity that run, with what they were made of."""
         self._identity: list[Enrichment] = []
-        self._rules = self._make_rules()
+        self._rules = make_rules(self.config, self.router, self._dedup_limit)
         self._following: Following | None = None
         self._stores = ""
         self.onlookers = Onlookers(self.redis)
@@ -90,20 +92,10 @@ class EventRouter:
         self._snapshot: tuple[float, Snapshot] | None = None
         self._beside: list[asyncio.Task[Any]] = []
 
-    def _make_rules(self) -> Rules:
-        config, router = self.config, self.router
-        return Rules(
-            version=config.version,
-            route=router.route,
-            backlogs={name: destination.backlog for name, destination in config.destinations.items()},
-            window=config.dedup.window,
-            dedup_bytes=min(config.dedup.max_bytes, self._dedup_limit),
-            mismatches=lambda: router.mismatches,
-        )
-
     def follow(self, kind: str, take_over: Callable[[Config], Awaitable[None]]) -> None:
         """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
-        self._following = Following(kind, self.rules_file, self.redis, take_over, self._stores)
+        group = self.settings.worker_group
+        self._following = Following(kind, self.rules_file, self.redis, take_over, self._stores, group)
         self._following.start()
         self.onlookers.start(kind)
 
@@ -130,7 +122,8 @@ class EventRouter:
         """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
         await wait_for_server(self.redis, self.settings, seconds)
         try:
-            self._queue = await Queue.connect(self.settings.queue_server_url)
+            url, group = self.settings.queue_server_url, self.settings.worker_group
+            self._queue = await Queue.connect(url, lambda lane: self.config.group_of(lane), group)
         except (RedisError, OSError) as error:
             raise EventRouterError(f"arq can't reach the server: {error}", hint="see EVENTROUTER_REDIS_URL") from None
 
@@ -202,11 +195,20 @@ class EventRouter:
     # The worker
 
     async def start_worker(self) -> Turns:
-        """Connects, starts enrichments, and returns the turns to serve."""
+        """Connects, starts what the group's lanes need, and returns the turns to serve."""
         await self.connect()
         assert self._queue is not None
+        if not self.settings.worker_group:
+            await self._start_routing()
+        child.report(worker_groups=self.config.worker_groups)
+        collect_garbage_rarely()
+        self.follow("worker", self.use)
+        return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
+
+    async def _start_routing(self) -> None:
+        """What the router and the warehouse need, which the default group serves."""
         self._stores = await agree(self.redis, self.config, self.settings.data_dir)
-        self._identity = self._make_identity()
+        self._identity = make_identity(self.config, self.plugins, self.settings.data_dir)
         self._own = made_of(self.config.enrichments, {})
         self._enrichments = Enrichments([*self._identity, *(made for _, made in self._own.values())])
         await self._enrichments.start()
@@ -214,24 +216,17 @@ class EventRouter:
         limits = LimitsLog(lambda: self.config, self.settings.shards).watch(self.snapshot)
         samples = keep_samples(self.redis, self.snapshot)
         self._beside = [asyncio.create_task(one) for one in (self.targets.get(WAREHOUSE), limits, samples)]
-        collect_garbage_rarely()
-        self.follow("worker", self.use)
-        return Turns(self.lanes, self.settings.shards, self._queue, self._serve_turn)
-
-    def _make_identity(self) -> list[Enrichment]:
-        """Identity, whose options come from `state:`."""
-        path = self.settings.data_dir.resolve() / "state.sqlite3"
-        state = {"url": self.config.state.url or f"sqlite:///{path}"}
-        return [cls(cls.Options(**state)) for cls in self.plugins.enrichments if cls.name == IDENTITY]
 
     async def use(self, config: Config) -> None:
         """From the next batch on the rules of this worker are those of `config`; the databases stay as they are."""
         config = replace(config, warehouse=self.config.warehouse, state=self.config.state)
-        router, own = Router(config, self.plugins.template_filters), made_of(config.enrichments, self._own)
+        enrichments = {} if self.settings.worker_group else config.enrichments
+        router, own = Router(config, self.plugins.template_filters), made_of(enrichments, self._own)
         await self._enrichments.use([*self._identity, *(made for _, made in own.values())])
         self.config, self.router, self._own = config, router, own
         self.targets.use(config)
-        self._rules = self._make_rules()
+        self._rules = make_rules(self.config, self.router, self._dedup_limit)
+        child.report(worker_groups=config.worker_groups)
 
     async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
         if turn.lane.name == "log":
@@ -299,7 +294,7 @@ class EventRouter:
         With `probe`, destinations on hold are probed at once: a start often follows a correction of routes.yaml.
         """
         assert self._queue is not None
-        await self._queue.clear()
+        await self._queue.clear(self.config.worker_groups)
         if probe:
             await self.targets.probe_soon()
         for shard in range(self.settings.shards):
@@ -317,4 +312,5 @@ def make_worker_settings(
     settings = settings or Settings.read()
     app = make(settings)
     start, stop = Watchdog(settings.server_url, seconds=blocked_seconds).around(app.start_worker, app.close)
-    return worker_settings(settings.queue_server_url, start, stop, shards=settings.shards)
+    url, group = settings.queue_server_url, settings.worker_group
+    return worker_settings(url, start, stop, shards=settings.shards, group=group)

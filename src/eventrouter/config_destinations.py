@@ -9,11 +9,13 @@ from .config_model import DEFAULT_BACKLOG, DestinationConfig, RetryConfig
 from .config_options import OptionsReader
 from .config_reader import Reader, did_you_mean
 from .destination import MAX_TIMEOUT, Destination, RateLimit
+from .worker_group import DEFAULT_GROUP, GROUP_HINT, is_group_name
 from .yaml_file import MapNode, Node, Scalar
 
 RESERVED = ("warehouse", "log")
 KEYS = (
     "plugin", "options", "consent", "batch", "retry", "concurrency", "rate_limit", "timeout", "backlog", "enabled",
+    "worker_group",
 )  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
@@ -52,11 +54,18 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     timeout = reader.quantity(settings.get("timeout"), "`timeout`", min(default.timeout, MAX_TIMEOUT), _timeout, 0.1)
     backlog = reader.whole(settings.get("backlog"), "`backlog`", DEFAULT_BACKLOG, 1, 10**9)
     enabled = reader.flag(settings.get("enabled"), "`enabled`", True)
+    group = _worker_group(reader, settings.get("worker_group"))
     if cls is None or options is None:
         return None
-    return DestinationConfig(
-        name, cls.name, options, cls, consent, size, wait, retry, concurrency, rate_limit, timeout, backlog, enabled
-    )
+    limits = (concurrency, rate_limit, timeout, backlog)
+    return DestinationConfig(name, cls.name, options, cls, consent, size, wait, retry, *limits, enabled, group)
+
+
+def _worker_group(reader: Reader, node: Node | None) -> str:
+    group = reader.text(node, "`worker_group`") or ""
+    if group and not is_group_name(group):
+        reader.problem(node, "`worker_group` is not a name for a group of workers", GROUP_HINT)
+    return "" if group == DEFAULT_GROUP else group
 
 
 def _timeout(text: str) -> float:

@@ -141,6 +141,8 @@ class DestinationConfig:
     backlog: int = DEFAULT_BACKLOG
     """How many deliveries may wait for it."""
     enabled: bool = True
+    worker_group: str = ""
+    """The workers that serve it; '' for those that serve what no group does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,3 +248,13 @@ class Config:
     """Path and text of each file, as written; the main one first."""
     mask: Mask = field(default=Mask(), repr=False, compare=False)
     """Takes out of texts what variables brought into the files."""
+
+    def group_of(self, lane: str) -> str:
+        """The worker group that serves the lanes of this name; '' is the default one."""
+        one = self.destinations.get(lane)
+        return one.worker_group if one is not None and one.enabled else ""
+
+    @property
+    def worker_groups(self) -> list[str]:
+        """The groups beside the default one that have something to serve."""
+        return sorted({self.group_of(name) for name in self.destinations} - {""})

@@ -27,6 +27,14 @@ class StartError(EventRouterError):
     """Something outside of the configuration file keeps a process from starting (a port, a lock, a server)."""
 
 
+class ChildError(EventRouterError):
+    """A process that `eventrouter up` runs could not start for good. `exit_code` is the child's, and becomes ours."""
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
 class UnavailableError(EventRouterError):
     """A service that we need is away or full for now; the same call may succeed later.
 

@@ -24,10 +24,11 @@ class Following:
         redis: Redis,
         take_over: Callable[[Config], Awaitable[None]],
         stores: str = "",
+        group: str = "",
     ) -> None:
-        """`kind` is `collector` or `worker`, which has `stores`; `take_over` puts new rules in use."""
+        """`kind` is `collector` or `worker`, which has `stores` and a `group`; `take_over` puts new rules in use."""
         self._kind = kind
-        self._stores = stores
+        self._more = (stores, group)
         self._rules = rules
         self._redis = redis
         self._take_over = take_over
@@ -41,7 +42,7 @@ class Following:
         while True:
             with contextlib.suppress(RedisError, OSError, TimeoutError):  # nobody sees it while Redis is away
                 rules = self._rules
-                await tell(self._redis, this_process(self._kind, rules.config.version, rules.problem, self._stores))
+                await tell(self._redis, this_process(self._kind, rules.config.version, rules.problem, *self._more))
             await asyncio.sleep(TELL_SECONDS)
 
     async def stop(self) -> None:

@@ -35,6 +35,8 @@ class Process(msgspec.Struct):
     """Tells it from another one: in containers host and process id are often the same."""
     stores: str = ""
     """Where a worker has its databases: see `stores`."""
+    group: str = ""
+    """The group of a worker; '' is the default one."""
 
     @property
     def name(self) -> str:
@@ -45,9 +47,9 @@ class Process(msgspec.Struct):
 RUN = secrets.token_hex(4)
 
 
-def this_process(kind: str, rules: str, problem: str = "", stores: str = "") -> Process:
+def this_process(kind: str, rules: str, problem: str = "", stores: str = "", group: str = "") -> Process:
     """What this process has to tell."""
-    return Process(kind, socket.gethostname(), os.getpid(), rules, problem, run=RUN, stores=stores)
+    return Process(kind, socket.gethostname(), os.getpid(), rules, problem, run=RUN, stores=stores, group=group)
 
 
 async def tell(redis: Redis, process: Process) -> None:

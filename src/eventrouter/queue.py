@@ -1,4 +1,4 @@
-"""arq, and all that is known of it: jobs that are nothing but a lane's turn, and the sweep that repairs lost ones."""
+"""arq, and all that is known of it: jobs that are nothing but a lane's turn, in a queue for each group of workers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import contextlib
 import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,47 +18,32 @@ from arq.worker import Worker, func
 from redis.asyncio.retry import Retry as RedisRetry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connections import pool_of, single_server
-from .lane import LEASE_MS, Claim, FencedError, Lane
-from .lanes import Lanes, Turn
-from .turn_failures import FAILED_SECONDS, tell
+from .lane import Claim, Lane
+from .turns import SWEEP_SECONDS, TURNS, Turns
 from .unrefused import Unrefused
+from .worker_group import DEFAULT_GROUP, start_hint
 
 log = structlog.get_logger("eventrouter.queue")
 
 QUEUE = "er:queue"
 """arq's queue. Its keys live on one node; they may be lost: the sweep makes jobs anew."""
 HEALTH = QUEUE + health_check_key_suffix
-"""What `arq --check` looks for: there while a worker lives. All workers share it, and arq deletes it as one ends."""
+"""What `arq --check` looks for: there while a worker lives. All workers of a queue share it, and arq deletes it as one
+ends."""
 HEALTH_SECONDS = 15
+NOBODY_SECONDS = 60.0
+"""How often it is told that a group has no worker."""
 POLL_SECONDS = 0.03
 """How often a worker asks arq for jobs: a compromise of pick-up time and idle CPU; busy lanes don't wait for it."""
-SWEEP_SECONDS = 1.0
-TELL_SECONDS = 30.0
-"""How often it is told that the sweep waits for Redis."""
-SWEEP_TURNS = 100
-"""How many turns of a shard one sweep makes anew; more of them wait for the next."""
 JOB_SECONDS = 330.0
 """arq gives up a job after so long. Turns let others in after 60 s; the slowest attempt, two calls of 120 s, comes on
 top of that, so that only a turn that hangs meets it."""
 DRAIN_SECONDS = 20.0
 """How long turns may take to end after SIGTERM."""
-TURNS_PER_DESTINATION = 8
-"""Turns of one destination at once in one worker; router and warehouse have slots of their own."""
-TURNS = 192
-"""Turns of all destinations at once in one worker."""
-RESERVED = ("log", "warehouse")
-
-
-class Served(Protocol):
-    """What a worker does with a turn: serves it and returns the claim of the next one, or None."""
-
-    def __call__(self, turn: Turn, stopping: asyncio.Event) -> Awaitable[Claim | None]: ...
-
-
 PATIENCE: dict[str, Any] = {
     "retry": RedisRetry(ExponentialBackoff(cap=1.0, base=0.05), 60),
     # OSError: a refused connection is none of redis-py's own errors while it connects.
@@ -80,18 +64,31 @@ class Client(Unrefused, ArqRedis):  # type: ignore[misc]  # redis-py's own mix-i
         return client
 
 
-class Queue:
-    """Hands claims to arq."""
+def queue_of(group: str) -> str:
+    """arq's queue of a group of workers; '' is the group that serves what no other does."""
+    return f"{QUEUE}:{group}" if group else QUEUE
 
-    def __init__(self, redis: ArqRedis) -> None:
+
+class Queue:
+    """Hands claims to arq, each to the queue of the group that serves its lane."""
+
+    def __init__(self, redis: ArqRedis, group_of: Callable[[str], str] = lambda _: "", group: str = "") -> None:
+        """`group_of` tells the group of a lane by its name; `group` is that of this process."""
         self._redis = redis
+        self._group_of = group_of
+        self._group = group
+        self._told: dict[str, float] = {}
 
     @classmethod
-    async def connect(cls, url: str) -> Queue:
+    async def connect(cls, url: str, group_of: Callable[[str], str] = lambda _: "", group: str = "") -> Queue:
         """A queue on the server at `url`. Raises `redis.RedisError` when it is away."""
         client = Client.of(url)
         await client.ping()
-        return cls(client)
+        return cls(client, group_of, group)
+
+    def is_mine(self, lane: Lane) -> bool:
+        """Whether workers of this process's group serve `lane`."""
+        return self._group_of(lane.name) == self._group
 
     async def enqueue(self, claims: Sequence[Claim]) -> None:
         """Makes an arq job of each claim. Never raises for a server that is away: the sweep finds what is missing."""
@@ -100,9 +97,31 @@ class Queue:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("turns could not be enqueued; the sweep will", error=str(error) or type(error).__name__)
 
+    async def enqueue_again(self, claims: Sequence[Claim]) -> None:
+        """As `enqueue`, for what the sweep found: not for groups without a worker, where jobs would only pile up.
+
+        The lease of such a lane ends again in a few seconds. Raises `redis.RedisError`.
+        """
+        groups = {self._group_of(claim.lane.name) for claim in claims}
+        lost = [group for group in groups if not await self._lives(group)]
+        for group in lost:
+            if time.monotonic() - self._told.get(group, -NOBODY_SECONDS) >= NOBODY_SECONDS:
+                self._told[group] = time.monotonic()
+                name, hint = group or DEFAULT_GROUP, start_hint(group)
+                log.warning("a group has no worker: what it is to serve waits", group=name, hint=hint)
+        for claim in claims:
+            if claim.job:
+                await self._forget(queue_of(self._group_of(claim.lane.name)), claim.job)
+        await self.enqueue([claim._replace(job="") for claim in claims if self._group_of(claim.lane.name) not in lost])
+
+    async def _lives(self, group: str) -> bool:
+        """Whether a worker of `group` was alive in the last seconds."""
+        return group == self._group or bool(await self._redis.exists(queue_of(group) + health_check_key_suffix))
+
     async def _enqueue(self, claim: Claim) -> None:
+        queue = queue_of(self._group_of(claim.lane.name))
         if claim.job:
-            await self._forget(claim.job)
+            await self._forget(queue, claim.job)
         nonce = f"{random.getrandbits(32):08x}"
         await self._redis.enqueue_job(
             "turn",
@@ -110,129 +129,33 @@ class Queue:
             claim.lane.name,
             claim.token,
             _job_id=f"{claim.lane.name}:{claim.lane.shard}:{claim.token}:{nonce}",
-            _queue_name=QUEUE,
+            _queue_name=queue,
             _defer_by=claim.delay or None,
         )
 
-    async def _forget(self, job: str) -> None:
+    async def _forget(self, queue: str, job: str) -> None:
         """Takes the job of a dead turn out of arq, which would hold it until its in-progress key ends."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zrem(QUEUE, job)
+            pipeline.zrem(queue, job)
             pipeline.delete(*(prefix + job for prefix in (in_progress_key_prefix, job_key_prefix, retry_key_prefix)))
             await pipeline.execute()
 
     async def show_health(self, seconds: float) -> None:
         """Keeps what `arq --check` looks for alive for so long, or makes it anew: another worker may have ended."""
-        ms = int(seconds * 1000)
-        if not await self._redis.pexpire(HEALTH, ms):
-            await self._redis.set(HEALTH, "a worker is alive", px=ms)
+        ms, health = int(seconds * 1000), queue_of(self._group) + health_check_key_suffix
+        if not await self._redis.pexpire(health, ms):
+            await self._redis.set(health, "a worker is alive", px=ms)
 
-    async def clear(self) -> None:
+    async def clear(self, groups: Iterable[str] = ()) -> None:
         """Forgets every job: for a start that knows that no worker is alive, and has the sweep make them anew."""
-        jobs = [job.decode() for job in await self._redis.zrange(QUEUE, 0, -1)]
-        for first in range(0, len(jobs), 500):
-            await asyncio.gather(*(self._forget(job) for job in jobs[first : first + 500]))
+        for queue in map(queue_of, ("", *groups)):
+            jobs = [job.decode() for job in await self._redis.zrange(queue, 0, -1)]
+            for first in range(0, len(jobs), 500):
+                await asyncio.gather(*(self._forget(queue, job) for job in jobs[first : first + 500]))
 
     async def close(self) -> None:
         """Closes its connections."""
         await self._redis.aclose(close_connection_pool=True)
-
-
-class Turns:
-    """The turns of one worker: begins them, keeps their number within bounds, and sweeps for lost ones."""
-
-    def __init__(self, lanes: Lanes, shards: int, queue: Queue, serve: Served) -> None:
-        self._lanes = lanes
-        self._shards = shards
-        self._queue = queue
-        self._serve = serve
-        self._running: Counter[str] = Counter()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.stopping = asyncio.Event()
-
-    def cancel(self) -> None:
-        """Breaks off every turn; the sweep of another worker takes their lanes up."""
-        for task in self._tasks:
-            task.cancel()
-
-    async def run(self, lane: Lane, token: str, job: str) -> None:
-        """What an arq job does. Never raises: what fails is logged, and the sweep repairs it."""
-        if self.stopping.is_set():
-            await self._queue.enqueue([Claim(lane, token)])
-            return
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        turn: Turn | None = None
-        try:
-            turn = await self._lanes.begin(lane, token, job)
-            if turn is None:
-                return
-            claim = await self._run(turn)
-            if claim is not None:
-                await self._queue.enqueue([claim])
-        except (RedisError, OSError, TimeoutError, FencedError) as error:
-            if turn is not None and isinstance(error, ResponseError):
-                # A step that the server refuses would be refused again at once.
-                await tell(turn, f"Redis refuses a step: {error}", FAILED_SECONDS)
-                await self._hand_over(turn, FAILED_SECONDS)
-                return
-            log.warning("a turn was broken off", lane=lane.name, shard=lane.shard, error=str(error))
-            if turn is not None and not isinstance(error, FencedError):
-                await self._hand_over(turn, 0.0)
-
-    async def _hand_over(self, turn: Turn, delay: float) -> None:
-        """Ends a turn that was broken off as soon as Redis is back, which is sooner than its lease would end."""
-        ends = time.monotonic() + LEASE_MS / 1000
-        while time.monotonic() < ends:
-            await asyncio.sleep(random.uniform(0.1, 0.3))
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
-                try:
-                    claim = await turn.give_up(delay)
-                except FencedError:
-                    return
-                await self._queue.enqueue([claim])
-                return
-
-    async def _run(self, turn: Turn) -> Claim | None:
-        name = turn.lane.name
-        others = self._running.total() - sum(self._running[reserved] for reserved in RESERVED)
-        if name not in RESERVED and (self._running[name] >= TURNS_PER_DESTINATION or others >= TURNS):
-            return await turn.give_up(random.uniform(0.1, 0.3))
-        self._running[name] += 1
-        try:
-            return await self._serve(turn, self.stopping)
-        except (RedisError, OSError, TimeoutError, FencedError):
-            raise
-        except Exception as error:
-            await tell(turn, f"{type(error).__name__}: {error}", FAILED_SECONDS, error)
-            return await turn.give_up(FAILED_SECONDS)
-        finally:
-            self._running[name] -= 1
-
-    async def sweep_forever(self) -> None:
-        """Looks for dead turns and due lanes about once a second, until cancelled."""
-        told = -TELL_SECONDS
-        while True:
-            # Each by itself: the node of some shards may be away.
-            work = (self._queue.show_health(HEALTH_SECONDS + 1), *map(self._sweep, range(self._shards)))
-            _, *waits = found = await asyncio.gather(*work, return_exceptions=True)
-            for error in [one for one in found if isinstance(one, BaseException)]:
-                if not isinstance(error, (RedisError, OSError, TimeoutError)):
-                    raise error
-                if time.monotonic() - told >= TELL_SECONDS:
-                    told = time.monotonic()
-                    log.warning("the sweep waits for Redis", error=str(error) or type(error).__name__)
-            wait = min([SWEEP_SECONDS, *(one for one in waits if isinstance(one, float))])
-            await asyncio.sleep(max(wait, 0.02) * random.uniform(0.9, 1.1))
-
-    async def _sweep(self, shard: int) -> float:
-        """Seconds until something may be found again."""
-        claims, soonest = await self._lanes.sweep(shard, most=SWEEP_TURNS)
-        if claims:
-            await self._queue.enqueue(claims)
-        return soonest if soonest >= 0 else SWEEP_SECONDS
 
 
 async def turn_job(ctx: dict[str, Any], shard: int, lane: str, token: str) -> None:
@@ -241,9 +164,17 @@ async def turn_job(ctx: dict[str, Any], shard: int, lane: str, token: str) -> No
 
 
 def worker_settings(
-    url: str, start: Callable[[], Awaitable[Turns]], stop: Callable[[], Awaitable[None]], *, shards: int
+    url: str,
+    start: Callable[[], Awaitable[Turns]],
+    stop: Callable[[], Awaitable[None]],
+    *,
+    shards: int,
+    group: str = "",
 ) -> type:
-    """The class that `arq` and `eventrouter work` run. `start` connects and returns the turns, `stop` closes."""
+    """The class that `arq` and `eventrouter work` run, for a worker of `group`.
+
+    `start` connects and returns the turns, `stop` closes.
+    """
 
     async def on_startup(ctx: dict[str, Any]) -> None:
         turns = await start()
@@ -257,7 +188,7 @@ def worker_settings(
             await asyncio.gather(sweep, return_exceptions=True)
             # arq has just deleted it. Any other worker's sweep makes it last.
             with contextlib.suppress(RedisError, OSError, TimeoutError):
-                await Queue(ctx["redis"]).show_health(2 * SWEEP_SECONDS)
+                await Queue(ctx["redis"], group=group).show_health(2 * SWEEP_SECONDS)
         await stop()
 
     return type(
@@ -268,7 +199,7 @@ def worker_settings(
             "functions": [func(turn_job, name="turn", max_tries=1_000_000)],
             "redis_pool": Client.of(url, **PATIENCE),
             "redis_settings": RedisSettings(**single_server(url)),  # of `arq --check`
-            "queue_name": QUEUE,
+            "queue_name": queue_of(group),
             "on_startup": on_startup,
             "on_shutdown": on_shutdown,
             "max_jobs": TURNS + 2 * shards + 16,

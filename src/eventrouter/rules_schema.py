@@ -157,6 +157,7 @@ def _destination(plugins: Plugins) -> Schema:
             "timeout": _duration("How long an attempt may take."),
             "backlog": _number("How many deliveries may wait. Default: 200000."),
             "enabled": _flag("false: nothing is sent, what waits stays. Default: true."),
+            "worker_group": _text("The workers that serve it alone: `eventrouter work --group NAME`."),
         },
         required=("plugin",),
     )
@@ -228,9 +229,7 @@ def _options(model: type[BaseModel], text: str | None) -> Schema:
     """A plugin's own schema, in which a variable may stand for every plain value."""
     schema = model.model_json_schema(ref_template="#/definitions/{model}")
     definitions = schema.pop("$defs", {})
-    inlined: Schema = _with_variables(_inlined(schema, definitions, 0))
-    inlined["description"] = _first_line(text)
-    return inlined
+    return {**_with_variables(_inlined(schema, definitions, 0)), "description": _first_line(text)}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any], depth: int) -> Any:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .errors import ConfigError, Problem
 from .masking import MASK
 from .server_url import ServerUrl
+from .worker_group import DEFAULT_GROUP, GROUP_HINT, is_group_name
 
 PREFIX = "EVENTROUTER_"
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -32,6 +33,7 @@ _HINTS = {
     "maxmemory": "such as 512MB or 1GiB, at least 64MB",
     "port": "a number from 1 to 65535",
     "workers": "a number from 1 to 64",
+    "worker_group": GROUP_HINT,
     "shards": "a number from 1 to 64; it can't change once the data directory is in use",
     "log_level": "debug, info, warning or error",
     "log_format": "auto, console or json",
@@ -66,6 +68,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", min_length=1, description="The address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="The port to listen on.")
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` runs.")
+    worker_group: str = Field(default="", description="The group of destinations that a worker serves.")
     maxmemory: int = Field(default=2**30, ge=64 * 10**6, description="Bytes of memory for the embedded server.")
     outcome_bytes: int = Field(
         default=2 * 2**20,
@@ -104,6 +107,13 @@ class Settings(BaseSettings):
         if value is None and (other := info.data.get("redis_url")) and ServerUrl.parse(other).kind == "cluster":
             raise ValueError("is needed where EVENTROUTER_REDIS_URL is a Cluster, on which arq can't work")
         return value
+
+    @field_validator("worker_group")
+    @classmethod
+    def _check_worker_group(cls, value: str) -> str:
+        if value and not is_group_name(value):
+            raise ValueError("is not a name for a group of workers")
+        return "" if value == DEFAULT_GROUP else value
 
     @field_validator("replicas")
     @classmethod
@@ -175,7 +185,7 @@ def mask_url(url: str) -> str:
 
 def _problem(details: Any, given: dict[str, Any]) -> Problem:
     name = str(details["loc"][0])
-    option = "--" + name.replace("_", "-")
+    option = {"worker_group": "--group"}.get(name, "--" + name.replace("_", "-"))
     where = option if name in given else PREFIX + name.upper()
     message = _MESSAGES.get(details["type"], str(details["msg"]).removeprefix("Value error, "))
     # What may hold a secret is not repeated.

@@ -13,6 +13,7 @@ from .counters import Snapshot, age, budget_used, by_destination, failing, reaso
 from .limits import used
 from .rates import EVENTS, Sample, rates_between, sample_of
 from .times import EPOCH, write_time
+from .worker_group import start_hint
 
 
 def status_of(
@@ -29,11 +30,15 @@ def status_of(
     limits = used(config, shards, snapshot)
     rates = rates_between(earlier, sample_of(snapshot)) if earlier else None
 
+    groups = {process.group for process in snapshot.processes if process.kind == "worker"}
+
     def row(name: str) -> dict[str, Any]:
         found = by_destination(snapshot, name)
         if config.version and name not in served:
             why = "switched off" if name in config.destinations else "not in routes.yaml"
             found["state"] = f"paused, {why}" if found["paused_at"] else why
+        elif (group := config.group_of(name)) and group not in groups and not found["paused_at"]:
+            found |= {"state": "no worker", "reason": f"no worker of the group `{group}` runs: {start_hint(group)}"}
         found["limits_used"] = limits[name]._asdict() if name in limits else {}
         found["per_second"] = {
             "delivered": rates.delivered.get(name, 0.0) if rates else None,

@@ -22,7 +22,8 @@ from . import child
 from .data_directory import DataDirectory
 from .disk import is_full
 from .embedded import EmbeddedServer
-from .errors import EventRouterError, StartError
+from .errors import ChildError as ChildError
+from .errors import StartError
 from .logs import PROCESS_VARIABLE
 
 log = structlog.get_logger("eventrouter.up")
@@ -41,14 +42,6 @@ DISK_SECONDS = 1.0
 """How often a disk that is full is looked at."""
 
 
-class ChildError(EventRouterError):
-    """A child could not start for good. `exit_code` is the child's, and becomes ours."""
-
-    def __init__(self, message: str, *, hint: str = "", exit_code: int = 1) -> None:
-        super().__init__(message, hint=hint)
-        self.exit_code = exit_code
-
-
 @dataclass(eq=False)
 class Child:
     """One process to keep running. `name` is for people, such as `worker-1`."""
@@ -64,6 +57,8 @@ class Child:
     """What keeps it running; done when it has ended for good."""
     error: dict[str, Any] = field(default_factory=dict)
     """The error that it reported before it ended."""
+    is_retired: bool = False
+    """It is to end, and not to be started again."""
 
     @property
     def is_alive(self) -> bool:
@@ -80,10 +75,20 @@ class Child:
 class Supervisor:
     """Runs the server (None: somebody else's is used) and `children` until a signal, or until one can't start."""
 
-    def __init__(self, directory: DataDirectory, server: EmbeddedServer | None, children: list[Child]) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        server: EmbeddedServer | None,
+        children: list[Child],
+        worker_of: Callable[[str], Child] | None = None,
+    ) -> None:
+        """`worker_of` makes the worker of a group: one runs for each of the groups that the workers report last."""
         self.directory = directory
         self.server = server
         self.children = children
+        self._worker_of = worker_of
+        self._groups: dict[str, Child] = {}
+        self._guards: list[asyncio.Task[None]] = []
         self.facts: dict[str, Any] = {}
         """What the children reported, merged."""
         self._stop = asyncio.Event()
@@ -102,13 +107,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._ask_to_stop)
         server = asyncio.create_task(self._guard_server())
-        guards = [server]
+        self._guards = [server]
+        server.add_done_callback(lambda _: self._stop.set())
         for one in self.children:
-            one.guard = asyncio.create_task(self._guard(one))
-            guards.append(one.guard)
-        # A guard ends by itself only after a stop, or with the error that makes us stop.
-        for guard in guards:
-            guard.add_done_callback(lambda _: self._stop.set())
+            self._start(one)
         ready = asyncio.create_task(self._wait_ready(is_ready, tell))
         try:
             await self._stop.wait()
@@ -116,11 +118,32 @@ class Supervisor:
             self._stop.set()
             ready.cancel()
             await self._end(server)
-        for error in [guard.exception() for guard in guards]:
+        for error in [guard.exception() for guard in self._guards]:
             if error is not None:
                 raise error
         with contextlib.suppress(asyncio.CancelledError):
             await ready
+
+    def _start(self, one: Child) -> None:
+        one.guard = asyncio.create_task(self._guard(one))
+        # It ends by itself only after a stop, or with the error that makes us stop; or when its child is retired.
+        one.guard.add_done_callback(lambda _: None if one.is_retired else self._stop.set())
+        self._guards.append(one.guard)
+
+    def _staff(self, groups: list[str]) -> None:
+        """Sees to it that each of these groups has its worker, and no other group."""
+        if self._worker_of is None or self._stop.is_set():
+            return
+        for group in set(self._groups) - set(groups):
+            one = self._groups.pop(group)
+            log.info(f"The {one.name} ends: no destination has its group any more")
+            one.is_retired = True
+            one.signal(signal.SIGTERM)
+            asyncio.get_running_loop().call_later(WORKER_SECONDS, one.signal, signal.SIGKILL)
+        for group in sorted(set(groups) - set(self._groups)):
+            one = self._groups[group] = self._worker_of(group)
+            self.children.append(one)
+            self._start(one)
 
     def _ask_to_stop(self) -> None:
         now = time.monotonic()
@@ -182,10 +205,10 @@ class Supervisor:
     async def _guard(self, one: Child) -> None:
         """Keeps `one` running until a stop. Raises `ChildError` when it can't start while nothing was ready yet."""
         pause = FIRST_PAUSE
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not one.is_retired:
             started = time.monotonic()
             code = await self._run(one)
-            if self._stop.is_set():
+            if self._stop.is_set() or one.is_retired:
                 return
             if code > 0 and not self._ready:
                 message = one.error.get("message") or f"the {one.name} ended with exit code {code} at its start"
@@ -228,7 +251,7 @@ class Supervisor:
             theirs.close()
             pids = [each.process.pid for each in self.children if each.process is not None and each.is_alive]
             self.directory.children.name_holders(pids)
-            if self._stop.is_set():
+            if self._stop.is_set() or one.is_retired:
                 # The stop came while it was being made.
                 one.signal(signal.SIGTERM)
             listener = asyncio.create_task(self._listen(one, ours))
@@ -251,6 +274,8 @@ class Supervisor:
                     one.error = facts["error"]
                 elif "leases_expired" in facts:
                     self._nobody_alone.set()
+                elif "worker_groups" in facts:
+                    self._staff(facts["worker_groups"])
                 else:
                     self.facts |= facts
         finally:

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         port: PortOption = None,
         workers: WorkersOption = None,
     ) -> None:
-        """Run everything on this machine: an embedded Valkey, the collector and the workers.
+        """Run everything on this machine: an embedded Valkey, the collector and the workers, one more for each group.
 
         Ctrl-C or SIGTERM ends it within 30 seconds, with nothing lost; so does `kill -9`, after which the same command
         goes on.
@@ -96,7 +96,11 @@ def run(settings: Settings) -> None:
             ready = True
             show(settings, facts, time.monotonic() - started)
 
-        asyncio.run(Supervisor(directory, server, children).run(is_ready, tell))
+        def worker_of(group: str) -> Child:
+            own = environment | {"EVENTROUTER_WORKER_GROUP": group}
+            return Child(f"worker-{group}", (*COMMAND, "work", "--group", group), own, is_worker=True)
+
+        asyncio.run(Supervisor(directory, server, children, worker_of).run(is_ready, tell))
     finally:
         if listener is not None:
             listener.close()
@@ -146,9 +150,9 @@ def write_default(path: Path) -> None:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The settings as the variables that a child reads; those with secrets are in its environment already."""
-    return {
-        f"EVENTROUTER_{name.upper()}": str(getattr(settings, name))
-        for name in ("config", "data_dir", "host", "port", "shards", "log_level", "log_format")
+    names = ("config", "data_dir", "host", "port", "shards", "log_level", "log_format")
+    return {f"EVENTROUTER_{name.upper()}": str(getattr(settings, name)) for name in names} | {
+        "EVENTROUTER_WORKER_GROUP": ""
     }
 
 

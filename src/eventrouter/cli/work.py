@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import typer
 
 from .. import child
 from .common import ConfigOption, DataDirOption, load_app, read_settings
+
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group", "-g", help="Serve the destinations of this group (EVENTROUTER_WORKER_GROUP).", show_default=False
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds `work`."""
 
     @app.command()
-    def work(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    def work(config: ConfigOption = None, data_dir: DataDirOption = None, group: GroupOption = None) -> None:
         """Run a worker: routes events and delivers them, until SIGTERM. The same as `arq eventrouter.WorkerSettings`.
 
         It uses the Redis or Valkey of EVENTROUTER_REDIS_URL, else the embedded one that `eventrouter up` runs on the
-        data directory. Any number may run.
+        data directory. Any number may run. With --group it serves the destinations of this `worker_group` alone, and
+        without it all that have none.
         """
         from redis.exceptions import RedisError
 
@@ -25,8 +36,10 @@ def register(app: typer.Typer) -> None:
         from ..queue import run_worker
         from ..serve import run
 
-        settings = read_settings(config=config, data_dir=data_dir)
+        settings = read_settings(config=config, data_dir=data_dir, worker_group=group)
         router = load_app(settings, serves=True)
+        if settings.worker_group and settings.worker_group not in router.config.worker_groups:
+            warn_of_group(settings.worker_group, router.config.worker_groups)
 
         async def prepare() -> None:
             # A client belongs to its event loop, and arq makes its own: so this one is another.
@@ -46,6 +59,14 @@ def register(app: typer.Typer) -> None:
         except (RedisError, OSError) as error:
             # arq gives up when its server is away for long, or while it ends. `up` starts a worker anew.
             raise UnavailableError(f"the worker lost its Redis: {error}", hint="start the worker again") from None
+
+
+def warn_of_group(group: str, known: Sequence[str]) -> None:
+    """Tells the log that a worker has nothing to serve: a name may be mistyped."""
+    import structlog
+
+    hint = f"there are: {', '.join(known)}" if known else "give a destination `worker_group:`"
+    structlog.get_logger("eventrouter.work").warning("no destination has this worker group", group=group, hint=hint)
 
 
 def arq_settings() -> type:

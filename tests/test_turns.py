@@ -1,0 +1,182 @@
+"""The turns of a worker: fenced, bounded, handed over when they fail, and found by the sweep when they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
+
+from eventrouter import turns as turns_module
+from eventrouter.counters import failing, read_snapshot
+from eventrouter.lane import Lane
+from eventrouter.queue import QUEUE, Queue, queue_of
+from eventrouter.turns import MISPLACED_SECONDS, TURNS_PER_DESTINATION, Turns
+from lane_kit import CRM, append, expire_lease
+from queue_kit import Serve, jobs, until
+
+
+@pytest.fixture
+async def queue(valkey, redis):
+    one = await Queue.connect(valkey)
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+def turns(lanes, queue):
+    return lambda serve, shards=2: Turns(lanes, shards, queue, serve)
+
+
+async def test_a_turn_that_has_more_to_do_is_enqueued_again(turns, lanes, redis):
+    serve = Serve(claim=3.0)
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(serve).run(CRM, claim.token, "job")
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 2 < due / 1000 - time.time() <= 3.1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"), (ResponseError("OOM"), "Redis refuses a step: OOM")],
+)
+async def test_a_turn_that_fails_is_noted_with_its_reason_and_goes_on_later(turns, lanes, redis, error, told):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Serve(error=error)).run(CRM, claim.token, "job")
+    found = failing(await read_snapshot(lanes, 2, ["crm"]), "crm")
+    assert {"state": "failing", "reason": told, "turns_failed": 1} == found
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 4 < due / 1000 - time.time() <= 5.1
+
+
+async def test_a_copy_of_a_job_serves_nothing(turns, lanes, redis):
+    serve = Serve()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    runner = turns(serve)
+    await runner.run(CRM, claim.token, "job")
+    await runner.run(CRM, claim.token, "job")
+    await runner.run(CRM, "stranger", "job")
+    assert [CRM] == serve.turns
+    assert [] == await jobs(redis)
+
+
+async def test_a_turn_that_fails_comes_back_a_little_later(turns, lanes, redis):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Serve(error=ZeroDivisionError())).run(CRM, claim.token, "job")
+    [(_, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert 4 < due / 1000 - time.time() <= 5.1
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), TimeoutError()])
+async def test_a_turn_that_lost_its_server_goes_on_soon_after_it_is_back(turns, lanes, redis, error):
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    began = time.monotonic()
+    await turns(Serve(error=error)).run(CRM, claim.token, "job")
+    assert time.monotonic() - began < 2
+    [job] = await jobs(redis)
+    assert await lanes.begin(CRM, job.split(":")[2]) is not None
+
+
+async def test_a_turn_that_fails_when_it_was_fenced_off_ends_quietly(turns, lanes, redis):
+    class Late(Serve):
+        async def __call__(self, turn, stopping):
+            await expire_lease(redis, CRM)
+            await lanes.sweep(0)
+            raise ZeroDivisionError
+
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await turns(Late()).run(CRM, claim.token, "job")
+    assert [] == await jobs(redis)
+
+
+async def test_one_destination_cannot_take_every_slot_and_the_warehouse_has_its_own(turns, lanes, redis):
+    serve = Serve()
+    serve.gate.clear()
+    runner = turns(serve, shards=20)
+    claims = []
+    for shard in range(TURNS_PER_DESTINATION + 2):
+        claims += await lanes.append(shard, [append(("k", "one")), append(("k", "one"), lane="warehouse")])
+    running = [asyncio.create_task(runner.run(claim.lane, claim.token, "job")) for claim in claims]
+    await until(lambda: len(serve.turns) == 2 * TURNS_PER_DESTINATION + 2)
+    await asyncio.sleep(0.05)
+    assert TURNS_PER_DESTINATION == sum(lane.name == "crm" for lane in serve.turns)
+    assert 2 == len(await jobs(redis))  # those that found no slot come back soon
+    serve.gate.set()
+    await asyncio.gather(*running)
+
+
+async def test_a_worker_that_stops_hands_its_jobs_on_as_they_are(turns, lanes, redis):
+    serve = Serve()
+    runner = turns(serve)
+    runner.stopping.set()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await runner.run(CRM, claim.token, "job")
+    assert [] == serve.turns
+    [job] = await jobs(redis)
+    assert claim.token in job
+
+
+async def test_cancelled_turns_are_broken_off(turns, lanes):
+    serve = Serve()
+    serve.gate.clear()
+    runner = turns(serve)
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    running = asyncio.create_task(runner.run(CRM, claim.token, "job"))
+    await until(lambda: serve.turns)
+    runner.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+
+
+async def test_the_sweep_enqueues_what_was_lost_and_goes_on_while_the_server_is_away(turns, lanes, redis, monkeypatch):
+    monkeypatch.setattr(turns_module, "SWEEP_SECONDS", 0.02)
+    await lanes.append(1, [append(("k", "one"))])  # its claim never reached arq
+    runner = turns(Serve())
+    real, failures = lanes.sweep, [ConnectionError("away"), TimeoutError()]
+
+    async def sweep(shard, **options):
+        if failures:
+            raise failures.pop()
+        return await real(shard, **options)
+
+    runner._lanes.sweep = sweep
+    with capture_logs() as lines:
+        sweeping = asyncio.create_task(runner.sweep_forever())
+        await expire_lease(redis, Lane(1, "crm"))
+        async with asyncio.timeout(5):
+            while not await jobs(redis):
+                await asyncio.sleep(0.01)
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+    assert [] == failures
+    assert ["the sweep waits for Redis"] == [line["event"] for line in lines]
+
+
+async def test_a_turn_of_another_group_is_handed_on_untouched(lanes, redis, valkey):
+    queue = await Queue.connect(valkey, lambda lane: "slow")
+    serve = Serve()
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    began = time.time()
+    await Turns(lanes, 2, queue, serve).run(CRM, claim.token, "job")
+    assert ([], []) == (serve.turns, await jobs(redis))
+    [(job, due)] = await redis.zrange(queue_of("slow"), 0, -1, withscores=True)
+    assert claim.token in job.decode()
+    assert due / 1000 >= began + MISPLACED_SECONDS - 0.01  # not at once
+    await queue.close()
+
+
+async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_on_there(lanes, redis, valkey):
+    groups = {"crm": "old"}
+    queue = await Queue.connect(valkey, lambda lane: groups[lane], "old")
+
+    class Moves(Serve):
+        async def __call__(self, turn, stopping):
+            groups["crm"] = "new"
+            return await turn.give_up()
+
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    await Turns(lanes, 2, queue, Moves()).run(CRM, claim.token, "job")
+    assert ([], 1) == (await jobs(redis, "old"), len(await jobs(redis, "new")))
+    await queue.close()
