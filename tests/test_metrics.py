@@ -175,6 +175,7 @@ def status(state: str = "ok", **changes) -> dict:
     [
         ("ok", 0, set()),
         ("failing", 0, {"failing"}),
+        ("no worker", 0, {"no_worker"}),
         ("backing off", 1, {"backoff"}),
         ("on hold", 2, {"hold"}),
         ("paused, not in routes.yaml", 3, {"paused", "no_rules"}),

@@ -26,6 +26,7 @@ WHY = {
     "on hold": "hold",
     "paused": "paused",
     "failing": "failing",
+    "no worker": "no_worker",
     "switched off": "switched_off",
     "not in routes.yaml": "no_rules",
 }
@@ -94,7 +95,7 @@ STATE = (
     Family("destination_state", "0 well, 1 backing off, 2 on hold, 3 paused.", ("destination",)),
     Family(
         "destination_stopped",
-        "1 while nothing is sent, by why: `backoff`, `hold`, `paused`, `failing`, `switched_off`, `no_rules`.",
+        "1 while nothing is sent: `backoff`, `hold`, `paused`, `failing`, `no_worker`, `switched_off`, `no_rules`.",
         ("destination", "why"),
     ),
     Family("next_try_seconds", "Until a destination that backs off or is on hold is tried again.", ("destination",)),

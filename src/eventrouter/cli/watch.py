@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 """How long one look may take; then the server counts as away."""
-COLORS = {"ok": "green", "backing off": "yellow", "paused": "yellow", "on hold": "bold red", "failing": "bold red"}
+COLORS = {
+    "ok": "green",
+    "backing off": "yellow",
+    "paused": "yellow",
+    "on hold": "bold red",
+    "failing": "bold red",
+    "no worker": "bold red",
+}
 SHORT = {"not in routes.yaml": "no rules"}
 """What a column has no room for is told below the row."""
 COLUMNS = (("state", 12), ("sent/s", 9), ("failed/s", 8), ("waiting", 9), ("oldest", 7), ("dead", 6))
