@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from chaos_ledger import Ledger
@@ -24,6 +26,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.1)
 
 
+def _is_spooling(url: str) -> bool:
+    """Whether acknowledged events are not in the event log yet."""
+    with urlopen(f"{url}/ready", timeout=10) as answer:
+        return bool(json.load(answer)["spooling"])
+
+
 async def under_load(directory: Path, environment: dict[str, str], fault: Callable[[System], Awaitable[None]]) -> None:
     """Runs a system, lets `fault` happen under load, and counts."""
     rng = random.Random(7)
@@ -39,6 +47,7 @@ async def under_load(directory: Path, environment: dict[str, str], fault: Callab
             load.stop()
             await sending
             sink.well = True
+            await until(lambda: not _is_spooling(system.url))
             status = await system.drained()
             code, _ = await system.stop()
             faults = Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
@@ -63,7 +72,7 @@ async def test_with_sentinel_nothing_acknowledged_is_lost(tmp_path: Path) -> Non
                 await asyncio.to_thread(master.start)
                 await asyncio.sleep(3)
 
-        environment = {"EVENTROUTER_REDIS_URL": servers.url, "EVENTROUTER_REPLICAS": "1"}
+        environment = {"EVENTROUTER_REDIS_URL": servers.url, "EVENTROUTER_REPLICAS": "2"}
         await under_load(tmp_path, environment, fault)
 
 
