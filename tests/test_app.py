@@ -144,11 +144,11 @@ async def test_a_dead_letter_can_be_found_and_sent_again(app: EventRouter) -> No
     await app.event_log.append([_event("Bad")])
     status = await _until(app, dead=1)
     assert status["destinations"]["crm"]["dead"] == {"permanent": 1}
-    while not (letters := await app.dead_letters(destination="crm")):
+    while not (letters := await (await app.warehouse()).find_dead_letters(destination="crm")):
         await asyncio.sleep(0.02)
     assert [(letter["message_id"], letter["reason"], letter["status"]) for letter in letters] == [("m", "no", 422)]
     Memory.refusing = False
-    assert await app.replay(letters) == (1, [])
+    assert await (await app.dead_letters()).replay(letters) == (1, [], [])
     status = await _until(app, delivered=1, replayed=1, died=1, dead=0)
     assert status["destinations"]["crm"]["routed"] == status["events"]["routed"] == 1
     assert [payload["name"] for payload in Memory.taken] == ["Bad"]

@@ -77,7 +77,7 @@ def test_they_are_filtered_and_limited(place):
     assert "These" not in place.run("dead", "list", "--limit", "3").stderr
 
 
-@pytest.mark.parametrize("command", ["list", "replay"])
+@pytest.mark.parametrize("command", ["list", "replay", "discard"])
 @pytest.mark.parametrize(
     ("option", "name", "told"),
     [
@@ -111,6 +111,48 @@ def test_a_wrong_time_is_told(place):
     assert (result.returncode, "'noon' is not a time" in result.stderr) == (2, True)
 
 
+def test_one_is_shown_with_its_payload_and_the_answer(place):
+    shown = place.run("dead", "show", "a")
+    assert 0 == shown.returncode, shown
+    for part in ("track a a of website to hook", "state     dead", "no [thanks]", '"event": "a"', "HTTP 422"):
+        assert part in shown.stdout
+    [row] = json.loads(place.run("dead", "show", "a", "--destination", "hook", "--json").stdout)
+    assert ("dead", "no [thanks]", "a") == (row["state"], row["response"], json.loads(row["payload"])["messageId"])
+    missing = place.run("dead", "show", "z")
+    assert (1, True) == (missing.returncode, "There is no dead letter of z" in missing.stdout)
+
+
+def test_they_are_discarded_after_a_question_and_once_and_shown_on_demand(place, hook):
+    (place.path / "g").write_text('{"type":"track","event":"spare","userId":"s","messageId":"s"}\n')
+    place.run("send", "g")
+    wait_until(lambda: len(listed(place, "--id", "s")) == 1)
+    refused = place.run("dead", "discard", "--id", "s", stdin="n\n")
+    assert (1, True) == (refused.returncode, "Discard 1 dead letter (1 to hook)?" in refused.stderr)
+    done = place.run("dead", "discard", "--id", "s", stdin="y\n")
+    assert (0, "Discarded 1 dead letter.") == (done.returncode, done.stdout.strip())
+    wait_until(lambda: listed(place, "--id", "s") == [])
+    assert ["discarded"] == [row["state"] for row in listed(place, "--id", "s", "--all")]
+    assert "discarded" in place.run("dead", "list", "--all").stdout
+    assert {"discarded": 0} == json.loads(place.run("dead", "discard", "--id", "s", "--yes", "--json").stdout)
+    row = json.loads(place.run("status", "--json").stdout)["destinations"]["hook"]
+    assert ({"permanent": 1}, {"permanent": 3}) == (row["discarded"], row["dead"])
+    assert "everything adds up" in place.run("audit").stdout.lower() or 0 == place.run("audit").returncode
+
+
+def test_what_the_rules_send_nowhere_now_is_filtered(place, hook):
+    (place.path / "h").write_text('{"type":"track","event":"odd","userId":"o","messageId":"o"}\n')
+    place.run("send", "h")
+    wait_until(lambda: len(listed(place, "--id", "o")) == 1)
+    rules = (place.path / "routes.yaml").read_text()
+    (place.path / "less.yaml").write_text(rules.replace('type == "track"', 'event != "odd"'))
+    done = place.run("dead", "replay", "--yes", "--id", "o", "--config", "less.yaml")
+    expected = "Sent 0 dead letters again, filtered 1 by today's rules, skipped 0.\n  1: no_route\n"
+    assert expected == done.stdout, done.stderr
+    wait_until(lambda: listed(place, "--id", "o") == [])
+    assert ["filtered: no_route"] == [row["state"] for row in listed(place, "--id", "o", "--all")]
+    assert 0 == place.run("audit").returncode
+
+
 def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     hook.accepts = True
     refused = place.run("dead", "replay", "--event", "a", stdin="n\n")
@@ -120,8 +162,17 @@ def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     assert (result.returncode, result.stdout.strip()) == (0, "Sent 1 dead letter again, skipped 0.")
     wait_until(lambda: hook.taken == 1)
     wait_until(lambda: len(listed(place)) == 2)
-    assert json.loads(place.run("dead", "replay", "--yes", "--as-was", "--json").stdout) == {"sent": 2, "skipped": []}
+    assert ["b"] == [row["message_id"] for row in listed(place, "--reason", "http 4", "--limit", "1")]
+    nothing = {"filtered": [], "skipped": []}
+    done = place.run("dead", "replay", "--yes", "--as-was", "--json")
+    assert {"sent": 2, **nothing} == json.loads(done.stdout), done.stderr
     wait_until(lambda: hook.taken == 3)
     wait_until(lambda: listed(place) == [])
-    assert len(listed(place, "--replayed")) == 3
+    assert ["sent"] * 3 == [
+        row["state"] for row in listed(place, "--all", "--class", "permanent") if row["event_name"] in "abc"
+    ]
     assert place.run("dead", "replay").stdout == "Sent 0 dead letters again, skipped 0.\n"
+    again = place.run("dead", "replay", "--again", "--event", "a", "--yes", "--json")
+    assert {"sent": 1, **nothing} == json.loads(again.stdout)
+    wait_until(lambda: hook.taken == 4)
+    assert 0 == place.run("audit").returncode

@@ -5,12 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from eventrouter.dead_letters import DeadLetters, Replayed
+from eventrouter import dead_letters
+from eventrouter.dead_letters import DONE, DeadLetters, Replayed
 from eventrouter.delivery import decode, in_hand
 from eventrouter.errors import UnavailableError
 from eventrouter.events import StoredEvent, idempotency_key, lane_key, shard_of
+from eventrouter.feed import Feed
 from eventrouter.lane import Item, Lane
 from eventrouter.records import DeadLetterReplayed, unpack
 from eventrouter.warehouse import Warehouse
@@ -40,6 +43,9 @@ def letter(number: int, **fields: Any) -> dict[str, Any]:
         "payload": f'{{"old":{number}}}',
         "event_type": "track",
         "event_name": "Order Completed",
+        "last_at": "2026-11-24T17:00:00.000Z",
+        "replayed_at": None,
+        "outcome": None,
     }
     return {**row, **fields}
 
@@ -52,43 +58,47 @@ class Shelf(Warehouse):
     def __init__(self, *events: StoredEvent) -> None:
         super().__init__(self.Options(url="shelf:"))
         self.events = {(one.source, one.message_id): one for one in events}
+        self.asked: list[dict[str, Any]] = []
+        self.letters: list[dict[str, Any]] = []
 
     async def find_events(self, ids):
         return [self.events[one] for one in ids if one in self.events]
 
+    async def find_dead_letters(self, *, limit=1000, after=None, **filters):
+        self.asked.append(filters)
+        behind = [row for row in self.letters if after is None or after[2] < row["message_id"]]
+        return behind[:limit]
+
 
 def by_todays_rules(events, destinations=None):
-    return SimpleNamespace(
-        deliveries=[
-            SimpleNamespace(destination="crm", index=index, payload={"new": one.message_id}, route="orders today")
-            for index, one in enumerate(events)
-            if one.event.get("event") == "Order Completed"
-        ],
-        failed=[("crm", index, "orders", "no total") for index, one in enumerate(events) if one.event.get("broken")],
-        filtered={},
-    )
+    deliveries, failed, filtered = [], [], {}
+    for index, one in enumerate(events):
+        if one.event.get("broken"):
+            failed.append(("crm", index, "orders", "no total"))
+        elif one.event.get("event") == "Order Completed":
+            data = msgspec.Raw(msgspec.json.encode({"new": one.message_id}))
+            deliveries.append(SimpleNamespace(destination="crm", index=index, data=data, route="orders today"))
+        else:
+            filtered["crm", "no_route"] = 1
+    return SimpleNamespace(deliveries=deliveries, failed=failed, filtered=filtered)
 
 
 @pytest.fixture
 async def make(lanes):
     shelves = []
 
-    def one(*events: StoredEvent, claims: list | None = None, consent: bool = False) -> DeadLetters:
+    def one(*events: StoredEvent, claims: list | None = None, consent: bool = False, enabled: bool = True):
         shelves.append(Shelf(*events))
+        crm = SimpleNamespace(
+            consent=("marketing",) if consent else (), enabled=enabled, batch_size=9, concurrency=9, rate_limit=None
+        )
 
         async def enqueue(found):
             if claims is not None:
                 claims.extend(found)
 
-        return DeadLetters(
-            shelves[-1],
-            lanes,
-            SHARDS,
-            by_todays_rules,
-            {"crm": SimpleNamespace(consent=("marketing",) if consent else ())},
-            enqueue,
-            "rules 2",
-        )
+        feed = Feed(lanes, SHARDS, {"crm": crm}, enqueue)
+        return DeadLetters(shelves[-1], feed, SHARDS, by_todays_rules, {"crm": crm}, "rules 2")
 
     yield one
     for shelf in shelves:
@@ -96,7 +106,7 @@ async def make(lanes):
 
 
 async def sent(redis, name="crm") -> list[Any]:
-    """(lane key, delivery) of all shards, or the records."""
+    """The items of all shards, or the records."""
     found: list[Any] = []
     for shard in range(SHARDS):
         for item, fields in await redis.xrange(Lane(shard, name).key):
@@ -109,7 +119,7 @@ async def sent(redis, name="crm") -> list[Any]:
 
 async def test_a_dead_letter_is_sent_by_todays_rules_under_its_old_id(make, redis):
     claims: list = []
-    assert Replayed(1, []) == await make(event(1), claims=claims).replay([letter(1)])
+    assert Replayed(1, [], []) == await make(event(1), claims=claims).replay([letter(1)])
     [item] = await sent(redis)
     delivery = decode(item.data)
     assert ({"new": "m1"}, "orders today", "rules 2", True) == (
@@ -153,7 +163,7 @@ async def test_it_holds_up_nothing_of_its_order_key(make, redis):
 
 
 async def test_it_may_be_sent_as_it_was(make, redis):
-    assert Replayed(2, []) == await make(event(1), event(2)).replay([letter(1), letter(2)], as_was=True)
+    assert Replayed(2, [], []) == await make(event(1), event(2)).replay([letter(1), letter(2)], as_was=True)
     assert [({"old": 1}, "orders"), ({"old": 2}, "orders")] == sorted(
         [(decode(item.data).payload, decode(item.data).route) for item in await sent(redis)],
         key=lambda pair: pair[0]["old"],
@@ -161,22 +171,82 @@ async def test_it_may_be_sent_as_it_was(make, redis):
 
 
 async def test_what_cannot_be_sent_is_told_with_its_reason_and_stays(make, redis):
-    events = [event(2, event="Other"), event(3, broken=True)]
-    letters = [
-        letter(1),
-        letter(2),
-        letter(3),
-        letter(4, destination="gone"),
-    ]
-    result = await make(*events).replay(letters)
-    assert 0 == result.sent
+    result = await make(event(3, broken=True)).replay([letter(1), letter(3), letter(4, destination="gone")])
     assert [
         ("m1", "its event is not in the warehouse (yet)"),
-        ("m2", "today's rules send it nowhere"),
         ("m3", "the template still fails: no total"),
         ("m4", "there is no destination gone in routes.yaml any more"),
     ] == result.skipped
+    result = await make(event(1), enabled=False).replay([letter(1)])
+    assert [("m1", "the destination crm is switched off")] == result.skipped
     assert [] == await sent(redis) == await sent(redis, "warehouse")
+
+
+async def test_what_todays_rules_send_nowhere_is_filtered_and_dead_no_more(make, redis):
+    result = await make(event(1, event="Other")).replay([letter(1)])
+    assert Replayed(0, [("m1", "no_route")], []) == result
+    assert [] == await sent(redis)
+    [mark] = await sent(redis, "warehouse")
+    assert ("m1", "filtered: no_route") == (mark.message_id, mark.outcome)
+    expected = {"replayed:crm:permanent": 1, "filtered:crm:no_route": 1, "to:warehouse": 1}
+    assert expected == await counts(redis, shard_of("anon1", SHARDS))
+
+
+async def test_twice_at_once_or_after_a_crash_it_is_sent_once(make, redis):
+    letters = make(event(1), event(2, event="Other"))
+    rows = [letter(1), letter(2)]
+    await letters.replay(rows)
+    for again in (letters.replay(rows), letters.replay(rows, as_was=True)):
+        assert Replayed(0, [], [("m1", DONE), ("m2", DONE)]) == await again
+    assert 0 == await letters.discard(rows)
+    assert 1 == len(await sent(redis))
+
+
+async def test_one_that_died_again_may_be_sent_again(make, redis):
+    letters = make(event(1))
+    await letters.replay([letter(1)])
+    assert 1 == (await letters.replay([letter(1, last_at="2026-11-24T18:00:00.000Z")])).sent
+    assert 2 == len(await sent(redis))
+
+
+async def test_who_asks_for_it_gets_those_that_were_sent_before(make, redis):
+    letters = make(event(1), event(2, event="Other"))
+    done = {"replayed_at": "2026-11-24T18:00:00.000Z", "outcome": "sent"}
+    for _ in range(2):
+        result = await letters.replay([letter(1, **done), letter(2, **done)])
+        assert Replayed(1, [("m2", "no_route")], []) == result
+    expected = {"to:crm": 2, "replayed:crm:again": 2, "to:warehouse": 2}
+    assert expected == await counts(redis, shard_of("anon1", SHARDS))
+    assert 1 == len({in_hand(item, "crm").messages[0].id for item in await sent(redis)})
+
+
+async def test_discarded_ones_are_marked_and_counted_once_and_sent_nowhere(make, redis):
+    letters = make(event(1))
+    rows = [letter(1), letter(2, destination="gone", **{"class": "max_age"})]
+    assert (2, 0) == (await letters.discard(rows), await letters.discard(rows))
+    assert [("m1", "discarded"), ("m2", "discarded")] == sorted(
+        (mark.message_id, mark.outcome) for mark in await sent(redis, "warehouse")
+    )
+    assert {"discarded:crm:permanent": 1, "to:warehouse": 1} == await counts(redis, shard_of("anon1", SHARDS))
+    assert {"discarded:gone:max_age": 1, "to:warehouse": 1} == await counts(redis, shard_of("m2", SHARDS))
+    assert [("m1", DONE)] == (await letters.replay([letter(1)])).skipped
+
+
+async def test_pages_follow_one_another_up_to_the_limit(make, monkeypatch):
+    monkeypatch.setattr(dead_letters, "PAGE", 2)
+    letters = make()
+    shelf = letters._warehouse
+    shelf.letters = [letter(number) for number in range(5)]
+
+    async def ids(limit: int | None = None) -> list[list[str]]:
+        return [[row["message_id"] for row in page] async for page in letters.pages(limit, destination="crm")]
+
+    assert [["m0", "m1"], ["m2", "m3"], ["m4"]] == await ids()
+    assert [["m0", "m1"], ["m2"]] == await ids(3)
+    assert [["m0", "m1"]] == await ids(2)
+    assert {"destination": "crm"} == shelf.asked[0]
+    shelf.letters = []
+    assert [] == await ids()
 
 
 async def test_one_whose_payload_was_not_stored_needs_todays_rules(make):
@@ -188,15 +258,13 @@ async def test_as_it_was_it_is_not_sent_without_its_event_or_without_todays_cons
     agreed = {"consent": {"categoryPreferences": {"marketing": True}}}
     letters = make(event(1), event(2, context=agreed), consent=True)
     result = await letters.replay([letter(1), letter(2), letter(3)], as_was=True)
-    assert [
-        ("m1", "it may not be sent any more: consent"),
-        ("m3", "its event is not in the warehouse (yet)"),
-    ] == result.skipped
+    assert [("m1", "consent")] == result.filtered
+    assert [("m3", "its event is not in the warehouse (yet)")] == result.skipped
     assert ["m2"] == [decode(item.data).message_id for item in await sent(redis)]
 
 
 async def test_nothing_to_send_is_no_error(make):
-    assert Replayed(0, []) == await make().replay([])
+    assert Replayed(0, [], []) == await make().replay([])
 
 
 async def test_without_room_it_says_so_and_what_was_sent_is_served(make, redis):

@@ -8,6 +8,7 @@ from importlib import resources
 import pytest
 from redis.exceptions import NoScriptError
 
+from eventrouter import steps as steps_module
 from eventrouter.errors import UnavailableError
 from eventrouter.events import event_digest
 from eventrouter.lane import (
@@ -23,7 +24,7 @@ from eventrouter.lane import (
     Removal,
     Seen,
 )
-from eventrouter.lanes import STEPS, source
+from eventrouter.lanes import STEPS, Lanes, source
 from lane_kit import CRM, append, begin, counts, expire_lease, leftovers, make_due, take, texts
 
 MINUTE = 60_000
@@ -49,8 +50,8 @@ def test_there_is_one_script_for_each_step():
     assert {"prelude.lua", *(f"{step}.lua" for step in STEPS)} == files
 
 
-def test_only_append_asks_for_memory():
-    assert {"append"} == {step for step in STEPS if "allow-oom" not in source(step).splitlines()[0]}
+def test_only_what_brings_something_new_asks_for_memory():
+    assert {"append", "once"} == {step for step in STEPS if "allow-oom" not in source(step).splitlines()[0]}
 
 
 # append
@@ -800,3 +801,36 @@ async def test_a_clock_that_goes_on_changes_nothing(clock, lanes, redis):
         assert [] == (await lanes.sweep(0))[0]
         await clock.tick(15_000)
     assert lease == await redis.zrange("er:{0}:leases", 0, -1, withscores=True)
+
+
+# Replicas
+
+
+@pytest.fixture
+def replicated(redis, monkeypatch):
+    monkeypatch.setattr(steps_module, "WAIT_SECONDS", 0.01)
+    return Lanes(redis, replicas=1)
+
+
+async def test_what_too_few_replicas_have_is_not_appended_as_far_as_the_caller_knows(replicated, redis):
+    with pytest.raises(UnavailableError, match="fewer than 1 replicas"):
+        await replicated.append(0, [append(("a", "1"))])
+    assert {"to:crm": 1} == await counts(redis)
+    with pytest.raises(UnavailableError, match="fewer than 1 replicas"):
+        await replicated.reach(4)
+
+
+async def test_a_turn_knows_whether_replicas_have_what_it_settled(replicated, lanes):
+    turn = await begin(lanes, ("a", "1"))
+    turn = await take(replicated, await turn.give_up())
+    await turn.settle(counts={"x": 1}, keep=True)
+    assert not turn.kept
+    await turn.settle(counts={"x": 1})
+    assert turn.kept
+
+
+async def test_without_replicas_to_ask_for_all_is_kept(lanes):
+    turn = await begin(lanes, ("a", "1"))
+    await turn.settle(counts={"x": 1}, keep=True)
+    assert turn.kept
+    await lanes.reach(4)

@@ -20,8 +20,10 @@ def store(warehouse_url: str) -> Iterator[Store]:
         yield store
 
 
-def replayed(second: int, message_id: str = "m1") -> DeadLetterReplayed:
-    return DeadLetterReplayed(source="website", message_id=message_id, destination="crm", replayed_at=at(second))
+def replayed(second: int, message_id: str = "m1", outcome: str = "sent") -> DeadLetterReplayed:
+    return DeadLetterReplayed(
+        source="website", message_id=message_id, destination="crm", replayed_at=at(second), outcome=outcome
+    )
 
 
 def load(store: Store, *records: Any) -> None:
@@ -32,6 +34,10 @@ def load(store: Store, *records: Any) -> None:
 
 def rows(store: Store) -> list[tuple[Any, ...]]:
     return store.execute("SELECT message_id, reason, attempts, last_at, replayed_at FROM dead_letters ORDER BY 1")
+
+
+def outcomes(store: Store) -> list[tuple[Any, ...]]:
+    return store.execute("SELECT message_id, outcome FROM dead_letters ORDER BY 1")
 
 
 def test_a_dead_letter_is_kept_whole(store: Store) -> None:
@@ -77,6 +83,16 @@ def test_a_delivery_that_fails_again_is_no_longer_replayed(store: Store) -> None
         assert [("m1", "again", 1, at(40), None)] == rows(store)
     load(store, replayed(50))
     assert [("m1", "again", 1, at(40), at(50))] == rows(store)
+
+
+def test_what_became_of_it_goes_with_the_mark_and_with_a_new_failure(store: Store) -> None:
+    load(
+        store, letter(), replayed(30), replayed(31, outcome="discarded"), letter("m2"), letter("m3"), replayed(30, "m3")
+    )
+    assert [("m1", "discarded"), ("m2", None), ("m3", "sent")] == outcomes(store)
+    load(store, replayed(30, "m4", outcome="filtered: consent"))
+    load(store, letter("m4"), letter(reason="again", last_at=at(40)))
+    assert [("m1", None), ("m2", None), ("m3", "sent"), ("m4", "filtered: consent")] == outcomes(store)
 
 
 def test_all_at_once_is_the_same_as_one_by_one(store: Store) -> None:

@@ -20,12 +20,13 @@ from .collecting import Sources, make_collector
 from .config import Config
 from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
-from .dead_letters import DeadLetters, Replayed
+from .dead_letters import DeadLetters
 from .deliver import DeliveryTurn
 from .enrich import RouterTurn
 from .enrichment import Enrichment
 from .enrichments import Enrichments, Made, made_of
 from .errors import EventRouterError
+from .feed import Feed
 from .following import Following
 from .garbage import collect_garbage_rarely
 from .intake import Intake
@@ -268,21 +269,15 @@ class EventRouter:
     def _status_of(self, snapshot: Snapshot, earlier: Sample | None = None) -> dict[str, Any]:
         return status_of(self.config, self.settings.shards, snapshot, self.targets.served, earlier)
 
-    async def dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
-        """Rows of `dead_letters`; the filters are those of `Warehouse.find_dead_letters`."""
-        return await (await self.warehouse()).find_dead_letters(**filters)
+    def feed(self, **options: Any) -> Feed:
+        """The way into the lanes for what is sent again; the options are those of `Feed`."""
+        return Feed(self.lanes, self.settings.shards, self.config.destinations, self._enqueue, **options)
 
-    async def replay(self, letters: Sequence[Mapping[str, Any]], *, as_was: bool = False) -> Replayed:
-        """Sends dead letters again: by today's rules, or as they were."""
-        return await DeadLetters(
-            await self.warehouse(),
-            self.lanes,
-            self.settings.shards,
-            self.router.route,
-            self.config.destinations,
-            self._enqueue,
-            self.config.version,
-        ).replay(letters, as_was=as_was)
+    async def dead_letters(self, **options: Any) -> DeadLetters:
+        """Dead letters, to be found, sent again or discarded; the options are those of `Feed`."""
+        warehouse, feed, config = await self.warehouse(), self.feed(**options), self.config
+        shards, route = self.settings.shards, self.router.route
+        return DeadLetters(warehouse, feed, shards, route, config.destinations, config.version)
 
     async def warehouse(self) -> Warehouse:
         """The warehouse, started. Raises what its back end raises when it is away."""

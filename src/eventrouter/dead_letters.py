@@ -1,161 +1,193 @@
-"""Dead letters: finding them in the warehouse, and sending them again."""
+"""Dead letters: found in the warehouse, sent again or discarded, each of them once."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import msgspec
 
-from .delivery import FORMAT, Delivery, encode
-from .events import StoredEvent, event_name, lane_key, order_key, shard_of
-from .lane import Append, Claim
-from .lanes import Lanes
-from .records import DeadLetterReplayed, pack
+from .events import StoredEvent, order_key, shard_of
+from .feed import Feed, Work
+from .once import Item, Piece, digest_of
+from .records import DISCARDED, SENT, DeadLetterReplayed, pack
+from .redelivery import redelivery
 from .server_time import now_ms
-from .times import write_time
+from .times import EPOCH, write_time
 from .warehouse import Warehouse
 
-WITHHELD = ("consent", "disabled", "integrations")
-"""The router's reasons for which an event may not leave at all."""
+PAGE = 500
+"""Dead letters that are read and dealt with at once."""
+WITHHELD = ("consent", "integrations")
+"""The router's reasons for which an event may not leave, whatever its payload."""
+DONE = "it was sent again or discarded a moment ago"
+
+Letter = Mapping[str, Any]
+"""A row of `Warehouse.find_dead_letters`."""
 
 
 class Replayed(NamedTuple):
-    """What came of a replay."""
+    """What came of a replay: (message id, why) of each dead letter that was not sent."""
 
     sent: int
+    filtered: list[tuple[str, str]]
+    """Today's rules send these nowhere: they are dead letters no more."""
     skipped: list[tuple[str, str]]
-    """(message_id, why) of each dead letter that was not sent."""
+    """These stay."""
+
+
+class _Filtered(NamedTuple):
+    reason: str
 
 
 class DeadLetters:
-    """Sends dead letters again, behind what waits already; order is not promised for them."""
+    """Finds dead letters, and does what operators want done with them: each thing in one step with its counter."""
 
     def __init__(
         self,
         warehouse: Warehouse,
-        lanes: Lanes,
+        feed: Feed,
         shards: int,
         route: Callable[..., Any],
         destinations: Mapping[str, Any],
-        enqueue: Callable[[Sequence[Claim]], Awaitable[None]],
         rules: str,
     ) -> None:
-        """`route` is `Router.route`: events, and the destinations to look at (all by default)."""
+        """`route` is `Router.route`: events, and the destinations to look at; `rules` the version of the rules."""
         self._warehouse = warehouse
-        self._lanes = lanes
+        self._feed = feed
         self._shards = shards
         self._route = route
         self._destinations = destinations
-        self._enqueue = enqueue
         self._rules = rules
 
-    async def replay(self, letters: Sequence[Mapping[str, Any]], *, as_was: bool = False) -> Replayed:
-        """Sends `letters` (rows of `Warehouse.find_dead_letters`) again, by today's rules or with the stored payload.
+    async def pages(self, limit: int | None = None, **filters: Any) -> AsyncIterator[list[dict[str, Any]]]:
+        """Dead letters, oldest first, page by page; at most `limit`. Raises `Retry` when the warehouse is away.
 
-        Each one that is sent is marked as replayed in the same atomic step. The idempotency keys stay the same. Raises
-        `UnavailableError` when Redis has no room, `Retry` when the warehouse is away.
+        The filters are those of `Warehouse.find_dead_letters`. Whoever sends them again sets `until`, for some of them
+        may die again and would be met once more.
         """
-        ids = list({(str(row["source"]), str(row["message_id"])) for row in letters})
-        events = {(event.source, event.message_id): event for event in await self._warehouse.find_events(ids)}
-        routed = {} if as_was else self._routed(list(events.values()))
-        skipped: list[tuple[str, str]] = []
-        shards: dict[int, list[tuple[Mapping[str, Any], StoredEvent | None, Any, str]]] = {}
+        after = None
+        while limit is None or limit > 0:
+            size = PAGE if limit is None else min(PAGE, limit)
+            page = await self._warehouse.find_dead_letters(**filters, limit=size, after=after)
+            if page:
+                yield page
+            if len(page) < size:
+                return
+            limit = limit and limit - len(page)
+            last = page[-1]
+            after = (last["last_at"], last["source"], last["message_id"], last["destination"])
+
+    async def replay(self, letters: Sequence[Letter], *, as_was: bool = False) -> Replayed:
+        """Sends `letters` again behind what waits, by today's rules or with the stored payload.
+
+        Returns when all of them lie in their lanes.
+
+        Each that is sent is marked in the same atomic step; whoever sends the same ones again, at once or after a
+        crash, sends none twice. Those that were dealt with before are sent once more. The idempotency keys stay the
+        same. Raises `UnavailableError` when Redis has no room, `Retry` when the warehouse is away.
+        """
+        events = await self._events(letters)
+        result = Replayed(0, [], [])
+        work: list[Work] = []
+        ids: list[tuple[str, str]] = []
         for row in letters:
-            identity = str(row["source"]), str(row["message_id"])
-            event = events.get(identity)
-            made = self._payload(row, event, routed, as_was=as_was)
+            event = events.get((row["source"], row["message_id"]))
+            made = self._made(row, event, as_was=as_was)
             if isinstance(made, str):
-                skipped.append((identity[1], made))
-                continue
-            key = order_key(event.event) if event else identity[1]
-            shards.setdefault(shard_of(key, self._shards), []).append((row, event, *made))
-        claims: list[Claim] = []
+                result.skipped.append((row["message_id"], made))
+            elif isinstance(made, _Filtered) and row["replayed_at"]:
+                result.filtered.append((row["message_id"], made.reason))
+            else:
+                work.append(self._work(row, event, made))
+                ids.append((row["message_id"], made.reason if isinstance(made, _Filtered) else ""))
         sent = 0
-        try:
-            for shard, work in shards.items():
-                claims += await self._lanes.append(shard, *self._appends(work))
-                sent += len(work)
-        finally:
-            await self._enqueue(claims)
-        return Replayed(sent, skipped)
+        for (message_id, reason), done in zip(ids, await self._feed(work), strict=True):
+            if not done:
+                result.skipped.append((message_id, DONE))
+            elif reason:
+                result.filtered.append((message_id, reason))
+            else:
+                sent += 1
+        return result._replace(sent=sent)
 
-    def _routed(self, events: Sequence[StoredEvent]) -> dict[tuple[str, str, str], tuple[Any, str] | str]:
-        """By source, message id and destination: the payload and the route's name, or why there is none."""
-        result = self._route(events)
-        made: dict[tuple[str, str, str], tuple[Any, str] | str] = {}
-        for one in result.deliveries:
-            event = events[one.index]
-            made[event.source, event.message_id, one.destination] = one.payload, one.route
-        for destination, index, _, reason in result.failed:
-            event = events[index]
-            made[event.source, event.message_id, destination] = f"the template still fails: {reason}"
-        return made
+    async def discard(self, letters: Sequence[Letter]) -> int:
+        """Gives `letters` up for good, as counted and kept as what they were; returns how many. Raises as `replay`."""
+        events = await self._events(letters)
+        work = []
+        for row in letters:
+            counts = {f"discarded:{row['destination']}:{row['class']}": 1}
+            piece = Piece(_digest(row), [_mark(row, DISCARDED)], counts)
+            work.append(Work(self._shard(row, events.get((row["source"], row["message_id"]))), "", piece))
+        return sum(await self._feed(work))
 
-    def _payload(
-        self,
-        row: Mapping[str, Any],
-        event: StoredEvent | None,
-        routed: Mapping[tuple[str, str, str], tuple[Any, str] | str],
-        *,
-        as_was: bool,
-    ) -> tuple[Any, str] | str:
-        destination = str(row["destination"])
-        if destination not in self._destinations:
-            return f"there is no destination {destination} in routes.yaml any more"
+    async def _events(self, letters: Sequence[Letter]) -> dict[tuple[str, str], StoredEvent]:
+        ids = list(dict.fromkeys((row["source"], row["message_id"]) for row in letters))
+        return {(event.source, event.message_id): event for event in await self._warehouse.find_events(ids)}
+
+    def _shard(self, row: Letter, event: StoredEvent | None) -> int:
+        return shard_of(order_key(event.event) if event else row["message_id"], self._shards)
+
+    def _made(self, row: Letter, event: StoredEvent | None, *, as_was: bool) -> tuple[Any, str] | _Filtered | str:
+        """The payload and the route's name, or why there is none."""
+        name = row["destination"]
+        if name not in self._destinations:
+            return f"there is no destination {name} in routes.yaml any more"
+        if not self._destinations[name].enabled:
+            return f"the destination {name} is switched off"
         if event is None:
             return "its event is not in the warehouse (yet)"
+        if as_was and not row["payload"]:
+            return "its payload was not stored; replay it by today's rules"
+        routed = self._route([event], [name])
         if as_was:
-            if not row.get("payload"):
-                return "its payload was not stored; replay it by today's rules"
-            if (reason := self._withheld(event, destination)) is not None:
-                return f"it may not be sent any more: {reason}"
-            return msgspec.json.decode(row["payload"]), str(row.get("route") or "")
-        identity = event.source, event.message_id, destination
-        return routed.get(identity, "today's rules send it nowhere")
+            if (reason := self._withheld(routed, event, name)) is not None:
+                return _Filtered(reason)
+            return msgspec.Raw(row["payload"].encode()), row["route"]
+        for one in routed.deliveries:
+            return one.data, one.route
+        for _, _, _, reason in routed.failed:
+            return f"the template still fails: {reason}"
+        return _Filtered(next(reason for (_, reason), number in routed.filtered.items() if number))
 
-    def _withheld(self, event: StoredEvent, destination: str) -> str | None:
+    def _withheld(self, routed: Any, event: StoredEvent, name: str) -> str | None:
         """Why an event may not leave, whatever its payload: consent may have been withdrawn since. None: it may."""
-        filtered = self._route([event], [destination]).filtered
-        for name, reason in filtered:
-            if name == destination and reason in WITHHELD:
+        for _, reason in routed.filtered:
+            if reason in WITHHELD:
                 return str(reason)
         # No route of today tells of the destination's own consent.
         context = event.event.get("context")
         consent = context.get("consent") if isinstance(context, dict) else None
         given = consent.get("categoryPreferences") if isinstance(consent, dict) else None
-        wanted = self._destinations[destination].consent
+        wanted = self._destinations[name].consent
         return None if all(isinstance(given, dict) and given.get(one) is True for one in wanted) else "consent"
 
-    def _appends(
-        self, work: Sequence[tuple[Mapping[str, Any], StoredEvent | None, Any, str]]
-    ) -> tuple[list[Append], Counter[str]]:
-        lanes: dict[str, list[tuple[str, int, bytes]]] = {}
-        counts: Counter[str] = Counter()
-        marks = []
-        now = write_time(datetime.now(UTC).replace(tzinfo=None))
-        for row, event, payload, route in work:
-            name, message_id, source = str(row["destination"]), str(row["message_id"]), str(row["source"])
-            body = event.event if event else {}
-            delivery = Delivery(
-                FORMAT,
-                message_id,
-                source,
-                str(body.get("type") or row.get("event_type") or ""),
-                event_name(body) or row.get("event_name"),
-                route,
-                str(body.get("timestamp") or now),
-                now_ms(),
-                self._rules,
-                True,
-                payload,
-            )
-            key = lane_key(f"replay:{source}:{message_id}")
-            lanes.setdefault(name, []).append((key, 1, encode(delivery)))
-            marks.append(DeadLetterReplayed(source=source, message_id=message_id, destination=name, replayed_at=now))
-            counts[f"replayed:{name}:{row.get('class') or ''}"] += 1
-        appends = [Append(name, items, f"to:{name}") for name, items in lanes.items()]
-        appends.append(Append("warehouse", [("", len(marks), pack(marks))], "to:warehouse"))
-        return appends, counts
+    def _work(self, row: Letter, event: StoredEvent | None, made: tuple[Any, str] | _Filtered) -> Work:
+        name, shard = row["destination"], self._shard(row, event)
+        counts = {f"replayed:{name}:{'again' if row['replayed_at'] else row['class']}": 1}
+        if isinstance(made, _Filtered):
+            counts[f"filtered:{name}:{made.reason}"] = 1
+            return Work(shard, "", Piece(_digest(row), [_mark(row, f"filtered: {made.reason}")], counts))
+        assert event is not None
+        key = f"{event.source}:{event.message_id}"
+        item = redelivery(event, name, *made, self._rules, key=key)
+        return Work(shard, name, Piece(_digest(row), [item, _mark(row, SENT)], counts))
+
+
+def _digest(row: Letter) -> bytes:
+    """The same until it dies again; of one that was dealt with before, always another."""
+    again = uuid4().hex if row["replayed_at"] else row["last_at"]
+    return digest_of("dead letter", row["source"], row["message_id"], row["destination"], again)
+
+
+def _mark(row: Letter, outcome: str) -> Item:
+    mark = DeadLetterReplayed(
+        source=row["source"],
+        message_id=row["message_id"],
+        destination=row["destination"],
+        replayed_at=write_time(EPOCH + timedelta(milliseconds=now_ms())),
+        outcome=outcome,
+    )
+    return Item("warehouse", "", 1, pack([mark]), "to:warehouse")

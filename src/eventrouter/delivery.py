@@ -37,6 +37,8 @@ class Delivery(msgspec.Struct, array_like=True):
     """A value, or JSON as it is (`msgspec.Raw`)."""
     traceparent: str = ""
     """The context of its event's trace, where there is one."""
+    again: str = ""
+    """Makes another idempotency key of it: an operator sends it as if it were new."""
 
 
 class Tries(msgspec.Struct, omit_defaults=True):
@@ -123,8 +125,10 @@ def in_hand(item: Item, destination: str) -> InHand:
     """Decodes an item of a destination's lane. Raises what `decode` raises."""
     delivery = decode(item.data)
     tries = _read_tries(item.tries)
+    # No id of an event holds a NUL.
+    identity = f"{delivery.message_id}\0{delivery.again}" if delivery.again else delivery.message_id
     message = Message(
-        id=idempotency_key(delivery.source, delivery.message_id, destination),
+        id=idempotency_key(delivery.source, identity, destination),
         payload=delivery.payload,
         message_id=delivery.message_id,
         source=delivery.source,

@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 STEPS = (
     "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
-    "wake", "audit",
+    "wake", "audit", "once",
 )  # fmt: skip
 
 
 @cache
 def source(step: str) -> str:
-    """The text of a step's script. All but `append` may run when memory is full: they drain."""
+    """The text of a step's script. All that don't ask for memory may run when it is full: they drain."""
     folder = resources.files(__package__) / "lua"
-    shebang = "#!lua\n" if step == "append" else "#!lua flags=allow-oom\n"
+    shebang = "#!lua\n" if step in ("append", "once") else "#!lua flags=allow-oom\n"
     return shebang + (folder / "prelude.lua").read_text("utf-8") + (folder / f"{step}.lua").read_text("utf-8")
 
 

@@ -96,13 +96,18 @@ class DeadLetter(Record, tag="dead_letter"):
     rules: str = ""
 
 
+SENT, DISCARDED = "sent", "discarded"
+
+
 class DeadLetterReplayed(Record, tag="dead_letter_replayed"):
-    """Marks a dead letter as sent again by an operator."""
+    """Marks a dead letter as dealt with by an operator: it is none any more, unless its delivery fails again."""
 
     source: str
     message_id: str
     destination: str
     replayed_at: str
+    outcome: str = SENT
+    """`sent` (again), `discarded`, or `filtered: REASON` when today's rules send it no more."""
 
 
 class Identity(Record, tag="identity"):

@@ -101,8 +101,8 @@ class Warehouse(Destination):
         """Refused events as dicts with the table's columns but for `payload`, by `id`, behind the id `after`."""
         raise TypeError(f"{type(self).__name__} does not define find_rejected()")
 
-    async def count_dead_letters(self) -> dict[tuple[str, str], int]:
-        """How many dead letters there are that were not sent again, by destination and class."""
+    async def count_dead_letters(self, **filters: Any) -> dict[tuple[str, str], int]:
+        """How many dead letters `find_dead_letters` would find in all, by destination and class."""
         raise TypeError(f"{type(self).__name__} does not define count_dead_letters()")
 
     async def find_dead_letters(
@@ -114,12 +114,15 @@ class Warehouse(Destination):
         until: datetime | None = None,
         event: str | None = None,
         message_id: str | None = None,
+        reason: str | None = None,
         replayed: bool = False,
         limit: int = 1000,
         after: tuple[str, str, str, str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Dead letters as dicts with the table's columns, oldest first by `last_at`, not yet replayed by default.
+        """Dead letters as dicts with the table's columns, oldest first by `last_at` (from `since` on, before `until`).
 
-        `after` is (last_at, source, message_id, destination) of the last one of the page before.
+        Without `replayed`, only those that are still dead letters: neither sent again nor discarded. Of `reason` a part
+        is enough, in any case of letters. `after` is (last_at, source, message_id, destination) of the last one of the
+        page before.
         """
         raise TypeError(f"{type(self).__name__} does not define find_dead_letters()")

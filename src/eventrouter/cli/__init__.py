@@ -17,8 +17,8 @@ from .. import __version__, child
 from ..errors import EXIT_CONFIG, ConfigError, EventRouterError
 
 MODULES = (
-    "up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "tail", "audit", "trace", "pause", "dead",
-    "plugins", "schema",
+    "up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "tail", "audit", "trace", "pause",
+    "dead", "plugins", "schema",
 )  # fmt: skip
 """The files with commands, in the order in which `--help` shows them."""
 

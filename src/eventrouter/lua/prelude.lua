@@ -13,6 +13,7 @@
 --   er:{S}:clock   the time (ms) of a sweep in the last seconds
 --   er:{S}:failures hash: lane -> when a turn came to nothing last, when the next is due (ms), and the reason
 --   er:{S}:seen    list of starts (ms) of the dedup buckets er:{S}:seen:START (sets of event digests), oldest first
+--   er:{S}:seen_again  the same for what operators sent again or discarded
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -103,5 +104,48 @@ local function counts(shard)
   for _ = 1, number() do
     local field = arg()
     count(shard, field, number())
+  end
+end
+
+-- Which of the digests ARGV[first..last] are in the buckets of `key`: 0 or 1 for each.
+local function seen_in(key, first, last)
+  local seen = {}
+  for i = 1, last - first + 1 do
+    seen[i] = 0
+  end
+  for _, start in ipairs(redis.call('LRANGE', key, 0, -1)) do
+    for from = first, last, 5000 do
+      local flags = redis.call('SMISMEMBER', key .. ':' .. start, unpack(ARGV, from, math.min(from + 4999, last)))
+      for i, flag in ipairs(flags) do
+        if flag == 1 then
+          seen[from - first + i] = 1
+        end
+      end
+    end
+  end
+  return seen
+end
+
+-- Remember the digests ARGV[first..last] for a window (ms); of most of them the oldest buckets are forgotten.
+local function remember(key, first, last, window, most)
+  local starts = redis.call('LRANGE', key, 0, -1)
+  local newest = starts[#starts]
+  if not newest or now - newest >= window / 4 or redis.call('SCARD', key .. ':' .. newest) >= most / 4 then
+    newest = string.format('%.0f', math.max(now, newest and newest + 1 or 0))
+    redis.call('RPUSH', key, newest)
+    starts[#starts + 1] = newest
+  end
+  for from = first, last, 5000 do
+    redis.call('SADD', key .. ':' .. newest, unpack(ARGV, from, math.min(from + 4999, last)))
+  end
+  local total = 0
+  for _, start in ipairs(starts) do
+    total = total + redis.call('SCARD', key .. ':' .. start)
+  end
+  while #starts > 1 and (now - starts[2] >= window or total > most) do
+    local oldest = key .. ':' .. table.remove(starts, 1)
+    total = total - redis.call('SCARD', oldest)
+    redis.call('UNLINK', oldest)
+    redis.call('LPOP', key)
   end
 end

@@ -95,27 +95,6 @@ end
 
 local new = number()
 if new > 0 then
-  local window, most = number(), number()
-  local starts = redis.call('LRANGE', shard .. 'seen', 0, -1)
-  local newest = starts[#starts]
-  if not newest or now - newest >= window / 4 or redis.call('SCARD', shard .. 'seen:' .. newest) >= most / 4 then
-    newest = string.format('%.0f', math.max(now, newest and newest + 1 or 0))
-    redis.call('RPUSH', shard .. 'seen', newest)
-    starts[#starts + 1] = newest
-  end
-  local bucket = shard .. 'seen:' .. newest
-  for first = blobs + 1, blobs + new, 5000 do
-    redis.call('SADD', bucket, unpack(ARGV, first, math.min(first + 4999, blobs + new)))
-  end
-  local total = 0
-  for _, start in ipairs(starts) do
-    total = total + redis.call('SCARD', shard .. 'seen:' .. start)
-  end
-  while #starts > 1 and (now - starts[2] >= window or total > most) do
-    local oldest = shard .. 'seen:' .. table.remove(starts, 1)
-    total = total - redis.call('SCARD', oldest)
-    redis.call('UNLINK', oldest)
-    redis.call('LPOP', shard .. 'seen')
-  end
+  remember(shard .. 'seen', blobs + 1, blobs + new, number(), number())
 end
 return { 'ok', claimed, redis.call('ZCARD', parked) }

@@ -147,33 +147,11 @@ class SqlWarehouse(Warehouse):
     async def find_rejected(self, **filters: Any) -> list[dict[str, Any]]:
         return await self._ask(lambda store: queries.find_rejected(store, **_FIND | filters))
 
-    async def count_dead_letters(self) -> dict[tuple[str, str], int]:
-        return await self._ask(queries.count_dead_letters)
+    async def count_dead_letters(self, **filters: Any) -> dict[tuple[str, str], int]:
+        return await self._ask(lambda store: queries.count_dead_letters(store, **filters))
 
-    async def find_dead_letters(
-        self,
-        *,
-        destination: str | None = None,
-        class_: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        event: str | None = None,
-        message_id: str | None = None,
-        replayed: bool = False,
-        limit: int = 1000,
-        after: tuple[str, str, str, str] | None = None,
-    ) -> list[dict[str, Any]]:
-        return await self._ask(
-            lambda store: queries.find_dead_letters(
-                store,
-                filters={"destination": destination, "class": class_, "event_name": event, "message_id": message_id},
-                since=since,
-                until=until,
-                replayed=replayed,
-                limit=limit,
-                after=after,
-            )
-        )
+    async def find_dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
+        return await self._ask(lambda store: queries.find_dead_letters(store, **filters))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:

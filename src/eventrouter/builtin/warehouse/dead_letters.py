@@ -35,6 +35,7 @@ _KEY: Final = ("source", "message_id", "destination")
 _REPLAYED: Final[dict[str, Kind]] = {
     **{column: COLUMNS[column] for column in (*_KEY, "route", "class", "reason", "attempts", "first_at", "last_at")},
     "replayed_at": TIMESTAMP,
+    "outcome": TEXT,
 }
 
 # A delivery that fails again after its replay is a dead letter again, not a replayed one. A replay that came before its
@@ -42,12 +43,16 @@ _REPLAYED: Final[dict[str, Kind]] = {
 _LATER: Final = f"""\
 ON CONFLICT (source, message_id, destination) DO UPDATE SET
 {", ".join(f'"{column}" = excluded."{column}"' for column in COLUMNS if column not in _KEY)},
-replayed_at = CASE WHEN dead_letters.class = '' AND dead_letters.replayed_at >= excluded.last_at
-THEN dead_letters.replayed_at END
+{", ".join(
+    f"{column} = CASE WHEN dead_letters.class = '' AND dead_letters.replayed_at >= excluded.last_at"
+    f" THEN dead_letters.{column} END"
+    for column in ("replayed_at", "outcome")
+)}
 WHERE excluded.last_at > dead_letters.last_at"""
 
 _MARK: Final = """\
-ON CONFLICT (source, message_id, destination) DO UPDATE SET replayed_at = excluded.replayed_at
+ON CONFLICT (source, message_id, destination) DO UPDATE SET
+replayed_at = excluded.replayed_at, outcome = excluded.outcome
 WHERE excluded.replayed_at >= dead_letters.last_at
 AND (dead_letters.replayed_at IS NULL OR excluded.replayed_at > dead_letters.replayed_at)"""
 
@@ -78,10 +83,11 @@ def load_dead_letters(store: Store, letters: Iterable[DeadLetter], replays: Iter
             latest[key] = row
     if latest:
         store.merge("dead_letters", COLUMNS, [latest[key] for key in sorted(latest)], _LATER)
-    marks: dict[tuple[str, str, str], str] = {}
+    marks: dict[tuple[str, str, str], tuple[str, str]] = {}
     for replay in replays:
         key = (replay.source, replay.message_id, replay.destination)
-        marks[key] = max(marks.get(key, EPOCH), read_time(replay.replayed_at) or EPOCH)
+        mark = read_time(replay.replayed_at) or EPOCH, replay.outcome
+        marks[key] = max(marks.get(key, mark), mark)
     if marks:
-        rows = [(*key, "", "", "", 0, EPOCH, EPOCH, marks[key]) for key in sorted(marks)]
+        rows = [(*key, "", "", "", 0, EPOCH, EPOCH, *marks[key]) for key in sorted(marks)]
         store.merge("dead_letters", _REPLAYED, rows, _MARK)

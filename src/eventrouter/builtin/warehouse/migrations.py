@@ -21,7 +21,10 @@ class Migration(NamedTuple):
     statements: Callable[[sa.Dialect], list[str]]
 
 
-MIGRATIONS: Final = [Migration(1, "the first tables", schema.create_all)]
+MIGRATIONS: Final = [
+    Migration(1, "the first tables", schema.create_all),
+    Migration(2, "what became of dead letters", lambda _: ["ALTER TABLE dead_letters ADD COLUMN outcome TEXT"]),
+]
 """All steps, in order. An empty database gets today's tables at once, and counts as having made every step."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,11 +114,11 @@ def find_rejected(
     return [{column.name: cell for column, cell in zip(columns, row, strict=True)} for row in _run(store, statement)]
 
 
-def count_dead_letters(store: Store) -> dict[tuple[str, str], int]:
-    """The number of dead letters that were not sent again, by destination and class."""
+def count_dead_letters(store: Store, **filters: Any) -> dict[tuple[str, str], int]:
+    """The number of dead letters by destination and class; the filters are those of `find_dead_letters`."""
     group = (_letters.destination, _letters["class"])
-    statement = sa.select(*group, sa.func.count()).where(_letters["class"] != "", _letters.replayed_at.is_(None))
-    return {(name, class_): number for name, class_, number in _run(store, statement.group_by(*group))}
+    statement = sa.select(*group, sa.func.count()).where(*_of_letters(**filters)).group_by(*group)
+    return {(name, class_): number for name, class_, number in _run(store, statement)}
 
 
 def _received(since: datetime | None, until: datetime | None) -> list[sa.ColumnElement[bool]]:
@@ -137,33 +137,40 @@ def _iso(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat("T", "milliseconds") + "Z"
 
 
-def find_dead_letters(
-    store: Store,
-    *,
-    filters: Mapping[str, str | None],
-    since: datetime | None,
-    until: datetime | None,
-    replayed: bool,
-    limit: int,
-    after: tuple[str, str, str, str] | None,
-) -> list[dict[str, Any]]:
-    """Dead letters as dicts of the table's columns, oldest first by `last_at` (at or after `since`, before `until`).
+_EXACT = {"destination": "destination", "class_": "class", "event": "event_name", "message_id": "message_id"}
 
-    `filters` are columns with the value they must have, None for any. Times are ISO 8601 text. `replayed`: also those
-    that were sent again.
-    """
-    order = (_letters.last_at, _letters.source, _letters.message_id, _letters.destination)
+
+def _of_letters(
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    reason: str | None = None,
+    replayed: bool = False,
+    **exact: str | None,
+) -> list[sa.ColumnElement[bool]]:
     # A row without a class is a replay that waits for its dead letter.
-    conditions = [
-        _letters["class"] != "",
-        *(_letters[name] == value for name, value in filters.items() if value is not None),
-    ]
+    conditions = [_letters["class"] != ""]
+    conditions += [_letters[_EXACT[name]] == value for name, value in exact.items() if value is not None]
     if not replayed:
         conditions.append(_letters.replayed_at.is_(None))
+    if reason is not None:
+        conditions.append(sa.func.lower(_letters.reason).contains(reason.lower(), autoescape=True))
     if since is not None:
         conditions.append(_letters.last_at >= sa.literal(_iso(since), _letters.last_at.type))
     if until is not None:
         conditions.append(_letters.last_at < sa.literal(_iso(until), _letters.last_at.type))
+    return conditions
+
+
+def find_dead_letters(
+    store: Store, *, limit: int = 1000, after: tuple[str, str, str, str] | None = None, **filters: Any
+) -> list[dict[str, Any]]:
+    """Dead letters as dicts of the table's columns, oldest first by `last_at` (at or after `since`, before `until`).
+
+    Times are ISO 8601 text. Filters are those of `Warehouse.find_dead_letters`.
+    """
+    order = (_letters.last_at, _letters.source, _letters.message_id, _letters.destination)
+    conditions = _of_letters(**filters)
     if after is not None:
         conditions.append(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after, [column.type for column in order])))
     statement = sa.select(schema.dead_letters).where(*conditions).order_by(*order).limit(limit)

@@ -90,6 +90,7 @@ dead_letters = sa.Table(
     sa.Column("event_name", sa.Text),
     sa.Column("rules", sa.Text),
     sa.Column("replayed_at", _TIME),
+    sa.Column("outcome", sa.Text),
     sa.Index("eventrouter_dead_letters_last_at", "last_at"),
 )
 

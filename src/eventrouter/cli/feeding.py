@@ -1,0 +1,48 @@
+"""What is shown while something is sent again: how far it is, and what it waits for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..app import EventRouter
+
+
+class Bar:
+    """A progress bar on stderr, in a terminal only; what is waited for is told in any case, once a change."""
+
+    def __init__(self, router: EventRouter, what: str, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(what, total=total)
+        self._router = router
+        self._told = ""
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, number: int) -> None:
+        """So many more are done."""
+        self._bar.advance(self._task, number)
+
+    def tell(self, line: str) -> None:
+        """A line above the bar, in a terminal or not; not the same one again."""
+        if line != self._told:
+            self._told = line
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    async def waiting(self, destination: str) -> None:
+        """Tells why the lanes of a destination have no room."""
+        from ..counters import by_destination
+
+        row = by_destination(await self._router.snapshot(), destination)
+        why = f"it is {row['state']}" if row["state"] != "ok" else "what lies in its lanes goes first"
+        self.tell(f"Waiting for {destination}: {why}{': ' if row['reason'] else ''}{row['reason']}")
