@@ -90,13 +90,13 @@ def hand_of(message_id: str, key: str = "k", **tries: int) -> InHand:
 
 
 class Post:
-    """One destination, `crm`, with a stand-in for arq: it serves claims until nothing is left to do."""
+    """A lane of one destination, with a stand-in for arq: it serves claims until nothing is left to do."""
 
-    def __init__(self, redis: Redis, sink: Destination, *, shard: int = 0, **options: Any) -> None:
+    def __init__(self, redis: Redis, sink: Destination, *, shard: int = 0, name: str = "crm", **options: Any) -> None:
         self.redis = redis
         self.lanes = Lanes(redis)
         self.sink = sink
-        self.lane = Lane(shard, "crm")
+        self.lane = Lane(shard, name)
         self.claims: list[Claim] = []
         self.finished: list[dict[str, Any]] = []
         self.dropped: list[DeadLetter] = []
@@ -105,10 +105,10 @@ class Post:
         health |= {name: options.pop(name) for name in list(options) if name in health}
         pinned = bool(options.get("pin"))
         attempts = Attempts(sink, health["timeout"], pinned=pinned, secrets=options.pop("secrets", ()))
-        self.health = Health(self.lanes, "crm", **health)
+        self.health = Health(self.lanes, name, **health)
         rate: RateLimit | None = options.pop("rate", None)
         self.target = Target(
-            "crm",
+            name,
             Policy(**{"batch_size": 1, "concurrency": 1, **options}),
             attempts,
             self.health,
@@ -116,7 +116,7 @@ class Post:
             self.enqueue,
             finished=lambda **told: self.finished.append(told),
             dropped=self.dropped.append,
-            throttle=Throttle(self.lanes, "crm", rate) if rate else None,
+            throttle=Throttle(self.lanes, name, rate) if rate else None,
         )
 
     async def enqueue(self, claims: Sequence[Claim]) -> None:
@@ -127,7 +127,9 @@ class Post:
         """Appends deliveries: a message id, or (message id, order key)."""
         pairs = [(one, one) if isinstance(one, str) else one for one in ids]
         items = [(lane_key(key), 1, encode(delivery(one, **fields))) for one, key in pairs]
-        await self.enqueue(await self.lanes.append(self.lane.shard, [Append("crm", items, "to:crm")]))
+        await self.enqueue(
+            await self.lanes.append(self.lane.shard, [Append(self.lane.name, items, f"to:{self.lane.name}")])
+        )
 
     async def begin(self) -> Turn | None:
         """Begins the turn of the next claim; None when that claim is old."""
@@ -141,7 +143,7 @@ class Post:
 
     async def run(self, seconds: float = 10.0) -> None:
         """Turn after turn until the lane is empty."""
-        while (await self.lanes.look(self.lane.shard, [], ["crm"]))[1] != [0]:
+        while (await self.lanes.look(self.lane.shard, [], [self.lane.name]))[1] != [0]:
             await self.serve(seconds=seconds)
 
     async def serve(self, until: Callable[[], bool] | None = None, seconds: float = 5.0) -> None:

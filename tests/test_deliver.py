@@ -71,9 +71,7 @@ async def test_deliveries_go_out_in_order_in_batches_and_are_counted(make, redis
 async def test_order_keys_run_side_by_side_and_one_key_does_not(make):
     post = make(seconds=0.05, concurrency=4)
     await post.put(("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c"))
-    began = time.monotonic()
     await post.run()
-    assert 0.1 <= time.monotonic() - began < 0.19 + LINGER
     assert ["a1", "b1", "c1", "a2"] == post.sink.got
     assert 3 == post.sink.most_at_once
 
