@@ -26,6 +26,7 @@ from eventrouter.testing import Answer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROUNDS = 30
+REFUSED = ("--destination", "single", "--class", "permanent", "--json")
 RULES = """
 version: 1
 sources:
@@ -139,7 +140,8 @@ def test_it_adds_up_at_every_moment_whatever_befalls_deliveries_and_workers(sink
                 if number == 10:
                     system.config.write_text(RULES.format(changing="after"))
                 if number == 20:
-                    replayed = system.run("dead", "replay", "--yes", "--json", "--limit", 50)
+                    until(lambda: json.loads(system.run("dead", "list", *REFUSED).stdout), every=0.5)
+                    replayed = system.run("dead", "replay", *REFUSED, "--yes", "--limit", 50)
                     assert json.loads(replayed.stdout)["sent"] > 0
             for path in ("/single", "/batches", "/changing", "/full"):
                 sink.always(path, None)
