@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from eventrouter import server_time
 from eventrouter.counters import by_destination, failing, read_snapshot, reasons
 from eventrouter.health import Health
 from eventrouter.lane import Append, Lane, Park, Removal, Seen
@@ -215,3 +216,10 @@ async def test_reasons_are_what_follows_a_prefix(lanes):
     await lanes.append(0, [], {"dead:crm:b": 2, "dead:crm:a:x": 1, "dead:crm2:a": 9})
     snapshot = await read_snapshot(lanes, 1, [])
     assert [("a:x", 1), ("b", 2)] == list(reasons(snapshot.counts, "dead:crm:").items())
+
+
+async def test_ages_go_by_the_servers_clock(lanes, monkeypatch):
+    monkeypatch.setattr(server_time, "_ahead_ms", -3_600_000.0)
+    before = int(time.time() * 1000)
+    snapshot = await read_snapshot(lanes, 1, [])
+    assert -3_600_000 <= snapshot.now_ms - before < -3_500_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
@@ -15,6 +14,7 @@ from .lane import BUDGET_PERCENT, Lane
 from .lanes import Lanes
 from .presence import Process, processes
 from .records import DEAD_LETTER_CLASSES
+from .server_time import now_ms
 from .times import EPOCH, write_time
 
 STATES = {"backoff": "backing off", "hold": "on hold"}
@@ -90,7 +90,7 @@ async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) 
                 _add_failure(found[name.decode()], value.decode())
     since = [int(start) for start in rows[1::3] if start]
     health = dict(zip(ordered, healths, strict=True))
-    return Snapshot(counts, found, health, max(since, default=0), int(time.time() * 1000), present, *fullest)
+    return Snapshot(counts, found, health, max(since, default=0), now_ms(), present, *fullest)
 
 
 def _add_failure(lane: LaneState, value: str) -> None:
