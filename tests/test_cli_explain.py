@@ -69,7 +69,7 @@ crm (webhook)
       and                           true
         event == "Order Completed"  true   event = "Order Completed"
         properties.total > 1000     true   properties.total = 1500
-  ✓ consent marketing
+  ✓ consent marketing  context.consent.categoryPreferences.marketing = true
   → delivered by “big orders”
       the event, but for
       - properties.total: 1500
@@ -104,7 +104,7 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
     report = json.loads(explained(place, "-", "--json", stdin=json.dumps(ORDER | {"context": {}})))
     assert (report["source"], report["event"]["messageId"]) == ("website", "order-1")
     crm, lines = report["destinations"]
-    assert crm["checks"] == [{"what": "consent marketing", "passed": False}]
+    assert crm["checks"] == [{"what": "consent marketing", "passed": False, "reads": {}}]
     assert crm["outcome"] == {"reason": "consent", "route": "", "failed": False}
     assert [part["value"] for part in crm["looks"][0]["parts"]] == [True, True, True]
     assert lines["outcome"]["reason"] == "no_route"

@@ -86,11 +86,25 @@ def test_each_part_of_a_condition_has_its_value_and_what_it_reads(explained):
 
 def test_what_an_event_passes_is_told_up_to_what_stops_it(explained):
     checks = explained(context=CONSENT)["crm"].checks
-    assert checks == (("consent marketing", True), ("consent email", True), ("sample 100%", True))
-    assert explained()["crm"].checks == (("consent marketing", False),)
+    passed = [("consent marketing", True), ("consent email", True), ("sample 100%", True)]
+    assert [(check.what, check.passed) for check in checks] == passed
+    assert [(check.what, check.passed) for check in explained()["crm"].checks] == [("consent marketing", False)]
     integrations = {"All": False, "crm": True}
-    assert explained(integrations=integrations, context=CONSENT)["crm"].checks[0] == ("integrations", True)
-    assert explained(integrations=integrations)["lines"].checks == (("integrations", False),)
+    assert explained(integrations=integrations, context=CONSENT)["crm"].checks[0][:2] == ("integrations", True)
+    assert explained(integrations=integrations)["lines"].checks[0][:2] == ("integrations", False)
+
+
+def test_what_decides_a_check_is_told(explained):
+    agreed, _, sample = explained(context=CONSENT)["crm"].checks
+    assert agreed.reads == {"context.consent.categoryPreferences.marketing": True}
+    assert sample.reads.keys() == {"userId", "percent"}
+    assert (sample.reads["userId"], 0 < sample.reads["percent"] < 100) == ("u", True)
+    assert explained(context=CONSENT, anonymousId="a")["crm"].checks[-1].reads["anonymousId"] == "a"
+    assert explained()["crm"].checks[0].reads == {"context.consent.categoryPreferences.marketing": MISSING}
+    integrations = {"All": False, "webhook": True}
+    assert explained(integrations=integrations)["crm"].checks[0].reads == {"integrations.webhook": True}
+    assert explained(integrations=integrations)["lines"].checks[0].reads == {"integrations.All": False}
+    assert explained(integrations={"Acme": False})["lines"].checks[0].reads == {"integrations.All": MISSING}
 
 
 def test_the_outcome_is_what_the_router_says(explained):

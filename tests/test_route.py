@@ -197,6 +197,12 @@ def test_a_sample_takes_its_share_and_sticks_to_the_order_key():
     assert routed.filtered["crm", "sample"] == 10_000 - len(taken)
 
 
+def test_a_sample_has_those_that_lie_below_it():
+    (route,) = router("  - { name: some, to: crm, sample: 25% }\n").routes
+    keys = [f"user-{number}" for number in range(1000)]
+    assert [route.takes(key) for key in keys] == [route.position(key) < 0.25 for key in keys]
+
+
 def test_samples_of_two_routes_are_independent():
     events = [{**EVENT, "anonymousId": f"a{number}"} for number in range(2000)]
     one = {each.index for each in route("- { name: one, to: crm, sample: 0.5 }", *events).deliveries}

@@ -20,6 +20,8 @@ from .outcome import Outcome, outcome_of
 from .route import CompiledRoute, Router
 from .values import MISSING
 
+CONSENT = ("context", "consent", "categoryPreferences")
+
 
 class PartValue(NamedTuple):
     """A part of a route's `when` for this event."""
@@ -53,6 +55,11 @@ class Check(NamedTuple):
     what: str
     """`integrations`, `consent marketing`, `sample 10%`."""
     passed: bool
+    reads: Mapping[str, Any]
+    """The values that decide it, by path; MISSING where there is none.
+
+    Those of a sample are the order key and the `percent` at which it lies, from 0 to 100: below the sample, it is in.
+    """
 
 
 class Explanation(NamedTuple):
@@ -111,13 +118,16 @@ class Explainer:
             )
             for look in found.looks
         ]
+        checks = [check._replace(reads=inside(check.reads)) for check in found.checks]
         outcome = found.outcome._replace(payload=inside(found.outcome.payload), reason=inside(found.outcome.reason))
         requests = [
             msgspec.structs.replace(one, url=inside(one.url), headers=inside(dict(one.headers)), body=inside(one.body))
             for one in found.requests
         ]
         unsent = inside(found.unsent)
-        return found._replace(looks=tuple(looks), outcome=outcome, requests=tuple(requests), unsent=unsent)
+        return found._replace(
+            looks=tuple(looks), checks=tuple(checks), outcome=outcome, requests=tuple(requests), unsent=unsent
+        )
 
     def _look(self, route: CompiledRoute, event: StoredEvent) -> RouteLook:
         config = route.config
@@ -158,16 +168,20 @@ def _checks(route: CompiledRoute, destination: DestinationConfig, event: StoredE
 
 
 def _all_checks(route: CompiledRoute, destination: DestinationConfig, event: StoredEvent) -> Iterator[Check]:
-    integrations = event.event.get("integrations")
+    body = event.event
+    integrations = body.get("integrations")
     if type(integrations) is dict and integrations:
         names = (destination.name, destination.plugin, "All")
-        choice = next((integrations[name] for name in names if integrations.get(name) is not None), True)
-        yield Check("integrations", choice is not False)
-    preferences = paths.find(event.event, ("context", "consent", "categoryPreferences"))
+        name = next((name for name in names if integrations.get(name) is not None), "All")
+        choice = integrations.get(name, MISSING)
+        yield Check("integrations", choice is not False, {f"integrations.{name}": choice})
     for category in route.consent[destination.name]:
-        yield Check(f"consent {category}", type(preferences) is dict and preferences.get(category) is True)
+        given = paths.find(body, (*CONSENT, category))
+        yield Check(f"consent {category}", given is True, {".".join((*CONSENT, category)): given})
     if route.sample is not None:
-        yield Check(f"sample {route.sample * 100:g}%", route.takes(order_key(event.event)))
+        key = "anonymousId" if body.get("anonymousId") else "userId"
+        reads = {key: order_key(body), "percent": round(route.position(order_key(body)) * 100, 4)}
+        yield Check(f"sample {route.sample * 100:g}%", route.takes(order_key(body)), reads)
 
 
 def _asked(destination: DestinationConfig, event: StoredEvent, outcome: Outcome) -> tuple[tuple[Request, ...], str]:

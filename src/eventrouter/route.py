@@ -85,9 +85,15 @@ class CompiledRoute:
         """Whether the sample has the order key in it: the same answer for one key and one route, always."""
         if self.sample is None:
             return True
+        return self._number(key) < self.sample * 2**64
+
+    def position(self, key: str) -> float:
+        """Where the order key lies from 0 to 1: a larger sample than that has it in it."""
+        return self._number(key) / 2**64
+
+    def _number(self, key: str) -> int:
         text = f"{self.name}\0{key}".encode("utf-8", "surrogatepass")
-        number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
-        return number < self.sample * 2**64
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 class Router:

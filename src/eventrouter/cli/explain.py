@@ -14,6 +14,8 @@ from ..errors import EventRouterError, StartError
 from .common import ConfigOption, DataDirOption, JsonOption, load_app, opened, print_json, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from ..app import EventRouter
@@ -192,12 +194,12 @@ def _print_why(console: Console, one: Explanation) -> None:
             text = "  " * part.depth + (part.joined if part.joined else part.text)
             value = str(part.value).lower() if isinstance(part.value, bool) else part.value
             style = {"true": "green", "false": "red"}.get(value, "bold red")
-            read = ", ".join(f"{path} = {_cut(value)}" for path, value in part.reads.items())
-            line = Text.assemble(f"      {text:<{min(width, 60)}}  ", (f"{value:<5}", style), (f"  {read}", "dim"))
+            line = Text.assemble(f"      {text:<{min(width, 60)}}  ", (f"{value:<5}", style), _read(part.reads))
             line.rstrip()
             console.print(line)
     for check in one.checks:
-        console.print(Text.assemble(("  ✓ ", "green") if check.passed else ("  ✗ ", "red"), check.what))
+        mark = ("  ✓ ", "green") if check.passed else ("  ✗ ", "red")
+        console.print(Text.assemble(mark, check.what, _read(check.reads)))
 
 
 def _print_outcome(console: Console, event: StoredEvent, one: Explanation) -> None:
@@ -231,6 +233,11 @@ def _print_outcome(console: Console, event: StoredEvent, one: Explanation) -> No
         console.print(Text(f"      the plugin {one.plugin} {one.unsent}", "red"))
     elif not one.requests:
         console.print(Text(f"      the plugin {one.plugin} doesn't tell what it would send", "dim"))
+
+
+def _read(reads: Mapping[str, Any]) -> tuple[str, str]:
+    """What a part or a check reads, with its style."""
+    return f"  {', '.join(f'{path} = {_cut(value)}' for path, value in reads.items())}", "dim"
 
 
 def _cut(value: Any) -> str:
