@@ -159,12 +159,54 @@ def test_all_faults_of_a_condition_are_told():
         ("to: crm, when: event == 'x'", 'to: crm, from: app, when: "event==\\"x\\""'),
         ("to: crm, when: true", "to: crm, when: event == 'x'"),
         ("to: crm, sample: 1%", "to: crm, when: event == 'x'"),
+        ("to: crm, when: event == 'x'", "to: crm, when: event == 'x' and properties.n > 5"),
+        ("to: crm, when: event is startswith 'Order'", "to: crm, when: event == 'Order Completed'"),
     ],
 )
 def test_a_route_that_can_never_match_is_told(earlier, later):
     (problem,) = problems(f"- {{ name: first, {earlier} }}\n- {{ {later} }}\n")
     assert problem.message == "the route can never match: `first` in line 10 takes all its events"
     assert problem.line == 11
+
+
+def test_several_routes_that_take_all_together_are_told():
+    (problem,) = problems(
+        "- { name: a, to: crm, from: app }\n"
+        "- { name: b, to: crm, from: website }\n"
+        "- { to: crm, from: [website, app] }\n"
+    )
+    assert problem.message == "the route can never match: `a` in line 10, `b` in line 11 take all its events"
+
+
+@pytest.mark.parametrize(
+    ("when", "column", "hint"),
+    [
+        ("type == 'page' and type == 'track'", 39, "`type` can't be what is asked of it"),
+        ("properties.n > 5 and properties.n < 3", 41, "`properties.n` can't be what is asked of it"),
+        ("source == 'wbsite'", 20, "did you mean `website`?"),
+        ("event | lower == 'a' and event | lower == 'b'", 45, "its parts exclude each other"),
+    ],
+)
+def test_a_condition_that_is_never_true_is_told_at_its_part(when, column, hint):
+    (problem,) = problems(f"- {{ to: crm, when: {when} }}\n")
+    assert (problem.line, problem.column, problem.message, problem.hint) == (
+        10,
+        column,
+        "the route can never match: `when` is never true",
+        hint,
+    )
+
+
+def test_what_a_variable_brought_into_a_condition_that_is_never_true_is_not_told():
+    (problem,) = problems("- { to: crm, when: \"source == '${S}'\" }\n", S="sesame-open")
+    assert (problem.message, problem.hint) == (
+        "the route can never match: `when` is never true",
+        "check the variables",
+    )
+
+
+def test_a_route_may_be_switched_off():
+    assert len(routes("- { to: crm, when: false }\n- { to: crm }\n")) == 2
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_the_several_files_of_the_page_are_one(tmp_path, plugins):
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match="the route can never match: `the rest` in"):
         load(tmp_path / "routes.yaml", plugins, {})
-    (tmp_path / "crm.yaml").write_text(titled["crm.yaml"].replace("to: crm }", "to: crm, when: event }"))
+    (tmp_path / "crm.yaml").write_text(titled["crm.yaml"].replace("to: crm }", "to: crm, when: userId }"))
     names = [route.name for route in load(tmp_path / "routes.yaml", plugins, {}).routes]
     assert names == ["no page views", "the rest", "the shop's"]
 

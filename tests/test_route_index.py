@@ -64,9 +64,9 @@ def test_what_is_remembered_is_bounded_whatever_the_events_say():
     for number in range(1000):
         index.groups({"event": f"Event {number}"}, f"source {number}")
     assert len(index._plans) == 1
-    many = [route(f"{n}", ["crm"], f"event == {n} and type == {n}") for n in range(200)]
-    many += [route(f"t{n}", ["crm"], f"type == {n}") for n in range(200)]
+    many = [route(f"{n}", ["crm"], f"event == {n} and name == {n}") for n in range(200)]
+    many += [route(f"t{n}", ["crm"], f"name == {n}") for n in range(200)]
     index = RouteIndex(many, ["crm"])
     for number in range(40_000):
-        index.groups({"event": number % 200, "type": number // 200}, "")
+        index.groups({"event": number % 200, "name": number // 200}, "")
     assert len(index._plans) <= MAX_PLANS

@@ -11,12 +11,12 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from . import values
-from .codegen import Code, assigned, chain, encodable, get_from, load
+from .codegen import assigned, chain, encodable, get_from, load
+from .comparing import Comparisons
 from .filters import FILTERS, NULLABLE, TESTS
 from .operators import Operators, checked_filter
 from .values import TemplateError
@@ -28,17 +28,11 @@ ROOTS = (
 )  # fmt: skip
 """The names that an expression may start with: the event's keys, the name of its source, its person."""
 
-TEXTS = frozenset({
-    "type", "messageId", "anonymousId", "userId", "timestamp", "receivedAt", "source", "person_id",
-})  # fmt: skip
-"""The roots that are text wherever they are there; `event` of a page may be anything."""
-
 MAX_DEPTH = 50
 """How deep an expression may be nested: so much that parser and compiler manage it wherever they are called from."""
 
 _ARITHMETIC = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "FloorDiv": "floordiv", "Mod": "mod"}
 _SYMBOLS = {"Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "FloorDiv": "//", "Mod": "%"}
-_COMPARE = {"eq": "eq", "ne": "ne", "lt": "lt", "lteq": "lteq", "gt": "gt", "gteq": "gteq"}
 _INSTEAD = {
     "startswith": 'write `… is startswith "…"`',
     "endswith": 'write `… is endswith "…"`',
@@ -47,32 +41,16 @@ _INSTEAD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong in an expression: where (an offset from 0), what (a verb phrase), what to do."""
-
-    offset: int
-    message: str
-    hint: str = ""
-
-
-class Compiler(Code):
+class Compiler(Comparisons):
     """Makes Python expressions from the nodes of one text; what is wrong is collected in `faults`."""
 
     def __init__(
         self, operators: Operators, filters: Mapping[str, Callable[..., Any]], roots: Sequence[str] = ROOTS
     ) -> None:
-        super().__init__(operators)
-        self.faults: list[Fault] = []
+        super().__init__(operators, roots)
         self.filters = filters
-        self._roots = roots
         self._depth = 0
         self._fold = Operators(strict=True)
-
-    def fault(self, node: Any, message: str, hint: str = "") -> ast.expr:
-        """Notes a fault at `node`; the returned expression is never run."""
-        self.faults.append(Fault(node.lineno, message, hint))
-        return load("M")
 
     def expression(self, node: Any) -> ast.expr:
         """The Python expression for `node`."""
@@ -102,7 +80,7 @@ class Compiler(Code):
         return ast.Constant(node.data)
 
     def _name(self, node: Any) -> ast.expr:
-        roots = self._roots
+        roots = self.roots
         if node.name in roots:
             return load("source") if node.name == "source" else get_from(load("event"), node.name)
         if node.name in ("null", "nil", "undefined"):
@@ -186,36 +164,6 @@ class Compiler(Code):
             body=self.expression(node.expr1),
             orelse=load("M") if node.expr2 is None else self.expression(node.expr2),
         )
-
-    def _compare(self, node: Any) -> ast.expr:
-        left, results = node.expr, []
-        for operand in node.ops:  # a < b < c is a < b and b < c
-            if operand.op in ("in", "notin"):
-                results.append(self._membership(self.expression(left), operand.expr, operand.op == "in"))
-            else:
-                results.append(self._comparison(operand.op, left, operand.expr))
-            left = operand.expr
-        return results[0] if len(results) == 1 else ast.BoolOp(op=ast.And(), values=results)
-
-    def _comparison(self, op: str, left: Any, right: Any) -> ast.expr:
-        left_code, right_code = self.expression(left), self.expression(right)
-        texts = sum(_is_text(side) for side in (left, right))
-        event = any(type(side).__name__ == "Name" and side.name == "event" for side in (left, right))
-        if (op in ("eq", "ne") and texts == 2) or (op == "eq" and texts and event):
-            # Nothing but text equals text, and MISSING compares as it should by itself.
-            return ast.Compare(left=left_code, ops=[ast.Eq() if op == "eq" else ast.NotEq()], comparators=[right_code])
-        return self.call(_COMPARE[op], left_code, right_code)
-
-    def _membership(self, item: ast.expr, container: Any, positive: bool) -> ast.expr:
-        if type(container).__name__ not in ("List", "Tuple"):
-            return self.call("contains" if positive else "lacks", item, self.expression(container))
-        items = ast.Tuple(elts=[self.expression(part) for part in container.items], ctx=ast.Load())
-        if not all(_is_text(part) for part in container.items):
-            return self.call("contains" if positive else "lacks", item, items)
-        name = self.temporary()
-        there = ast.Compare(left=assigned(name, item), ops=[ast.IsNot()], comparators=[load("M")])
-        found = ast.Compare(left=load(name), ops=[ast.In() if positive else ast.NotIn()], comparators=[items])
-        return ast.BoolOp(op=ast.And(), values=[there, found])
 
     def _list(self, node: Any) -> ast.expr:
         return self.call("make_list", *[self.expression(item) for item in node.items])
@@ -306,9 +254,3 @@ class Compiler(Code):
             return self.fault(node, f"gives the test `is {node.name}` wrong arguments", f"it takes {count}")
         self.namespace[f"test_{node.name}"] = test
         return ast.Call(func=load(f"test_{node.name}"), args=[value, *args], keywords=[])
-
-
-def _is_text(node: Any) -> bool:
-    """Whether a node is text wherever there is a value."""
-    kind = type(node).__name__
-    return (kind == "Const" and isinstance(node.value, str)) or (kind == "Name" and node.name in TEXTS)

@@ -9,6 +9,7 @@ from . import paths, quantities
 from .config_model import HashConfig, RouteConfig
 from .config_reader import Reader, did_you_mean
 from .expressions import MAX_TEMPLATES, Condition
+from .unreachable import Never, Place, Unreachable
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
 
 KEYS = (
@@ -31,7 +32,7 @@ class RoutesReader:
         """The destinations that some route leads to."""
         self._count = 0
         self._names: dict[str, tuple[str, int]] = {}
-        self._before: dict[str, list[tuple[RouteConfig, str | None]]] = {}
+        self._unreachable = Unreachable(sources)
 
     def read(self, reader: Reader, node: Node | None) -> list[RouteConfig]:
         """All routes of a file that can be read; they come behind those of the files before."""
@@ -77,9 +78,9 @@ class RoutesReader:
             line=node.line,
             path=reader.path,
         )
-        if when is None or condition is not None:
-            unconditional = condition is None or condition.constant is True
-            self._check_reachable(route, None if unconditional or condition is None else condition.same, node)
+        switched_off = condition is not None and condition.constant is False
+        if (when is None or condition is not None) and to and route.from_ != () and not switched_off:
+            self._check_reachable(number, route, condition, node, settings.get("when"))
         return route
 
     def _name(self, node: Node | None, number: int, to: tuple[str, ...]) -> str:
@@ -219,23 +220,27 @@ class RoutesReader:
             self.reader.problem(node, f"`{what}`: {_shown(node, text)} {error}", hint)
             return None
 
-    def _check_reachable(self, route: RouteConfig, same: str | None, node: Node) -> None:
-        """`same` stands for the condition, alike for alike ones; None: there is none."""
-        covering: set[str] = set()
-        for destination in route.to:
-            before = self._before.setdefault(destination, [])
-            for earlier, condition in before:
-                all_sources = earlier.from_ is None
-                covered = all_sources or (route.from_ is not None and set(route.from_) <= set(earlier.from_ or ()))
-                if covered and condition in (None, same):
-                    covering.add(f"`{earlier.name}` in {self._place(earlier.path, earlier.line)}")
-                    break
-            else:
-                covering.add("")
-            before.append((route, same))
-        if covering and "" not in covering:
-            message = f"the route can never match: {', '.join(sorted(covering))} takes all its events"
+    def _check_reachable(
+        self, number: int, route: RouteConfig, condition: Condition | None, node: Node, when: Node | None
+    ) -> None:
+        tree, same = (None, "") if condition is None or condition.constant else (condition.tree, condition.same)
+        place = Place(number, route.name, route.path, route.line)
+        why = self._unreachable.look(place, route.to, route.from_, tree, same)
+        if isinstance(why, Never) and isinstance(when, Scalar):
+            self._never(why, when)
+        elif isinstance(why, list):
+            told = [f"`{one.name}` in {self._place(one.path, one.line)}" for one in why]
+            takes = "takes" if len(told) == 1 else "take"
+            message = f"the route can never match: {', '.join(told)} {takes} all its events"
             self.reader.problem(node, message, "for each destination the first matching route wins: change the order")
+
+    def _never(self, why: Never, when: Scalar) -> None:
+        hint = "check the variables"
+        if not when.variables:
+            hint = f"`{why.subject}` can't be what is asked of it" if why.subject else "its parts exclude each other"
+            if why.unknown:
+                hint = did_you_mean(why.unknown[0], self.sources, "the sources are")
+        self.reader.problem_at(when, why.offset, "the route can never match: `when` is never true", hint)
 
 
 def _shown(node: Node, text: str) -> str:

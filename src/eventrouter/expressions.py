@@ -13,11 +13,12 @@ from typing import Any
 
 from .builder import Builder
 from .codegen import locate
-from .compiler import ROOTS, Compiler, Fault
+from .comparing import Fault
+from .compiler import ROOTS, Compiler
 from .events import Event
 from .operators import Operators
 from .requirements import Path, Required, paths_read, required
-from .syntax import ExpressionError, parse_condition, parse_template
+from .syntax import ExpressionError, Node, parse_condition, parse_template
 from .values import MISSING, TemplateError
 from .variables import Variables
 
@@ -32,18 +33,20 @@ class Condition:
 
     `test` is the bare function for the hot path: truthy or falsy, and `reason(error)` says why it raised.
     `constant` is its value when it does not depend on the event; `same` is equal for two ways to write one condition.
+    `tree` is its syntax, with variables filled in.
     """
 
     def __init__(
         self,
         text: str,
+        tree: Node,
         make: Callable[[], Callable[[Event, str], Any]],
-        required: Required,
         constant: bool | None,
         same: str,
     ) -> None:
         self.text = text
-        self.required = required
+        self.tree = tree
+        self.required: Required = required(tree)
         self.constant = constant
         self.same = same
         self._make = make
@@ -51,7 +54,9 @@ class Condition:
     @cached_property
     def test(self) -> Callable[[Event, str], Any]:
         """The compiled function, made when it is first asked for: `check` needs none."""
-        return self._make()
+        made = self._make()
+        del self._make  # it holds all that the function was made of
+        return made
 
     def __call__(self, event: Event, source: str) -> bool:
         try:
@@ -120,7 +125,7 @@ class Expressions:
             same = ast.dump(code)
         except RecursionError:
             same = text
-        return Condition(text, lambda: _compiled(compiler, [result]), required(node), constant, same)
+        return Condition(text, node, lambda: _compiled(compiler, [result]), constant, same)
 
     def check_template(self, text: str) -> None:
         """Raises `ExpressionError` where `text` is no valid template."""

@@ -10,7 +10,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.lexer import TokenStream
 from jinja2.parser import Parser
 
-from .compiler import Fault
+from .comparing import Fault
 from .errors import EventRouterError
 
 MAX_LENGTH = 8_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from .compiler import Fault
+from .comparing import Fault
 from .syntax import ExpressionError, Node, parse_value, replace, size
 from .values import weight
 
