@@ -15,6 +15,7 @@ from eventrouter.builtin.warehouse.merges import load_merges
 from eventrouter.builtin.warehouse.prepare import prepare
 from eventrouter.builtin.warehouse.queries import (
     count_dead_letters,
+    count_events,
     find_dead_letters,
     find_events,
     find_rejected,
@@ -222,3 +223,25 @@ def test_a_dead_letter_has_the_tables_columns(letters: Store) -> None:
         "replayed_at": None,
         "outcome": None,
     } == row
+
+
+def test_events_of_todays_person_are_found_and_counted(store: Store) -> None:
+    records: list[Any] = [record(f"m{number}") for number in range(1, 5)]
+    for number, one in enumerate(records, start=1):
+        one.person_id = f"p{number}"
+    merges = [("p1", "p2", 1), ("p2", "p3", 2)]
+    records += [IdentityMerge(person_id=a, into_person_id=b, seq=seq, merged_at=at(1)) for a, b, seq in merges]
+    Loader(store, Names(), max_tables=9, max_columns=99).load(prepare(messages(*records), NOW), NOW)
+
+    def ids(person: str) -> list[str]:
+        return sorted(one.message_id for one in scan(store, person=person))
+
+    assert ["m1", "m2", "m3"] == ids("p3") == ids("p1") == ids("p2")
+    assert (["m4"], []) == (ids("p4"), ids("p9"))
+    assert (4, 3, 0) == (count_events(store), count_events(store, person="p1"), count_events(store, person="p9"))
+    assert 0 == count_events(store, until=MIDNIGHT - timedelta(days=9))
+
+
+def test_dead_letters_of_several_events_are_found(letters: Store) -> None:
+    assert ["m1", "m4"] == find(letters, message_id=["m4", "m1", "m9"])
+    assert [] == find(letters, message_id=[])

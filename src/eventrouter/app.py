@@ -40,6 +40,7 @@ from .onlookers import Onlookers
 from .plugins import Plugins
 from .queue import Queue, worker_settings
 from .rates import Sample, keep_samples, read_sample
+from .replay import Replay
 from .route import Router
 from .routing import make_identity, make_rules
 from .rules_file import RulesFile
@@ -278,6 +279,12 @@ class EventRouter:
         warehouse, feed, config = await self.warehouse(), self.feed(**options), self.config
         shards, route = self.settings.shards, self.router.route
         return DeadLetters(warehouse, feed, shards, route, config.destinations, config.version)
+
+    async def replay(self, destination: str, *, rate: float, waiting: Any, away: Any, **options: Any) -> Replay:
+        """A replay of history; `rate` and `waiting` are those of its `Feed`, `away` and the rest those of `Replay`."""
+        warehouse, feed = await self.warehouse(), self.feed(rate=rate, waiting=waiting)
+        about = self.settings.shards, self.router.route, destination, self.config.version
+        return Replay(warehouse, self.redis, feed, *about, waiting=away, **options)
 
     async def warehouse(self) -> Warehouse:
         """The warehouse, started. Raises what its back end raises when it is away."""

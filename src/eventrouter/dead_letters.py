@@ -119,7 +119,7 @@ class DeadLetters:
         work = []
         for row in letters:
             counts = {f"discarded:{row['destination']}:{row['class']}": 1}
-            piece = Piece(_digest(row), [_mark(row, DISCARDED)], counts)
+            piece = Piece(digest_of_letter(row), [mark(row, DISCARDED)], counts)
             work.append(Work(self._shard(row, events.get((row["source"], row["message_id"]))), "", piece))
         return sum(await self._feed(work))
 
@@ -169,25 +169,26 @@ class DeadLetters:
         counts = {f"replayed:{name}:{'again' if row['replayed_at'] else row['class']}": 1}
         if isinstance(made, _Filtered):
             counts[f"filtered:{name}:{made.reason}"] = 1
-            return Work(shard, "", Piece(_digest(row), [_mark(row, f"filtered: {made.reason}")], counts))
+            return Work(shard, "", Piece(digest_of_letter(row), [mark(row, f"filtered: {made.reason}")], counts))
         assert event is not None
         key = f"{event.source}:{event.message_id}"
         item = redelivery(event, name, *made, self._rules, key=key)
-        return Work(shard, name, Piece(_digest(row), [item, _mark(row, SENT)], counts))
+        return Work(shard, name, Piece(digest_of_letter(row), [item, mark(row, SENT)], counts))
 
 
-def _digest(row: Letter) -> bytes:
+def digest_of_letter(row: Letter) -> bytes:
     """The same until it dies again; of one that was dealt with before, always another."""
     again = uuid4().hex if row["replayed_at"] else row["last_at"]
     return digest_of("dead letter", row["source"], row["message_id"], row["destination"], again)
 
 
-def _mark(row: Letter, outcome: str) -> Item:
-    mark = DeadLetterReplayed(
+def mark(row: Letter, outcome: str) -> Item:
+    """What tells the warehouse that a dead letter was dealt with."""
+    record = DeadLetterReplayed(
         source=row["source"],
         message_id=row["message_id"],
         destination=row["destination"],
         replayed_at=write_time(EPOCH + timedelta(milliseconds=now_ms())),
         outcome=outcome,
     )
-    return Item("warehouse", "", 1, pack([mark]), "to:warehouse")
+    return Item("warehouse", "", 1, pack([record]), "to:warehouse")

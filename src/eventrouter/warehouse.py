@@ -73,9 +73,17 @@ class Warehouse(Destination):
         newest_first: bool = False,
         limit: int = 1000,
         after: StoredEvent | None = None,
+        person: str | None = None,
     ) -> list[StoredEvent]:
-        """Stored events in the order of their arrival: at or after `since`, before `until`, behind `after`."""
+        """Stored events in the order of their arrival: at or after `since`, before `until`, behind `after`.
+
+        With `person`, only those of today's person with this id, or with an id that was merged into it.
+        """
         raise TypeError(f"{type(self).__name__} does not define scan_events()")
+
+    async def count_events(self, **bounds: Any) -> int:
+        """How many events `scan_events` would find in all with `since`, `until` and `person`."""
+        raise TypeError(f"{type(self).__name__} does not define count_events()")
 
     async def scan_ids(
         self,
@@ -113,7 +121,7 @@ class Warehouse(Destination):
         since: datetime | None = None,
         until: datetime | None = None,
         event: str | None = None,
-        message_id: str | None = None,
+        message_id: str | Sequence[str] | None = None,
         reason: str | None = None,
         replayed: bool = False,
         limit: int = 1000,
@@ -121,7 +129,7 @@ class Warehouse(Destination):
     ) -> list[dict[str, Any]]:
         """Dead letters as dicts with the table's columns, oldest first by `last_at` (from `since` on, before `until`).
 
-        Without `replayed`, only those that are still dead letters: neither sent again nor discarded. Of `reason` a part
+        `message_id` may be several. Without `replayed`, only those that are still dead letters: neither sent again nor discarded. Of `reason` a part
         is enough, in any case of letters. `after` is (last_at, source, message_id, destination) of the last one of the
         page before.
         """

@@ -10,8 +10,10 @@ from pathlib import Path
 from http_sink import Sink
 from system import System
 
+from eventrouter.cli.replay import RATE
 from eventrouter.config_model import DEFAULT_BACKLOG, RetryConfig
 from eventrouter.limits import NEAR, TELL_SECONDS
+from eventrouter.replay import KEPT_SECONDS, PATIENCE_SECONDS
 from eventrouter.testing import Answer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text("utf-8")
@@ -48,8 +50,8 @@ def lines(text: str) -> list[str]:
     return [plain(line) for line in text.splitlines() if line.strip() and "──" not in line]
 
 
-def start(directory: Path, sink: Sink) -> System:
-    return System(directory, RULES, {"CRM_URL": f"{sink.url}/crm", "WEBSITE_WRITE_KEY": "key-website"})
+def start(directory: Path, sink: Sink, path: str = "/crm") -> System:
+    return System(directory, RULES, {"CRM_URL": f"{sink.url}{path}", "WEBSITE_WRITE_KEY": "key-website"})
 
 
 def test_a_pause_is_as_the_page_says(tmp_path: Path, sink: Sink) -> None:
@@ -84,3 +86,21 @@ def test_dead_letters_are_handled_as_the_page_says(tmp_path: Path, sink: Sink) -
         system.rows(1, "SELECT * FROM dead_letters WHERE outcome = 'sent'")
         assert discard[1] == shell(system, discard[0])
         shell(system, "eventrouter audit")
+
+
+def test_history_is_sent_again_as_the_page_says(tmp_path: Path, sink: Sink) -> None:
+    dry, earnest = section("Send history again")
+    with start(tmp_path, sink, "/history") as system:
+        system.track("Order Completed", "a", messageId="order-1", properties={"total": 12.5})
+        system.track("Other", "a")
+        system.rows(2, "SELECT * FROM events")
+        [first] = sink.wait("/history", 1)
+        assert lines(dry[1]) == lines(shell(system, dry[0]))
+        assert lines(earnest[1]) == lines(shell(system, earnest[0]))
+        assert first.id == sink.wait("/history", 2)[1].id
+        shell(system, "eventrouter audit")
+
+
+def test_the_rate_is_that_of_the_code() -> None:
+    assert f"{RATE:g} a second unless" in PAGE
+    assert (KEPT_SECONDS, PATIENCE_SECONDS) == (30 * 86_400, 120.0)

@@ -18,7 +18,7 @@ from ..errors import EXIT_CONFIG, ConfigError, EventRouterError
 
 MODULES = (
     "up", "collect", "work", "check", "test", "explain", "preview", "send", "status", "tail", "audit", "trace", "pause",
-    "dead", "plugins", "schema",
+    "dead", "replay", "plugins", "schema",
 )  # fmt: skip
 """The files with commands, in the order in which `--help` shows them."""
 

@@ -29,6 +29,10 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def begin(self, total: int, done: int) -> None:
+        """So much there is in all, and so much of it is done."""
+        self._bar.update(self._task, total=total, completed=done)
+
     def advance(self, number: int) -> None:
         """So many more are done."""
         self._bar.advance(self._task, number)

@@ -131,12 +131,16 @@ class SqlWarehouse(Warehouse):
         newest_first: bool = False,
         limit: int = 1000,
         after: StoredEvent | None = None,
+        person: str | None = None,
     ) -> list[StoredEvent]:
         return await self._ask(
             lambda store: queries.scan_events(
-                store, since=since, until=until, newest_first=newest_first, limit=limit, after=after
+                store, since=since, until=until, newest_first=newest_first, limit=limit, after=after, person=person
             )
         )
+
+    async def count_events(self, **bounds: Any) -> int:
+        return await self._ask(lambda store: queries.count_events(store, **bounds))
 
     async def scan_ids(self, **bounds: Any) -> list[EventId]:
         return await self._ask(lambda store: queries.scan_ids(store, **_SCAN | bounds))

@@ -50,11 +50,12 @@ def scan_events(
     newest_first: bool,
     limit: int,
     after: StoredEvent | None,
+    person: str | None = None,
 ) -> list[StoredEvent]:
     """Stored events by (received_at, source, id), at or after `since`, before `until`, behind `after`."""
     events = schema.events.c
     order = (events.received_at, events.source, events.id)
-    conditions = _received(since, until)
+    conditions = _received(since, until) + _of_person(person)
     if after is not None:
         place = sa.tuple_(
             sa.literal(after.event["receivedAt"], events.received_at.type),
@@ -69,6 +70,26 @@ def scan_events(
         .limit(limit)
     )
     return [StoredEvent(source, _decode(payload)) for source, payload in _run(store, statement)]
+
+
+def count_events(
+    store: Store, *, since: datetime | None = None, until: datetime | None = None, person: str | None = None
+) -> int:
+    """The number of stored events, at or after `since`, before `until`."""
+    conditions = _received(since, until) + _of_person(person)
+    [(number,)] = _run(store, sa.select(sa.func.count()).select_from(schema.events).where(*conditions))
+    return int(number)
+
+
+def _of_person(person: str | None) -> list[sa.ColumnElement[bool]]:
+    """Of today's person: the id itself may have been merged into another since."""
+    if person is None:
+        return []
+    merges = schema.identity_merges.c
+    root = sa.select(merges.root_person_id).where(merges.person_id == person).scalar_subquery()
+    today = sa.func.coalesce(root, person)
+    merged = sa.select(merges.person_id).where(merges.root_person_id == today)
+    return [sa.or_(schema.events.c.person_id == today, schema.events.c.person_id.in_(merged))]
 
 
 def scan_ids(
@@ -146,11 +167,13 @@ def _of_letters(
     until: datetime | None = None,
     reason: str | None = None,
     replayed: bool = False,
-    **exact: str | None,
+    **exact: str | Sequence[str] | None,
 ) -> list[sa.ColumnElement[bool]]:
     # A row without a class is a replay that waits for its dead letter.
     conditions = [_letters["class"] != ""]
-    conditions += [_letters[_EXACT[name]] == value for name, value in exact.items() if value is not None]
+    for name, value in exact.items():
+        if value is not None:
+            conditions.append(_letters[_EXACT[name]].in_([value] if isinstance(value, str) else value))
     if not replayed:
         conditions.append(_letters.replayed_at.is_(None))
     if reason is not None:
