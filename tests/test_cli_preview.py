@@ -68,7 +68,7 @@ lines: 19 change, by “orders”
     - total: 19
     + total: 1900
 lines: 1 fails, by “orders”
-  1 times: `map.total` `*` has no meaning for text and a number
+  1 time: `map.total` `*` has no meaning for text and a number
   track Ordered x
     delivered by “orders” → `map.total` `*` has no meaning for text and a number
     - {"total":"?"}

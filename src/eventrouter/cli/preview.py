@@ -220,7 +220,7 @@ def _print_difference(console: Console, found: Preview, mask: Mask, destination:
     console.print(Text.assemble((f"{destination}: {number:,} {verb}", "bold"), f", {by}"))
     for (name, failing, reason), times in found.failures.items():
         if what == FAIL and (name, failing) == (destination, route):
-            console.print(Text(f"  {times:,} times: {mask(reason)}", "red"))
+            console.print(Text(f"  {times:,} {'time' if times == 1 else 'times'}: {mask(reason)}", "red"))
     for one in found.examples.get(key, []):
         console.print(Text(f"  {_named(one.event)}", "bold"))
         if one.now.payload is MISSING or one.then.payload is MISSING:

@@ -55,6 +55,8 @@ def register(app: typer.Typer) -> None:
                 typer.echo("Waiting for a change (Ctrl-C ends) …", err=True)
             while not changes.changed():
                 time.sleep(LOOK_SECONDS)
+            if not as_json:
+                typer.echo(err=True)
 
 
 def _run(file: Path, only: str, as_json: bool) -> tuple[int, tuple[str, ...]]:
