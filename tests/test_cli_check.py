@@ -77,6 +77,26 @@ def test_another_file_can_be_named(run, tmp_path, monkeypatch):
     assert run(None).exit_code == 0
 
 
+def test_what_is_wrong_with_the_tests_beside_the_file_is_told_in_the_same_run(run, tmp_path):
+    (tmp_path / "routes_test.yaml").write_text(
+        "tests:\n  - { given: { type: page }, expect: { terminl: {} } }\n  - { given: { type: page }, expct: {} }\n"
+    )
+    told = [
+        "routes_test.yaml:2:40: there is no destination `terminl`",
+        "routes_test.yaml:3:5: the test has no `expect`",
+        "routes_test.yaml:3:30: a test has no key `expct`",
+    ]
+    for text, more in ((GOOD, []), (GOOD.replace("to: terminal }", "to: terminal, when: evnt }"), ["routes.yaml:4"])):
+        result = run(text)
+        assert result.exit_code == 78
+        assert all(one in result.stderr for one in [*told, *more])
+        assert result.stderr.endswith(f"routes.yaml: {3 + len(more)} problems\n")
+    (tmp_path / "routes_test.yaml").write_text("tests: [\n")
+    assert "routes_test.yaml:2:1: not valid YAML" in run(GOOD).stderr
+    (tmp_path / "routes_test.yaml").write_text("tests: []\n")
+    assert run(GOOD).exit_code == 0
+
+
 def test_a_missing_file_is_a_bad_config(run):
     result = run(None)
     assert (result.exit_code, "there is no such file" in result.stderr) == (78, True)

@@ -128,6 +128,15 @@ def test_without_such_a_file_there_are_none(beside):
     assert beside(None).tests == []
 
 
+def test_a_file_of_tests_that_the_rules_include_is_read_once(tmp_path):
+    rules = tmp_path / "routes.yaml"
+    rules.write_text('include: ["*_test.yaml"]\n' + RULES)
+    companion(rules).write_text("tests: [{ given: { type: page }, expect: { crm: {} } }]\n")
+    from eventrouter.config import load as load_file
+
+    assert len(load_companion(load_file(rules, PLUGINS, {}), {}).tests) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

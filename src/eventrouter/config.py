@@ -33,7 +33,7 @@ from .config_reader import Reader
 from .config_routes import RoutesReader
 from .config_sections import read_dedup, read_url, read_vars
 from .config_sources import read_collect, read_sources
-from .config_tests import read_tests
+from .config_tests import read_companion, read_tests
 from .errors import ConfigError
 from .plugins import Plugins
 from .yaml_file import MapNode, Node, Scalar, scalars
@@ -65,13 +65,22 @@ KEYS = (
 )  # fmt: skip
 
 
-def load(path: Path | str, plugins: Plugins, environ: Mapping[str, str], *, check_files: bool = False) -> Config:
+def load(
+    path: Path | str,
+    plugins: Plugins,
+    environ: Mapping[str, str],
+    *,
+    check_files: bool = False,
+    check_tests: bool = False,
+) -> Config:
     """Reads and checks the file at `path`. Raises `ConfigError` with all problems, in the order of the file.
 
     With `check_files`, it is a problem that a file which a plugin's option names can't be used: so it is where somebody
-    looks, as at `eventrouter check`. A worker that starts again at night goes on without it.
+    looks, as at `eventrouter check`. A worker that starts again at night goes on without it. With `check_tests`, what
+    is wrong with the file of tests beside this one is a problem, too; the tests themselves are `load_companion`'s.
     """
-    return loads(read_text(Path(path)), plugins, environ, path=str(path), check_files=check_files)
+    text = read_text(Path(path))
+    return loads(text, plugins, environ, path=str(path), check_files=check_files, check_tests=check_tests)
 
 
 def loads(
@@ -81,6 +90,7 @@ def loads(
     *,
     path: str = "routes.yaml",
     check_files: bool = False,
+    check_tests: bool = False,
     included: Sequence[tuple[str, str]] | None = None,
 ) -> Config:
     """Checks the text of a file that is called `path` in problems, with the files that it includes.
@@ -90,13 +100,21 @@ def loads(
     """
     documents = Documents(plugins, environ, check_files=check_files)
     try:
-        return _read(documents.read(text, path, KEYS, included), plugins, path, tuple(documents.files))
+        read = documents.read(text, path, KEYS, included)
+        return _read(read, plugins, path, tuple(documents.files), environ if check_tests else None)
     except ConfigError as error:
         error.files = tuple(documents.files)
         raise
 
 
-def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tuple[str, ...]) -> Config:
+def _read(
+    documents: Sequence[Document],
+    plugins: Plugins,
+    path: str,
+    files: tuple[str, ...],
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """With `environ` the file of tests beside this one is checked, too."""
     main, reader, settings = documents[0], documents[0].reader, documents[0].settings
     for document in documents:
         if isinstance(document.root, MapNode):
@@ -121,6 +139,9 @@ def _read(documents: Sequence[Document], plugins: Plugins, path: str, files: tup
         _check_fed(each.reader, each.settings.get("destinations"), destinations, routes.fed)
         tests += read_tests(each.reader, each.settings.get("tests"), sources, list(destinations))
     problems = [problem for each in documents for problem in each.reader.problems()]
+    if environ is not None:
+        names = [each.reader.path for each in documents]
+        problems += read_companion(path, names, environ, sources, list(destinations)).problems
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
     usable = {name: destination for name, destination in destinations.items() if destination is not None}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config_documents import read_text
 from .config_model import Config, PostConfig, SourceConfig, TestConfig
 from .config_options import mask_of
 from .config_reader import Reader, did_you_mean
-from .errors import ConfigError
+from .errors import ConfigError, Problem
 from .plugins import Plugins
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, parse
 
@@ -26,27 +26,54 @@ def companion(path: Path) -> Path:
     return path.with_name(f"{path.stem}_test{path.suffix}")
 
 
+class Beside(NamedTuple):
+    """What the file of tests beside a rules file holds."""
+
+    tests: Sequence[TestConfig] = ()
+    problems: Sequence[Problem] = ()
+    root: Node | None = None
+
+
 def load_companion(config: Config, environ: Mapping[str, str]) -> Config:
     """`config` with the tests of the file beside its own, if there is one, behind its own. Raises `ConfigError`."""
-    path = companion(Path(config.path))
-    if not path.is_file():
+    read = [path for path, _ in config.texts]
+    beside = read_companion(config.path, read, environ, config.sources, list(config.destinations))
+    if beside.problems:
+        raise ConfigError(beside.problems)
+    if beside.root is None:
         return config
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    return replace(config, tests=[*config.tests, *beside.tests], mask=config.mask | mask_of(beside.root))
+
+
+def read_companion(
+    rules: str,
+    read: Iterable[str],
+    environ: Mapping[str, str],
+    sources: Mapping[str, SourceConfig],
+    destinations: list[str],
+) -> Beside:
+    """The file of tests beside `rules`, with its problems; nothing where there is none, or it was `read` already."""
+    path = companion(Path(rules))
+    if not path.is_file() or path.resolve() in {Path(one).resolve() for one in read}:
+        return Beside()
+    try:
+        text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    except ConfigError as error:
+        return Beside(problems=error.problems)
     root, faults = parse(text, environ)
     reader = Reader(str(path), text, Plugins())
     for fault in faults:
         reader.fault(fault)
     if root is None and not faults:
         reader.problem(None, "the file is empty", "begin with `tests:`, or remove it")
+    tests: list[TestConfig] = []
     if root is not None:
         reader.variables(root)
         settings = reader.mapping(root, "the file", ("tests",), needed=True)
         if "tests" not in settings and isinstance(root, MapNode):
             reader.problem(root, "the file has no `tests`", "begin with `tests:`")
-        tests = read_tests(reader, settings.get("tests"), config.sources, list(config.destinations))
-    if problems := reader.problems(readable=root is not None):
-        raise ConfigError(problems)
-    return replace(config, tests=[*config.tests, *tests], mask=config.mask | mask_of(root)) if root else config
+        tests = read_tests(reader, settings.get("tests"), sources, destinations)
+    return Beside(tests, reader.problems(readable=root is not None), root)
 
 
 def read_tests(
@@ -61,9 +88,7 @@ def read_tests(
     return [_read_test(reader, item, sources, destinations) for item in node.items]
 
 
-def _read_test(
-    reader: Reader, node: Node, sources: Mapping[str, SourceConfig], destinations: list[str]
-) -> TestConfig:
+def _read_test(reader: Reader, node: Node, sources: Mapping[str, SourceConfig], destinations: list[str]) -> TestConfig:
     settings = reader.mapping(node, "a test", KEYS, needed=True)
     if isinstance(node, MapNode):
         for key in ("given", "expect"):

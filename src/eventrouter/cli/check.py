@@ -27,14 +27,17 @@ def register(app: typer.Typer) -> None:
         ] = Path("routes.yaml"),
         as_json: JsonOption = False,
     ) -> None:
-        """Check the rules file: every problem with its line, and what to do. Exit code 78 when it can't be used."""
+        """Check the rules file: every problem with its line, and what to do. Exit code 78 when it can't be used.
+
+        The files that it includes and the `routes_test.yaml` beside it are checked, too.
+        """
         from ..config import load
         from ..plugins import Plugins
 
         config: Config | None = None
         problems: list[Problem] = []
         try:
-            config = load(file, Plugins.load(), os.environ, check_files=True)
+            config = load(file, Plugins.load(), os.environ, check_files=True, check_tests=True)
             problems = list(config.warnings)
         except ConfigError as error:
             problems = error.problems
