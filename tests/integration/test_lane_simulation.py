@@ -116,8 +116,8 @@ MUTANTS = {
     "pins are not kept": ("pin", "redis.call('HSET', KEYS[1] .. ':pins', arg(), arg())", "local _ = arg()"),
     "routed events are not marked as seen": (
         "settle",
-        "redis.call('SADD', bucket",
-        "redis.call('SMISMEMBER', bucket",
+        "redis.call('SADD', key",
+        "redis.call('SMISMEMBER', key",
     ),
     "the router wakes nobody": (
         "settle",
