@@ -22,9 +22,9 @@ ask one alone, or take the highest answer; they survive restarts. `eventrouter a
 up, by sums like these, where a dead letter that was sent again counts as what became of it then:
 
 - `events_accepted` = `waiting{lane="log"}` + `events_duplicates` + `events_routed` + `events_unreadable`;
-- for each destination `destination_events` = `deliveries_delivered` + `waiting` + `deliveries_filtered` + dead letters +
-  `deliveries_discarded` + `deliveries_forgotten`, where dead letters are `deliveries_dead` - `deliveries_replayed` - those of
-  the other two whose `what` is a class of dead letters.
+- for each destination `destination_events` = `deliveries_delivered` + `waiting` + `deliveries_filtered` + dead letters
+  + `deliveries_discarded` + `deliveries_forgotten`, where dead letters are `deliveries_dead` - `deliveries_replayed` -
+  those of the other two whose `what` is a class of dead letters.
 """
 
 STATE_HEAD = """

@@ -14,18 +14,21 @@ FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment
         acceptance lane threads masking logs disk stored unreadable log_entry blocked digest differences
         file_changes garbage server_time server_url worker_group""",
-    "reading": """hookspecs operators filters codegen comparing compiler builder requirements facts unreachable syntax
-        variables expressions condition_parts plugins quantities interpolation yaml_file config_model config_tests config_reader
-        config_documents config_sections config_options config_destinations config_enrichments config_routes config
-        query_parameters signatures config_webhooks scrub config_sources rules_schema settings""",
+    "reading": """hookspecs operators filters codegen comparing compiler builder requirements facts unreachable
+        syntax variables expressions condition_parts plugins quantities interpolation yaml_file config_model
+        config_tests config_reader config_documents config_sections config_options config_destinations
+        config_enrichments config_routes config query_parameters signatures config_webhooks scrub config_sources
+        rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
-        spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict attempts
-        health poison throttle target settlement hands deliver outcome_log lane_search dead_letters dead_letter_log presence onlookers tracing otel counters rates limits audit
-        metrics turns queue pausing once feed redelivery replay comparison server_check connections server_pool sentinel cluster steps step_arguments ports serve unrefused turn_failures set_aside""",
-    "wiring": """routing targets unserved intake collecting outcome fates trace rule_tests hiding kept_rules rules_file following status stores pytest_plugin
-        explain preview app tail child data_directory embedded supervise watchdog sender fake_server testing __init__ __main__
-        cli builtin""",
+        spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict
+        attempts health poison throttle target settlement hands deliver outcome_log lane_search dead_letters
+        dead_letter_log presence onlookers tracing otel counters rates limits audit metrics turns queue pausing once
+        feed redelivery replay comparison server_check connections server_pool sentinel cluster steps step_arguments
+        ports serve unrefused turn_failures set_aside""",
+    "wiring": """routing targets unserved intake collecting outcome fates trace rule_tests hiding kept_rules
+        rules_file following status stores pytest_plugin explain preview app tail child data_directory embedded
+        supervise watchdog sender fake_server testing __init__ __main__ cli builtin""",
 }
 FLOOR = {name: level for level, names in enumerate(FLOORS.values()) for name in names.split()}
 

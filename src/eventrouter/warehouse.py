@@ -129,8 +129,8 @@ class Warehouse(Destination):
     ) -> list[dict[str, Any]]:
         """Dead letters as dicts with the table's columns, oldest first by `last_at` (from `since` on, before `until`).
 
-        `message_id` may be several. Without `replayed`, only those that are still dead letters: neither sent again nor discarded. Of `reason` a part
-        is enough, in any case of letters. `after` is (last_at, source, message_id, destination) of the last one of the
-        page before.
+        `message_id` may be several. Without `replayed`, only those that are still dead letters: neither sent again nor
+        discarded. Of `reason` a part is enough, in any case of letters. `after` is (last_at, source, message_id,
+        destination) of the last one of the page before.
         """
         raise TypeError(f"{type(self).__name__} does not define find_dead_letters()")

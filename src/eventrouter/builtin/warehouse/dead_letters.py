@@ -40,14 +40,15 @@ _REPLAYED: Final[dict[str, Kind]] = {
 
 # A delivery that fails again after its replay is a dead letter again, not a replayed one. A replay that came before its
 # dead letter left a row without a class, which only waits for it.
-_LATER: Final = f"""\
-ON CONFLICT (source, message_id, destination) DO UPDATE SET
-{", ".join(f'"{column}" = excluded."{column}"' for column in COLUMNS if column not in _KEY)},
-{", ".join(
+_KEPT: Final = ", ".join(
     f"{column} = CASE WHEN dead_letters.class = '' AND dead_letters.replayed_at >= excluded.last_at"
     f" THEN dead_letters.{column} END"
     for column in ("replayed_at", "outcome")
-)}
+)
+_LATER: Final = f"""\
+ON CONFLICT (source, message_id, destination) DO UPDATE SET
+{", ".join(f'"{column}" = excluded."{column}"' for column in COLUMNS if column not in _KEY)},
+{_KEPT}
 WHERE excluded.last_at > dead_letters.last_at"""
 
 _MARK: Final = """\
