@@ -4,7 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
+from ruamel.yaml import YAML
 
 from cli_kit import Place
 from eventrouter.compiler import ROOTS
@@ -56,8 +58,8 @@ def plugins():
 
 
 def test_each_complete_file_is_valid(plugins):
-    files = [body for label, language, body in BLOCKS if language == "yaml" and label != "broken"]
-    assert len(files) == 5
+    files = [body for label, language, body in BLOCKS if language == "yaml" and label not in ("broken", "in an editor")]
+    assert len(files) == 4
     for file in files:
         assert loads(file, plugins, ENVIRON).warnings == ()
 
@@ -65,7 +67,7 @@ def test_each_complete_file_is_valid(plugins):
 def test_each_event_gives_what_the_page_says(plugins):
     router, checked = None, 0
     for label, language, body in BLOCKS:
-        if language == "yaml" and label != "broken":
+        if language == "yaml" and label not in ("broken", "in an editor"):
             router = Router(loads(body, plugins, ENVIRON))
         if label != "gives":
             continue
@@ -106,6 +108,34 @@ def test_the_several_files_of_the_page_are_one(tmp_path, plugins):
     (tmp_path / "crm.yaml").write_text(titled["crm.yaml"].replace("to: crm }", "to: crm, when: userId }"))
     names = [route.name for route in load(tmp_path / "routes.yaml", plugins, {}).routes]
     assert names == ["no page views", "the rest", "the shop's"]
+
+
+def test_each_file_of_the_page_in_an_editor_names_the_schema_by_which_it_is_valid(tmp_path):
+    commands = next(body for _, language, body in BLOCKS if language == "sh" and "eventrouter schema" in body)
+    place = Place(tmp_path, "")
+    for line in commands.splitlines():
+        command, name = line.split(" > ")
+        done = place.run(*command.split()[1:])
+        assert done.returncode == 0
+        (tmp_path / name).write_text(done.stdout)
+    files = [body for label, _, body in BLOCKS if label == "in an editor"]
+    names = [re.match(r"# yaml-language-server: \$schema=(.+)\n", file) for file in files]
+    assert [match and match[1] for match in names] == [
+        "routes.schema.json",
+        "included.schema.json",
+        "tests.schema.json",
+    ]
+    for file, match in zip(files, names, strict=True):
+        value = YAML(typ="safe", pure=True).load(file)
+        own, rules = (
+            jsonschema_rs.Draft7Validator(json.loads((tmp_path / name).read_text()))
+            for name in (match[1] if match else "", "routes.schema.json")
+        )
+        assert own.is_valid(value)
+        assert rules.is_valid(value) is (file == files[0])
+    for name, file in zip(("routes.yaml", "crm.yaml", "routes_test.yaml"), files, strict=True):
+        (tmp_path / name).write_text(file)
+    assert place.run("check").returncode == 0
 
 
 def test_the_tests_of_the_page_end_as_it_says(tmp_path):

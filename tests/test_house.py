@@ -18,7 +18,7 @@ FLOORS = {
         syntax variables expressions condition_parts plugins quantities interpolation yaml_file config_model
         config_tests config_reader config_documents config_sections config_options config_destinations
         config_enrichments config_routes config query_parameters signatures config_webhooks scrub config_sources
-        rules_schema settings""",
+        schema_shapes rules_schema settings""",
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict

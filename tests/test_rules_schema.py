@@ -1,14 +1,18 @@
 """The JSON Schema of routes.yaml: it takes what `check` takes, and knows every key and the plugins' options."""
 
+import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+from hypothesis import HealthCheck, given, settings
 from pydantic import BaseModel, Field, SecretStr
 from ruamel.yaml import YAML
 
+import rules_kit
 from eventrouter import (
     config,
     config_destinations,
@@ -17,9 +21,10 @@ from eventrouter import (
     config_tests,
 )
 from eventrouter.destination import Destination
+from eventrouter.errors import ConfigError
 from eventrouter.hookspecs import hookimpl
 from eventrouter.plugins import Plugins
-from eventrouter.rules_schema import rules_schema
+from eventrouter.rules_schema import SCHEMAS, rules_schema
 
 ROOT = Path(__file__).parent.parent
 FILES = [
@@ -64,11 +69,18 @@ class Extra:
         return [Acme]
 
 
-@pytest.fixture(scope="module")
-def schema():
+def installed():
     plugins = Plugins.load()
     plugins.destinations["acme"] = Acme
-    return rules_schema(plugins)
+    return plugins
+
+
+PLUGINS = installed()
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return rules_schema(PLUGINS)
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +171,9 @@ def test_a_variable_may_stand_for_any_plain_value(faults, options):
 )
 def test_what_check_takes_is_not_underlined(faults, text):
     assert faults(HEAD + text) == []
-    PLUGINS = Plugins(Extra())
     problems = []
     try:
-        config.loads(HEAD + text, PLUGINS, {})
+        config.loads(HEAD + text, Plugins(Extra()), {})
     except config.ConfigError as error:
         problems = [problem.message for problem in error.problems if "no route leads" not in problem.message]
     assert problems == []
@@ -178,3 +189,65 @@ def test_options_have_their_plugins_descriptions(schema):
     assert options["description"] == "Tells Acme."
     assert options["properties"]["api_key"]["description"] == "Acme's key."
     assert "$ref" not in str(options)
+
+
+ENVIRON = {"X": "abcdefgh"}
+VALIDATORS = {kind: jsonschema_rs.Draft7Validator(made(PLUGINS)) for kind, made in SCHEMAS.items()}
+MAIN = """\
+version: 1
+sources:
+  website: { write_key: a }
+  hooks: { webhook: { verify: none, event: { type: page, userId: "{{ body }}" } } }
+destinations: { crm: { plugin: acme, options: { api_key: abcd } } }
+"""
+
+
+def checked(kind, value, folder):
+    """Raises `ConfigError` where `check` refuses the file."""
+    text = json.dumps(value)
+    if kind == "rules":
+        config.loads(text, PLUGINS, ENVIRON)
+    elif kind == "included":
+        config.loads(MAIN, PLUGINS, ENVIRON, included=[("more.yaml", text)])
+    else:
+        (folder / "routes.yaml").write_text(MAIN)
+        (folder / "routes_test.yaml").write_text(text)
+        config.load(folder / "routes.yaml", PLUGINS, ENVIRON, check_tests=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "count"),
+    [("rules", rules_kit.rules, 1500), ("included", rules_kit.included, 500), ("tests", rules_kit.tests, 300)],
+)
+def test_whatever_check_takes_the_schema_takes(kind, made, count, tmp_path):
+    taken = 0
+
+    @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(made)
+    def every(value):
+        nonlocal taken
+        with suppress(ConfigError):
+            checked(kind, value, tmp_path)
+            taken += 1
+            assert [error.message for error in VALIDATORS[kind].iter_errors(value)] == []
+
+    every()
+    assert taken > count / 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "valid"),
+    [
+        ("rules", "version: 1\ninclude: a.yaml\n", True),
+        ("rules", "version: 1\nroutes: []\n", False),
+        ("included", "routes: [{ to: crm }]\n", True),
+        ("included", "collect: {}\n", False),
+        ("included", "routes: [~]\n", False),
+        ("tests", "tests: [{ given: { type: page }, expect: {} }]\n", True),
+        ("tests", "routes: []\n", False),
+        ("tests", "tests: [{ given: { type: page } }]\n", False),
+    ],
+)
+def test_each_kind_of_file_has_a_schema_of_its_own(kind, text, valid):
+    assert VALIDATORS[kind].is_valid(YAML(typ="safe", pure=True).load(text)) is valid
+    jsonschema_rs.meta.validate(SCHEMAS[kind](PLUGINS))
