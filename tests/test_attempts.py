@@ -416,6 +416,9 @@ async def test_a_batch_that_was_refused_without_time_to_search_it_is_told(monkey
         [list(batch) for batch in batches],
         ids(verdict.refused),
     )
+    asked.clear()
+    verdict, _ = await attempt(refusing("1", "2"), *numbers(4), permit=permit, pinned=True)
+    assert ([], [1, 1, 2]) == (verdict.refused, [len(part) for part in verdict.repeat])  # its parts are pinned
 
 
 # refusals that may be meant for all

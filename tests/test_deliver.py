@@ -341,6 +341,36 @@ async def test_a_refused_batch_whose_search_the_rate_does_not_allow_is_searched_
     assert (7, 1) == (found["delivered:crm"], found["dead:crm:permanent"])
 
 
+async def test_a_part_of_a_refused_batch_that_fails_once_is_repeated_as_it_was_where_it_has_to(make, redis):
+    async def stopped(messages):
+        if "d" in [message.message_id for message in messages]:
+            post.stopping.set()  # before anything is known of the refused batch
+            raise Reject("bad", status=400)
+        if len(messages) == 4 and post.sink.batches.count(post.sink.batches[-1]) == 1:
+            raise Retry("the connection broke")  # it may have been taken
+
+    post = make(batch_size=8, pin=True, initial=0.001, max_interval=0.001)
+    take = post.sink.deliver
+
+    async def deliver(messages):
+        await take(messages)
+        await stopped(messages)
+
+    post.sink.deliver = deliver
+    await post.put(*"abcdefgh")
+    for _ in range(60):
+        post.stopping.clear()
+        await post.serve(lambda: True, 20)
+        if not (await post.lanes.look(0, [], ["crm"]))[1][0]:
+            break
+    found = await counts(redis)
+    assert (7, 1) == (found["delivered:crm"], found["dead:crm:permanent"])
+    taken = [tuple(batch) for batch in post.sink.batches if "d" not in batch]
+    assert {one: {part for part in taken if one in part} for one in "efgh"} == {
+        one: {("e", "f", "g", "h")} for one in "efgh"
+    }
+
+
 async def test_all_workers_share_a_rate(make):
     posts = [make(shard=shard, concurrency=4, rate=RateLimit(10, per_seconds=0.5)) for shard in range(3)]
     for post in posts:

@@ -86,10 +86,10 @@ def test_one_that_must_be_repeated_as_it_is_has_to_fail_although_others_are_take
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_what_was_refused_and_could_not_be_searched_is_suspected_at_once(pinned):
+def test_what_was_refused_and_could_not_be_searched_is_suspected_at_once_unless_it_is_pinned(pinned):
     [hand] = hands = [hand_of("a")]
     suspect(hands)
-    assert is_suspected(hand, pinned=pinned)
+    assert is_suspected(hand, pinned=pinned) is not pinned
     assert in_hand(hand.item, "crm").tries == Tries(suspected=True)
 
 

@@ -131,7 +131,8 @@ class Attempts:
         if work.doubts and not verdict.delivered:
             await self._ask_others(work)
             verdict.repeat = []
-        if not (verdict.delivered or verdict.failed or verdict.whole or verdict.spoilt):
+        # Of a pinned batch the parts that are left say where the search goes on.
+        if not (self.pinned or verdict.delivered or verdict.failed or verdict.whole or verdict.spoilt):
             verdict.refused = work.refused
         return verdict
 

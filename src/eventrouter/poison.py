@@ -66,8 +66,11 @@ def has_failed_often(batch: Iterable[InHand]) -> bool:
 def is_suspected(hand: InHand, *, pinned: bool) -> bool:
     """Whether `hand` goes with care; `pinned`: a retry must repeat the very same batch."""
     tries = hand.tries
-    if tries.suspected or not tries.together:
-        return tries.suspected
+    # A refusal tells of no poison: what must be repeated as it is may only be parted where it was refused.
+    if tries.suspected and not pinned:
+        return True
+    if not tries.together:
+        return False
     seconds = (now_ms() - tries.first_ms) / 1000
     if pinned and tries.despite < DESPITE:
         return tries.together >= TRIES and seconds >= PINNED_SECONDS
