@@ -76,3 +76,19 @@ async def test_every_write_of_arq_is_among_them(redis):
         assert (name, "key") == allowed((name, "key"))
     for name in REFUSED:
         assert "denyoom" in flags[name]
+
+
+@pytest.mark.parametrize(("command", "answer"), [(("EXISTS", "job"), 1), (("ZSCORE", "queue", "job"), None)])
+async def test_a_watch_whose_connection_breaks_is_as_if_the_job_were_taken(client, redis, command, answer):
+    async with client.pipeline(transaction=True) as pipeline:
+        await pipeline.watch("job")
+        await redis.client_kill_filter(_id=await pipeline.execute_command("CLIENT ID"))
+        assert answer == await pipeline.execute_command(*command)
+    assert await client.ping()
+
+
+async def test_a_watch_that_holds_answers_as_ever(client):
+    await client.zadd("queue", {"job": 5})
+    async with client.pipeline(transaction=True) as pipeline:
+        await pipeline.watch("job")
+        assert (0, 5.0) == (await pipeline.exists("job"), await pipeline.zscore("queue", "job"))

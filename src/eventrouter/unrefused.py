@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import WatchError
 
 if TYPE_CHECKING:
     _Base = Redis
@@ -18,6 +19,8 @@ else:
 
 REFUSED = frozenset({"INCRBY", "PSETEX", "SET", "SETEX", "ZADD", "ZINCRBY"})
 """What arq and the queue write by that a full server refuses; their other writes only take away."""
+LOST = {"EXISTS": 1}
+"""What a command answers whose connection broke after `WATCH`; others answer None, as for a key that is not there."""
 SCRIPT = "#!lua flags=allow-oom\nreturn redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
 """One command of one key. Not by its digest: a transaction can't load it when the server has forgotten it."""
 
@@ -51,3 +54,14 @@ class UnrefusedPipeline(Pipeline):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Sends one command, or keeps it until `execute`."""
         return super().execute_command(*allowed(args), **options)
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Sends a command of a watched section. Where its connection breaks, `EXISTS` says that the key is there.
+
+        arq takes that for somebody else's job, and leaves it to its next look or the sweep. An error would end its
+        worker.
+        """
+        try:
+            return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except WatchError:
+            return LOST.get(args[0])
