@@ -611,9 +611,18 @@ def test_each_evaluation_counts_from_nothing():
         assert not condition(event, "")
 
 
+def test_a_condition_that_compares_large_lists_again_and_again_is_stopped():
+    numbers = list(range(7_500))
+    condition = Expressions().condition(" or ".join(["properties.a != properties.b"] * 200))
+    with pytest.raises(TemplateError, match="looks through more than"):
+        condition({"properties": {"a": numbers, "b": list(numbers)}}, "")
+
+
 def test_the_fields_of_a_map_count_together():
     fields = {f"f{n}": "{{ properties.a ~ 'x' }}" for n in range(50)}
-    with pytest.raises(TemplateError, match=r"`map\.f33` makes more than 1,000,000 characters and items in all"):
+    with pytest.raises(
+        TemplateError, match=r"`map\.f33` makes or looks through more than 1,000,000 characters and items"
+    ):
         Expressions().template(fields, "map")({"properties": {"a": LONG}}, "")
 
 

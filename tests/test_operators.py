@@ -157,13 +157,19 @@ def test_a_failing_filter_is_named_without_values(strict):
         ("make_object", (("key",), "abc"), 1 + 4 + 3 + 5),
         ("cut", ([1, 2, 3], 1, None), 2),
         ("cut", ("abc", None, 2), 2),
+        ("eq", ([1, 2], [1, 3]), weight([1, 2])),
+        ("ne", ({"a": [1]}, "x"), weight({"a": [1]})),
+        ("contains", (1, [2] * 100), 400),
+        ("lacks", (1, [2] * 100), 400),
+        ("contains", ([1], [[1], [2]]), 2 * weight([1])),
+        ("contains", ("y", "x" * 4000), 1000),
     ],
 )
-def test_what_is_made_counts(strict, name, args, cost):
+def test_what_is_made_or_looked_through_counts(strict, name, args, cost):
     strict.begin()
     strict.spend(MAX_MADE - cost)
     assert getattr(strict, name)(*args) is not MISSING
-    with pytest.raises(TemplateError, match="makes more than 1,000,000 characters and items in all"):
+    with pytest.raises(TemplateError, match="makes or looks through more than 1,000,000 characters and items"):
         strict.spend(1)
 
 
@@ -171,7 +177,9 @@ def test_what_goes_into_a_filter_as_a_list_and_what_comes_out_of_it_counts(stric
     called = strict.call("f", lambda value: "abc", nullable=False)
     strict.spend(MAX_MADE - 7)
     assert called([1, 2]) == "abc"
-    with pytest.raises(TemplateError, match="the filter `f` makes more than 1,000,000 characters and items in all"):
+    with pytest.raises(
+        TemplateError, match="the filter `f` makes or looks through more than 1,000,000 characters and items"
+    ):
         called("a")
     strict.begin()
     assert called("a") == "abc"
@@ -183,6 +191,19 @@ def test_what_a_plugins_filter_makes_counts_with_all_that_is_in_it(strict):
         called(1)
     with pytest.raises(TemplateError):
         called(1)
+
+
+def test_a_short_list_is_looked_through_for_nothing(strict):
+    strict.begin()
+    strict.spend(MAX_MADE)
+    assert strict.contains("b", ("a", "b"))
+    assert strict.contains("b", "abc")
+
+
+def test_a_cut_at_something_else_than_a_whole_number_is_missing_and_counted_in_conditions():
+    lenient = Operators(strict=False)
+    assert lenient.cut("abc", "a", None) is MISSING
+    assert lenient.mismatches == 1
 
 
 def test_a_plugins_filter_must_return_json():

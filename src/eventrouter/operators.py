@@ -27,6 +27,13 @@ from .values import (
 
 _NUMBERS = frozenset({int, float})
 _SIZED = frozenset({str, list, dict})
+_DEEP = frozenset({list, dict})
+
+FREE_ITEMS = 20
+FREE_CHARACTERS = 1000
+"""To look through a list or a text of at most so many costs nothing of what an evaluation may look through."""
+SEARCH = 4
+"""To look at an item takes so many times the time of making one, at a character of a text so much less."""
 
 
 class Operators:
@@ -34,7 +41,7 @@ class Operators:
 
     Comparing mismatched types is false and counted in `mismatches`. Arithmetic on wrong types is MISSING and counted
     when `strict` is false (conditions), else an error (templates). null counts as missing in both.
-    All that is made since `begin` is counted, too, and bounded by `MAX_MADE`.
+    All that is made or looked through since `begin` is counted, too, and bounded by `MAX_MADE`.
     """
 
     def __init__(self, *, strict: bool) -> None:
@@ -47,10 +54,10 @@ class Operators:
         self._left = MAX_MADE
 
     def spend(self, amount: int) -> None:
-        """Counts what is made, in characters and items. Raises `TemplateError` when it is too much in all."""
+        """Counts what is made or looked through, in characters and items. Raises `TemplateError` at the bound."""
         self._left -= amount
         if self._left < 0:
-            raise TemplateError(f"makes more than {MAX_MADE:,} characters and items in all")
+            raise TemplateError(f"makes or looks through more than {MAX_MADE:,} characters and items")
 
     def mismatch(self, message: str) -> Missing:
         """Counts (or raises) a value of the wrong type."""
@@ -61,6 +68,8 @@ class Operators:
 
     def eq(self, a: Any, b: Any) -> bool:
         """`a == b`; false for values of two types (counted)."""
+        if type(a) in _DEEP:
+            self.spend(weight(a))
         if a == b and (type(a) is str or same(a, b)):
             return True
         self._mismatched(a, b)
@@ -68,6 +77,8 @@ class Operators:
 
     def ne(self, a: Any, b: Any) -> bool:
         """`a != b`; false for values of two types (counted) and with a missing one."""
+        if type(a) in _DEEP:
+            self.spend(weight(a))
         if a is MISSING or b is MISSING or (a == b and (type(a) is str or same(a, b))):
             return False
         return not self._mismatched(a, b)
@@ -123,10 +134,16 @@ class Operators:
         if item is MISSING or container is MISSING or container is None:
             return None
         if type(container) in (list, tuple):  # a tuple holds the items of `[…]`, of which some may be missing
+            if type(item) in _DEEP:
+                self.spend(sum(weight(one) for one in container))
+            elif len(container) > FREE_ITEMS:
+                self.spend(SEARCH * len(container))
             if item not in container:
                 return False
             return type(item) is str or any(one == item and same(one, item) for one in container)
         if type(container) in (str, dict) and type(item) is str:
+            if type(container) is str and len(container) > FREE_CHARACTERS:
+                self.spend(len(container) // SEARCH)
             return item in container
         self.mismatches += 1
         return None
@@ -191,7 +208,10 @@ class Operators:
 
     def cut(self, value: Any, start: Any, stop: Any) -> Any:
         """`value[start:stop]`, see `values.cut`."""
-        part = cut(value, start, stop)
+        try:
+            part = cut(value, start, stop)
+        except MismatchError as error:
+            return self.mismatch(str(error))
         if part is not MISSING:
             self.spend(len(part))
         return part
