@@ -11,8 +11,10 @@ from outside_valkey import OutsideValkey
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeys import started
 
+from eventrouter.queue import PATIENCE
 from eventrouter.server_pool import make_pool, pool_options
 
 
@@ -92,4 +94,28 @@ async def test_other_errors_of_the_server_cost_no_connection(own: OutsideValkey)
         with pytest.raises(ResponseError):
             await client.execute_command("NONSENSE")
         assert before == await client.client_id()
+        await client.aclose(close_connection_pool=True)
+
+
+async def test_who_has_patience_waits_for_a_server_for_longer_than_for_an_answer(own: OutsideValkey) -> None:
+    pool = make_pool(pool_options(own.url) | {"socket_timeout": 0.1, **PATIENCE}, reads=True)
+    async with Redis(connection_pool=pool) as client:
+        own.stop()
+        waiting = asyncio.create_task(client.ping())
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+        await asyncio.to_thread(own.start)
+        assert await waiting
+        await client.aclose(close_connection_pool=True)
+
+
+async def test_what_can_not_be_sent_in_time_is_an_error_of_redis_py(own: OutsideValkey) -> None:
+    async with Redis(connection_pool=make_pool(pool_options(own.url) | {"socket_timeout": 0.2})) as client:
+        await client.ping()
+        own.freeze()
+        try:
+            with pytest.raises(RedisTimeoutError):
+                await client.set("a", b"x" * 50_000_000)
+        finally:
+            own.thaw()
         await client.aclose(close_connection_pool=True)

@@ -10,6 +10,7 @@ from redis.asyncio.cluster import ClusterParser
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 SOCKET_SECONDS = 15.0
 """A command that takes longer has failed; blocking reads wait for a second."""
@@ -51,10 +52,14 @@ def cancellable(base: type[Any]) -> type[Any]:
         socket_timeout: float | None
 
         async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if not self.is_connected:
+                await self.connect()  # by its own bounds, and as patiently as it may
             timeout, self.socket_timeout = self.socket_timeout, None
             try:
                 async with asyncio.timeout(timeout):
                     await super().send_packed_command(command, check_health)
+            except TimeoutError:
+                raise RedisTimeoutError("Timeout writing to socket") from None
             finally:
                 self.socket_timeout = timeout
 
