@@ -13,7 +13,8 @@ NPM = $(patsubst %/package-lock.json,%/node_modules/.stamp,$(wildcard tests/clie
   browser/package-lock.json))
 WITH_NODE = PATH="$(abspath $(BIN)):$$PATH"
 CHROMIUM =
-JOBS = auto
+# One more than there are processors: many tests wait for something.
+JOBS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 ARGS =
 
 up: $(VENV)/up.stamp
