@@ -1,6 +1,6 @@
 # A thin front: `make up` runs eventrouter, `make test` checks it. Everything else is `eventrouter …` (.venv/bin/eventrouter).
 # Works with GNU make 3.81 and later. ARGS goes to the command: make up ARGS="--port 9000", make test ARGS="-k lanes".
-.PHONY: up test lint bench lock clean
+.PHONY: up test chaos lint bench lock clean
 .DELETE_ON_ERROR:
 
 VENV = .venv
@@ -23,7 +23,13 @@ up: $(VENV)/up.stamp
 test: lint $(NPM)
 	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
 	@$(BIN)/python tests/integration/lan.py
-	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not long" $(ARGS)
+
+# Crashes, power loss, machines without network, failovers, upgrades, a database that dies, a full disk; `make test` has the
+# short ones of them. EVENTROUTER_CHAOS_SEEDS=20 repeats those that are at random.
+chaos: $(VENV)/test.stamp
+	@$(BIN)/python tests/integration/lan.py
+	$(BIN)/pytest -n $(JOBS) --dist worksteal tests/chaos $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from chaos_system import System
 from outside_valkey import OutsideValkey
 from valkeys import ValkeyCluster, Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 async def until(condition: Callable[[], bool]) -> None:

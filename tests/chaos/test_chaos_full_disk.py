@@ -23,6 +23,7 @@ TIMES = 4
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(240),
     pytest.mark.skipif(sys.platform != "linux", reason="a disk of its own, in memory, is Linux's"),
 ]

@@ -24,6 +24,7 @@ from warehouse_kit import messages, record, select, warehouse_at
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's"),
 ]

@@ -24,7 +24,7 @@ FURTHER = (*ESSENTIAL, "kill everything", "kill valkey", "kill everything and po
 FAULTS = 6
 FREEZE_SECONDS = 6.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 async def _befall(system: System, database: Postgres, fault: str, rng: random.Random, later: asyncio.TaskGroup) -> None:

@@ -24,7 +24,7 @@ from outside_valkey import OutsideValkey
 import eventrouter
 from eventrouter.delivery import FORMAT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 FORMS = ("log_entry", "delivery", "records", "spool_entry", "outcome_log")
 """The modules of what is stored and read by others."""
