@@ -162,7 +162,8 @@ def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     assert (result.returncode, result.stdout.strip()) == (0, "Sent 1 dead letter again, skipped 0.")
     wait_until(lambda: hook.taken == 1)
     wait_until(lambda: len(listed(place)) == 2)
-    assert ["b"] == [row["message_id"] for row in listed(place, "--reason", "http 4", "--limit", "1")]
+    first, *_ = listed(place, "--reason", "http 4")  # of several shards: any may be the first
+    assert [first] == listed(place, "--reason", "http 4", "--limit", "1")
     nothing = {"filtered": [], "skipped": []}
     done = place.run("dead", "replay", "--yes", "--as-was", "--json")
     assert {"sent": 2, **nothing} == json.loads(done.stdout), done.stderr

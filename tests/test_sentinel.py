@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,13 @@ from valkeys import Watched
 from eventrouter.queue import PATIENCE
 from eventrouter.sentinel import make_sentinel_pool
 from eventrouter.server_url import ServerUrl
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """Lets what was closed at the end of a test come to its end: so does the loop."""
+    yield
+    await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -16,6 +16,13 @@ from valkeys import started
 
 from eventrouter.queue import PATIENCE
 from eventrouter.server_pool import make_pool, pool_options
+
+
+@pytest.fixture(autouse=True)
+async def closed() -> AsyncIterator[None]:
+    """Lets what was closed at the end of a test come to its end: so does the loop."""
+    yield
+    await asyncio.sleep(0.05)
 
 
 async def test_callers_wait_for_one_of_few_connections(valkey: str) -> None:
