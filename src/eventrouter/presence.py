@@ -44,6 +44,12 @@ class Process(msgspec.Struct):
         return f"{self.kind}:{self.host}:{self.pid}:{self.run}"
 
 
+_TELL = """#!lua flags=allow-oom
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], 3600)
+"""
+"""A full server takes it, too: a worker that can't start would not drain it."""
+
 RUN = secrets.token_hex(4)
 
 
@@ -56,10 +62,7 @@ async def tell(redis: Redis, process: Process) -> None:
     """Tells of a process; to be repeated every few seconds. Raises `redis.RedisError`."""
     seconds, micros = await redis.time()
     process.seen_ms = seconds * 1000 + micros // 1000
-    async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hset(KEY, process.name, msgspec.json.encode(process).decode())
-        pipeline.expire(KEY, 3600)
-        await pipeline.execute()
+    await redis.eval(_TELL, 1, KEY, process.name, msgspec.json.encode(process).decode())  # type: ignore[misc]
 
 
 async def leave(redis: Redis, process: Process) -> None:
