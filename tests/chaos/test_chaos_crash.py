@@ -10,14 +10,13 @@ import asyncio
 import os
 import random
 import sys
-import time
 from pathlib import Path
 
 import chaos_disk
 import pytest
 from chaos_faults import befall, choose
-from chaos_ledger import Ledger
 from chaos_load import Load
+from chaos_run import Run
 from chaos_sink import Sink
 from chaos_system import System
 
@@ -37,39 +36,19 @@ async def test_nothing_is_lost_twice_or_out_of_order_whatever_is_killed(seed: in
     environment = {}
     if disk != "fast":
         environment = chaos_disk.environment(chaos_disk.build(tmp_path), fsync_ms="20:60", power_loss=True)
-    told = [f"seed {seed}, disk {disk}"]
+    run = Run(f"seed {seed}, disk {disk}")
     async with Sink(random.Random(rng.random()), {"one": 150, "many": 15}) as sink:
         system = System(tmp_path, sink.port, environment=environment)
         # Each settlement waits for the slow disk: less load, so that all of it is delivered in good time.
         pause = 0.1 if disk == "fast" else 0.4
         load = Load(system.url, random.Random(rng.random()), pause=pause)
-        try:
-            await system.start()
-            async with asyncio.TaskGroup() as group:
-                sending = group.create_task(load.run())
-                async with asyncio.TaskGroup() as later:
-                    for fault in choose(rng, FAULTS):
-                        await asyncio.sleep(rng.uniform(0.5, 2.0))
-                        told.append(f"{time.monotonic():6.1f} s  {fault}")
-                        await befall(system, fault, rng, later)
-                await asyncio.sleep(1)
-                load.stop()
-                await sending
-            told.append(f"{time.monotonic():.1f} the load ends: {len(load.events)} events, {load.answers}")
-            sink.well = True
-            status = await system.drained()
-            told.append(f"{time.monotonic():.1f} drained: {status['events']}")
-            faults = await system.audit()
-            code, seconds = await system.stop()
-            told.append(f"stopped in {seconds:.1f} s")
-            faults += Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
-            if code:
-                faults.append(f"up ended with {code}")
-        except BaseException:
-            print(*told, sep="\n")
-            print(system.last_words())
-            raise
-        finally:
-            system.close()
-    print(*told, sep="\n")
-    assert faults == [], "\n".join([*told, *faults])
+
+        async def befalls() -> None:
+            async with asyncio.TaskGroup() as later:
+                for fault in choose(rng, FAULTS):
+                    await asyncio.sleep(rng.uniform(0.5, 2.0))
+                    run.tell(fault)
+                    await befall(system, fault, rng, later)
+
+        faults = await run.run(system, load, sink, befalls, system.data)
+    assert faults == [], "\n".join(faults)

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from chaos_ledger import Ledger
 from chaos_load import Load
+from chaos_run import Run
 from chaos_sink import Sink
 from chaos_system import System
 from test_chaos_crash import SEEDS
@@ -55,43 +55,24 @@ def fill(path: Path) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nothing_is_lost_or_twice_when_the_disk_fills_up(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    told = [f"seed {seed}"]
+    run = Run(f"seed {seed}")
     with disk(tmp_path / "data"):
         filler = tmp_path / "data" / "filler"
         async with Sink(random.Random(rng.random()), {"one": 150, "many": 15}) as sink:
             system = System(tmp_path, sink.port)
             load = Load(system.url, random.Random(rng.random()))
-            try:
-                await system.start()
-                async with asyncio.TaskGroup() as group:
-                    sending = group.create_task(load.run())
-                    for _ in range(TIMES):
-                        await asyncio.sleep(rng.uniform(0.5, 2.0))
-                        told.append(f"{time.monotonic():6.1f} s  the disk is full")
-                        ends = time.monotonic() + rng.uniform(1.0, 5.0)
-                        while time.monotonic() < ends:
-                            fill(filler)  # again: something may have given up some room
-                            await asyncio.sleep(0.1)
-                        told.append(f"{time.monotonic():6.1f} s  there is room, {load.answers}")
-                        filler.unlink()
-                    await asyncio.sleep(1)
-                    load.stop()
-                    await sending
-                told.append(f"{time.monotonic():.1f} the load ends: {len(load.events)} events, {load.answers}")
-                sink.well = True
-                status = await system.drained()
-                found = await system.audit()
-                code, _ = await system.stop()
-                found += Ledger(load.events, load.faulty, sink.arrivals, status, system.data).check()
-                if code:
-                    found.append(f"up ended with {code}")
-                if not load.answers["503"]:
-                    found.append("the disk was never full for a client")
-            except BaseException:
-                print(*told, sep="\n")
-                print(system.last_words())
-                raise
-            finally:
-                system.close()
-    print(*told, sep="\n")
-    assert found == [], "\n".join([*told, *found])
+
+            async def befalls() -> None:
+                for _ in range(TIMES):
+                    await asyncio.sleep(rng.uniform(0.5, 2.0))
+                    run.tell("the disk is full")
+                    ends = time.monotonic() + rng.uniform(1.0, 5.0)
+                    while time.monotonic() < ends:
+                        fill(filler)  # again: something may have given up some room
+                        await asyncio.sleep(0.1)
+                    run.tell(f"there is room, {load.answers}")
+                    filler.unlink()
+
+            found = await run.run(system, load, sink, befalls, system.data)
+    assert found == [], "\n".join(found)
+    assert load.answers["503"], "the disk was never full for a client"

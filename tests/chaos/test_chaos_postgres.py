@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
 import pytest
 from chaos_faults import befall
-from chaos_ledger import Ledger
 from chaos_load import Load
 from chaos_postgres import Postgres, postgres
+from chaos_run import Run
 from chaos_sink import Sink
 from chaos_system import System
 from test_chaos_crash import SEEDS
@@ -53,39 +52,20 @@ async def _befall(system: System, database: Postgres, fault: str, rng: random.Ra
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_nothing_is_lost_or_twice_whatever_befalls_the_database(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    told = [f"seed {seed}"]
+    run = Run(f"seed {seed}")
     faults = [*ESSENTIAL, *(rng.choice(FURTHER) for _ in range(FAULTS - len(ESSENTIAL)))]
     rng.shuffle(faults)
     with postgres() as database:
         async with Sink(random.Random(rng.random()), {"one": 150, "many": 15}) as sink:
             system = System(tmp_path, sink.port, postgres=database.url)
             load = Load(system.url, random.Random(rng.random()))
-            try:
-                await system.start()
-                async with asyncio.TaskGroup() as group:
-                    sending = group.create_task(load.run())
-                    async with asyncio.TaskGroup() as later:
-                        for fault in faults:
-                            await asyncio.sleep(rng.uniform(0.5, 2.0))
-                            told.append(f"{time.monotonic():6.1f} s  {fault}")
-                            await _befall(system, database, fault, rng, later)
-                    await asyncio.sleep(1)
-                    load.stop()
-                    await sending
-                told.append(f"{time.monotonic():.1f} the load ends: {len(load.events)} events, {load.answers}")
-                sink.well = True
-                status = await system.drained()
-                found = await system.audit()
-                code, seconds = await system.stop()
-                told.append(f"stopped in {seconds:.1f} s")
-                found += Ledger(load.events, load.faulty, sink.arrivals, status, database.url).check()
-                if code:
-                    found.append(f"up ended with {code}")
-            except BaseException:
-                print(*told, sep="\n")
-                print(system.last_words())
-                raise
-            finally:
-                system.close()
-    print(*told, sep="\n")
-    assert found == [], "\n".join([*told, *found])
+
+            async def befalls() -> None:
+                async with asyncio.TaskGroup() as later:
+                    for fault in faults:
+                        await asyncio.sleep(rng.uniform(0.5, 2.0))
+                        run.tell(fault)
+                        await _befall(system, database, fault, rng, later)
+
+            found = await run.run(system, load, sink, befalls, database.url)
+    assert found == [], "\n".join(found)
