@@ -59,12 +59,13 @@ class Gate:
         there_reader, there_writer = await asyncio.open_unix_connection(self._path)
         self._writers |= {writer, there_writer}
         try:
-            await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+            await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
         finally:
             self._writers -= {writer, there_writer}
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hands on what comes until there is no more, or a side is gone."""
     try:
         while data := await reader.read(65536):
             writer.write(data)

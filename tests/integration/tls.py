@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from gate import copy
 from system import free_port
 
 
@@ -60,19 +61,8 @@ class TlsGate:
         self._tasks.add(task)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._there)
         try:
-            await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+            await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
         finally:
             self._tasks.discard(task)
             for one in (writer, there_writer):
                 one.transport.abort()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
