@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,7 +29,7 @@ class Fault:
     hint: str = ""
 
 
-class Comparisons(Code):
+class Comparisons(Code, ABC):
     """Makes comparisons; what is wrong is collected in `faults`. `roots` are the names that expressions begin with."""
 
     def __init__(self, operators: Operators, roots: Sequence[str]) -> None:
@@ -41,9 +42,9 @@ class Comparisons(Code):
         self.faults.append(Fault(node.lineno, message, hint))
         return load("M")
 
+    @abstractmethod
     def expression(self, node: Any) -> ast.expr:
-        """The Python expression for `node`."""
-        raise NotImplementedError
+        """The Python expression for `node`, which may be no comparison."""
 
     def _compare(self, node: Any) -> ast.expr:
         left, results = node.expr, []
