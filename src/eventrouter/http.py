@@ -11,16 +11,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from yarl import URL
 
 from .errors import Reject, Retry, is_cancellation
 from .threads import StoppedError, Threads
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp.abc import ResolveResult
 
 USER_AGENT = f"eventrouter/{metadata.version('eventrouter')}"
 """What every request says about its sender, unless its own headers do."""
@@ -171,6 +173,8 @@ class HttpClient:
         time or breaks off, and `Reject` for an address that is private or not http(s) and for what cannot be sent.
         Their reasons name host and port, never the rest of the address, headers or body.
         """
+        import aiohttp  # here, since it takes a tenth of a second: a collector and most commands send nothing
+
         target, where = _target(url)
         seconds = self.timeout if timeout is None else timeout
         sent = CIMultiDict(headers or {})
@@ -223,11 +227,13 @@ class HttpClient:
         """The session of the running event loop; a client that moves to another loop starts anew there."""
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
+            import aiohttp
+
             self._loop = loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=MAX_CONNECTIONS,
-                    resolver=self._resolver,
+                    resolver=self._resolver,  # type: ignore[arg-type]
                     socket_factory=None if self.allow_private else _public_socket,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -251,8 +257,8 @@ def _public_socket(info: tuple[Any, ...]) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-class _Resolver(AbstractResolver):
-    """Resolves in threads of its own: a slow name server keeps no other destination's lookups waiting, nor an exit."""
+class _Resolver:
+    """As aiohttp wants one, with threads of its own: a slow name server keeps no other's lookups waiting, nor an exit."""
 
     def __init__(self) -> None:
         self._threads: Threads | None = None
@@ -270,7 +276,14 @@ class _Resolver(AbstractResolver):
             raise OSError(None, "the client was closed") from None
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
-            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags)
+            {
+                "hostname": host,
+                "host": str(address[0]),
+                "port": port,
+                "family": kind,
+                "proto": protocol,
+                "flags": flags,
+            }
             for kind, _, protocol, _, address in found
         ]
 

@@ -18,7 +18,6 @@ from eventrouter.records import AnyRecord
 
 from ...threads import StoppedError, Threads
 from .graph import Batch
-from .postgres import PostgresStore
 from .resolve import resolve
 from .sqlite import SqliteStore
 from .store import StateError, Store
@@ -184,6 +183,8 @@ def open_store(url: str) -> Store:
         return SqliteStore(Path(path))
     scheme, _, rest = url.partition("://")
     if scheme in POSTGRES_SCHEMES:
+        from .postgres import PostgresStore  # here: who keeps the state in SQLite should not pay for a second driver
+
         try:
             urlsplit(url)
             return PostgresStore(f"postgresql://{rest}")
