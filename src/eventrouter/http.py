@@ -258,7 +258,7 @@ def _public_socket(info: tuple[Any, ...]) -> socket.socket:
 
 
 class _Resolver:
-    """As aiohttp wants one, with threads of its own: a slow name server keeps no other's lookups waiting, nor an exit."""
+    """As aiohttp wants one. In threads of its own: a slow name server keeps no other's lookups waiting, nor an exit."""
 
     def __init__(self) -> None:
         self._threads: Threads | None = None
