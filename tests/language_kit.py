@@ -153,9 +153,18 @@ _atoms = (
     | _made("affix", _paths, st.sampled_from(["startswith", "endswith"]), st.sampled_from(["", "a", "ab", "b"]))
     | _operands
 )
+
+
+def _joins(piece: Piece) -> bool:
+    """Whether `and` and `or` take it: texts and numbers by themselves are refused."""
+    return piece.kind != "constant" or type(piece.parts[0]) not in (str, int, float)
+
+
 conditions: st.SearchStrategy[Piece] = st.recursive(
     _atoms,
-    lambda inner: _made("not", inner) | _several("and", inner, 2) | _several("or", inner, 2),
+    lambda inner: (
+        _made("not", inner) | _several("and", inner.filter(_joins), 2) | _several("or", inner.filter(_joins), 2)
+    ),
     max_leaves=6,
 )
 

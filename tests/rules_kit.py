@@ -17,7 +17,7 @@ _anything = st.sampled_from(VALUES)
 
 def _either(*usual: Any) -> st.SearchStrategy[Any]:
     """One of the usual values, now and then anything."""
-    return st.sampled_from(usual) if len(usual) > 8 else st.sampled_from([*usual] * 6 + [...]).flatmap(_filled)
+    return st.sampled_from(usual) if len(usual) > 8 else st.sampled_from([*usual] * 15 + [...]).flatmap(_filled)
 
 
 def _filled(value: Any) -> st.SearchStrategy[Any]:
@@ -118,7 +118,7 @@ def _several(part: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def _or_anything(part: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.integers(0, 15).flatmap(lambda chance: part if chance else _anything)
+    return st.integers(0, 15).flatmap(lambda chance: part if chance < 15 else _anything)
 
 
 parts: dict[str, st.SearchStrategy[Any]] = {

@@ -5,6 +5,7 @@ from jinja2 import Environment
 from jinja2.parser import Parser
 
 from eventrouter.compiler import ROOTS, Compiler
+from eventrouter.expressions import ExpressionError, Expressions
 from eventrouter.operators import Operators
 
 
@@ -57,3 +58,22 @@ def test_the_arguments_of_a_plugins_filter_are_checked_where_its_signature_is_kn
     assert [fault.hint for fault in compiler.faults] == ["too many positional arguments"]
     compiler, _ = compiled("type | f(1)", {"f": max})
     assert compiler.faults == []
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "what"),
+    [
+        ('event == "A" or "B"', 16, "text by `or`"),
+        ('type == "page" and (event or "B")', 29, "text by `or`"),
+        ("not (event and 1)", 15, "a number by `and`"),
+    ],
+)
+def test_a_text_or_a_number_is_no_operand_of_and_and_or_in_a_condition(text, offset, what):
+    with pytest.raises(ExpressionError) as caught:
+        Expressions().condition(text)
+    (fault,) = caught.value.faults
+    assert (fault.offset, fault.message) == (offset, f"joins {what}, which compares it with nothing")
+
+
+def test_a_template_may_put_a_text_in_the_place_of_what_is_missing():
+    assert Expressions().template("{{ properties.coupon or 'none' }}")({}, "") == "none"

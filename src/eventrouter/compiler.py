@@ -149,6 +149,21 @@ class Compiler(Comparisons):
     def _concat(self, node: Any) -> ast.expr:
         return self.call("join_text", *[self.expression(part) for part in node.nodes])
 
+    def check_operands(self, node: Any) -> None:
+        """Notes texts and numbers that `and` or `or` join to a condition: `event == "A" or "B"` is always true."""
+        what = type(node).__name__
+        if what == "Not":
+            self.check_operands(node.node)
+        if what not in ("And", "Or"):
+            return
+        parts = list(chain(node))
+        for part in parts:
+            if type(part).__name__ == "Const" and type(part.value) in (str, int, float):
+                word = what.lower()
+                hint = "compare it, too, or write `event in ['A', 'B']`" if what == "Or" else "compare it, too"
+                self.fault(part, f"joins {values.kind(part.value)} by `{word}`, which compares it with nothing", hint)
+            self.check_operands(part)
+
     def _and(self, node: Any) -> ast.expr:
         return ast.BoolOp(op=ast.And(), values=[self.expression(part) for part in chain(node)])
 

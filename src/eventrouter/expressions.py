@@ -116,6 +116,7 @@ class Expressions:
         compiler = Compiler(self._lenient, self._filters, self._roots)
         node = self._variables.fill(parse_condition(text))
         code = compiler.expression(node)
+        compiler.check_operands(node)
         if compiler.faults:
             raise ExpressionError(compiler.faults)
         constant = bool(code.value) if isinstance(code, ast.Constant) else None
