@@ -6,12 +6,11 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-COMMAND = [sys.executable, "-P", "-m", "eventrouter"]
+from command_kit import COMMAND, run_command
 
 RULES = """
 version: 1
@@ -53,15 +52,9 @@ class Place:
 
     def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.path,
-            env=self.environment | environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        environment = self.environment | environment
+        done = run_command(arguments, environment, self.path, (stdin or "").encode())
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a command; its output goes to the files `out` and `err` of the directory."""

@@ -123,7 +123,12 @@ KINDS = {
         "analytics.user().then((user) => user.anonymousId())",
         "{integrations: {'Segment.io': {deliveryStrategy: {strategy: 'batching', config: {size: 9, timeout: 60000}}}}}",
     ),
-    "rudder": Kind(RUDDER, True, "analytics.getAnonymousId()", "{ useBeacon: true }"),
+    "rudder": Kind(
+        RUDDER,
+        True,
+        "new Promise((then) => analytics.ready(() => then(analytics.getAnonymousId())))",
+        "{ useBeacon: true }",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -17,7 +16,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-COMMAND = (sys.executable, "-P", "-m", "eventrouter")
+from command_kit import COMMAND, run_command
+
 PATIENCE = 40.0
 """Seconds until something that must come counts as missing: generous, for a machine with other things to do."""
 
@@ -113,7 +113,8 @@ class System:
 
     def run(self, *arguments: object, stdin: bytes = b"", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs `eventrouter …` with the same settings, to its end."""
-        return run([*COMMAND, *map(str, arguments)], self.variables(), self.directory, stdin, seconds)
+        done = run_command([*map(str, arguments)], self.variables(), self.directory, stdin, seconds)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def is_ready(self) -> bool:
         """What /ready says."""

@@ -201,10 +201,9 @@ def show(settings: Settings, facts: Mapping[str, Any], seconds: float) -> None:
             ("", f"  curl -u {shlex.quote(key + ':')} {url}/v1/track -d {shlex.quote(event)}"),
             ("", f"  {own_name()} status{_elsewhere(settings)}"),
         ]
-    console = Console(soft_wrap=True, highlight=False)
-    for style, line in lines:
-        console.print(Text(line, style=style))
-    sys.stdout.flush()
+    # At once, so that whoever waits for the first line finds all of them.
+    told = Text("\n").join(Text(line, style=style) for style, line in lines)
+    Console(soft_wrap=True, highlight=False).print(told)
 
 
 def _elsewhere(settings: Settings) -> str:
