@@ -15,6 +15,13 @@ pytest_plugins = ["lost_exceptions", "services"]
 
 _numbers = itertools.count(1)
 
+LONGEST_FIRST = ("tests/chaos/", "tests/integration/", "tests/clients/", "tests/test_cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the files that take long, so that none of them is left alone at the end of a parallel run."""
+    items.sort(key=lambda item: next((n for n, part in enumerate(LONGEST_FIRST) if item.nodeid.startswith(part)), 9))
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:

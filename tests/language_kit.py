@@ -155,7 +155,7 @@ _atoms = (
 )
 
 
-def _joins(piece: Piece) -> bool:
+def joins(piece: Piece) -> bool:
     """Whether `and` and `or` take it: texts and numbers by themselves are refused."""
     return piece.kind != "constant" or type(piece.parts[0]) not in (str, int, float)
 
@@ -163,7 +163,7 @@ def _joins(piece: Piece) -> bool:
 conditions: st.SearchStrategy[Piece] = st.recursive(
     _atoms,
     lambda inner: (
-        _made("not", inner) | _several("and", inner.filter(_joins), 2) | _several("or", inner.filter(_joins), 2)
+        _made("not", inner) | _several("and", inner.filter(joins), 2) | _several("or", inner.filter(joins), 2)
     ),
     max_leaves=6,
 )

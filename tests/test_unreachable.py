@@ -10,7 +10,7 @@ from eventrouter.events import EVENT_TYPES, StoredEvent
 from eventrouter.expressions import Expressions
 from eventrouter.route import Router
 from eventrouter.unreachable import Never, Place, Unreachable
-from language_kit import KINDS, Piece, conditions, events, holds, written
+from language_kit import KINDS, Piece, conditions, events, holds, joins, written
 from routes_kit import HEAD, load
 
 SOURCES = ("website", "app", "shop")
@@ -165,13 +165,13 @@ numbers = st.builds(
     st.sampled_from([-1, 0, 0.5, 1, 1.5, 2, 3, "", "a", "b", True, None]),
     KINDS,
 )
-pieces = st.lists(conditions | orders, min_size=1, max_size=3)
+pieces = st.lists(conditions | orders, min_size=1, max_size=3).filter(lambda some: any(map(joins, some)))
 
 
 def derived(pool: list[Piece]) -> st.SearchStrategy[Piece]:
     """Conditions made of a few, so that they often follow from one another."""
     one = st.sampled_from(pool)
-    several = st.lists(one, min_size=1, max_size=3).map(tuple)
+    several = st.lists(one.filter(joins), min_size=1, max_size=3).map(tuple)
     return (
         one
         | one.map(lambda piece: Piece("not", (piece,)))

@@ -91,8 +91,10 @@ def test_single_page_navigation_is_page_views_and_the_same_address_is_none(site:
     page.evaluate("history.pushState({}, '', '/cart?step=1#top'); setTimeout(() => (document.title = 'Cart'))")
     page.wait_for_timeout(200)
     page.evaluate("history.replaceState({}, '', '/cart?step=1#below'); location.hash = 'bottom'")
-    page.evaluate("history.pushState({}, '', '/redirect'); history.replaceState({}, '', '/thanks')")
-    page.evaluate("document.title = 'Thanks'; eventrouter.track('Bought')")
+    page.evaluate(
+        """history.pushState({}, '', '/redirect'); history.replaceState({}, '', '/thanks')
+        document.title = 'Thanks'; eventrouter.track('Bought')"""
+    )
     page.go_back()
     page.wait_for_timeout(200)
     views = [event["properties"] for event in site.events(5) if event["type"] == "page"]

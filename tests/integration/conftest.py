@@ -20,7 +20,7 @@ sources:
 """Rules without a destination: events go to the warehouse alone."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sink() -> Iterator[Sink]:
     """A server that records and answers; each test uses paths of its own."""
     with Sink() as server:
