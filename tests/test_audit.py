@@ -8,7 +8,7 @@ import pytest
 
 from enrich_kit import LOG, Router, event, everything_to
 from eventrouter import enrich
-from eventrouter.audit import LaneCount, ShardCounts, faults_of, read_counts, report_of
+from eventrouter.audit import LaneCount, ShardCounts, differences, faults_of, read_counts, report_of
 from eventrouter.lane import Append, Lane, Park, Removal
 from eventrouter.lanes import Lanes
 from lane_kit import append, begin, take
@@ -226,3 +226,10 @@ def test_refused_events_are_told_by_source():
     counts = Counter({"rejected:web:userId_missing": 2, "to:warehouse": 2})
     report = report_of([ShardCounts(0, counts, {"warehouse": LaneCount(2, 2)})])
     assert ({"userId_missing": 2}, True) == (report["sources"]["web"]["rejected"], report["adds_up"])
+
+
+def test_the_sums_of_all_shards_tell_of_each_thing_by_how_much_it_is_off():
+    counts = Counter({"accepted": 5, "accepted:website": 5, "log_out": 4, "routed": 4, "routed:website": 4})
+    counts |= Counter({"to:warehouse": 4, "delivered:warehouse": 3, "events:crm": 4, "to:crm": 4, "delivered:crm": 2})
+    off = differences(counts, {"log": 1, "warehouse": 1, "crm": 5})
+    assert {"event log": 0, "sources": 0, "destination crm": -3, "destination warehouse": 0} == off

@@ -215,3 +215,8 @@ async def test_all_of_a_status_that_was_read_can_be_shown(lanes):
     assert {"processes", "next_try_seconds"} == missing
     assert found[("eventrouter_server_memory_used_bytes",)] > 0
     assert found[("eventrouter_server_memory_max_bytes",)] == 256 * 1024 * 1024
+
+
+def test_what_the_sums_of_the_audit_miss_is_told():
+    found = samples(render(snapshot(counts=Counter({"accepted": 3, "accepted:app": 3, "log_out": 1, "routed": 1}))))
+    assert 2 - 1 == found[("eventrouter_audit_difference", "event log")]

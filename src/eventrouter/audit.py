@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -105,11 +105,27 @@ def _counts_of(shard: int, flat: Sequence[bytes], rows: Sequence[Sequence[Any]])
 
 def faults_of(found: ShardCounts) -> list[Fault]:
     """What doesn't add up in one shard."""
-    all_ = [*_log_sums(found), *_source_sums(found)]
+    return [one for one in _sums(found) if one.difference]
+
+
+def differences(counts: Counter[str], waiting: Mapping[str, int]) -> dict[str, int]:
+    """By how much is missing (below 0: too much) of the event log, the sources and each destination; 0: it adds up.
+
+    From the counters of all shards and what waits in each lane by its own counter, each shard's read in one step.
+    """
+    found = ShardCounts(0, counts, {name: LaneCount(units, units) for name, units in waiting.items()})
+    off: dict[str, int] = {}
+    for one in _sums(found):
+        off[one.what] = max(off.get(one.what, 0), one.difference, key=abs)
+    return off
+
+
+def _sums(found: ShardCounts) -> Iterator[Fault]:
+    yield from _log_sums(found)
+    yield from _source_sums(found)
     for name in _destinations(found.counts):
-        all_ += _destination_sums(found, name)
-    all_ += _lane_sums(found)
-    return [one for one in all_ if one.difference]
+        yield from _destination_sums(found, name)
+    yield from _lane_sums(found)
 
 
 def _sum(what: str, found: ShardCounts, total: dict[str, int], parts: dict[str, int], missing: str) -> Fault:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgspec
 
-from .lane import BUDGET_PERCENT, Lane
+from .lane import BUDGET_PERCENT
 from .lanes import Lanes
 from .presence import Process, processes
 from .records import DEAD_LETTER_CLASSES
@@ -58,39 +59,51 @@ class Snapshot(msgspec.Struct):
 
 
 async def read_snapshot(lanes: Lanes, shards: int, destinations: Iterable[str]) -> Snapshot:
-    """Reads it in two round trips. Destinations that are no longer configured are in it once they had deliveries."""
-    async with lanes.redis.pipeline(transaction=False) as pipeline:
-        for shard in range(shards):
-            pipeline.hgetall(f"er:{{{shard}}}:counts")
-            pipeline.lindex(f"er:{{{shard}}}:seen", 0)
-            pipeline.hgetall(f"er:{{{shard}}}:failures")
-        rows = await pipeline.execute()
-    counts: Counter[str] = Counter()
-    for row in rows[::3]:
-        counts.update({field.decode(): int(number) for field, number in row.items()})
-    names = {"log", "warehouse", *destinations}
-    names.update(field.removeprefix("to:") for field in counts if field.startswith("to:"))
-    ordered = sorted(names)
-    present, healths, *states = await asyncio.gather(
+    """Reads each shard in one step, so that its numbers belong together; then the health of the destinations.
+
+    Destinations that are no longer configured are in it once they had deliveries.
+    """
+    shown = sorted({"log", "warehouse", *destinations})
+    present, *rows = await asyncio.gather(
         processes(lanes.redis),
-        _healths(lanes, ordered),
-        *(lanes.run("state", [Lane(shard, name).key for name in ordered], []) for shard in range(shards)),
+        *(lanes.run("state", [f"er:{{{shard}}}:counts"], [len(shown), *shown]) for shard in range(shards)),
     )
-    found: dict[str, LaneState] = {name: LaneState() for name in ordered}
-    fullest = max((memory for *_, memory in states), key=lambda one: one[0] / (one[1] or 2**62))
-    for *rows_of_shard, _ in states:
-        for lane, (waiting, parked_keys, oldest_ms) in zip(found.values(), rows_of_shard, strict=True):
-            lane.waiting += waiting
-            lane.fullest = max(lane.fullest, waiting)
-            lane.parked_keys += parked_keys
-            lane.oldest_ms = min(lane.oldest_ms or oldest_ms, oldest_ms or lane.oldest_ms)
-    for row in rows[2::3]:
-        for name, value in row.items():
-            if name.decode() in found:
-                _add_failure(found[name.decode()], value.decode())
-    since = [int(start) for start in rows[1::3] if start]
-    health = dict(zip(ordered, healths, strict=True))
-    return Snapshot(counts, found, health, max(since, default=0), now_ms(), present, *fullest)
+    told = [_Shard(*row) for row in rows]
+    counts: Counter[str] = Counter()
+    found: dict[str, LaneState] = {}
+    for one in told:
+        counts.update({name.decode(): int(value) for name, value in _pairs(one.counters)})
+        for name, *state in one.lanes:
+            _add_state(found.setdefault(name.decode(), LaneState()), *state)
+    for name, failure in chain.from_iterable(_pairs(one.failures) for one in told):
+        if name.decode() in found:
+            _add_failure(found[name.decode()], failure.decode())
+    ordered = dict(sorted(found.items()))
+    health = dict(zip(ordered, await _healths(lanes, ordered), strict=True))
+    fullest = max((one.memory for one in told), key=lambda one: one[0] / (one[1] or 2**62))
+    return Snapshot(counts, ordered, health, max(one.since_ms for one in told), now_ms(), present, *fullest)
+
+
+class _Shard(NamedTuple):
+    """What the step `state` returns."""
+
+    counters: Sequence[bytes]
+    lanes: Sequence[Sequence[Any]]
+    failures: Sequence[bytes]
+    since_ms: int
+    memory: tuple[int, int]
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _add_state(lane: LaneState, waiting: int, parked_keys: int, oldest_ms: int) -> None:
+    """Takes what one shard tells of a lane."""
+    lane.waiting += waiting
+    lane.fullest = max(lane.fullest, waiting)
+    lane.parked_keys += parked_keys
+    lane.oldest_ms = min(lane.oldest_ms or oldest_ms, oldest_ms or lane.oldest_ms)
 
 
 def _add_failure(lane: LaneState, value: str) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .audit import differences
 from .counters import Snapshot, age, budget_used
 from .lane import BUDGET_PERCENT
 from .records import DEAD_LETTER_CLASSES
@@ -110,6 +111,11 @@ STATE = (
     ),
     Family(
         "rules_problems", "Of these, those whose rules file can't be used as it is: they go on with the last good one."
+    ),
+    Family(
+        "audit_difference",
+        "What is missing (below 0: too much) by the sums of `eventrouter audit`, with what waits by the lanes' counters.",
+        ("what",),
     ),
     Family("dedup_window_seconds", "How far back ids are remembered."),
     Family("server_memory_used_bytes", "Memory in use by the event log's server; of several, by the fullest."),
@@ -231,6 +237,7 @@ def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]
     since = snapshot.dedup_since_ms
     lanes = snapshot.lanes.items()
     destinations = [(name, lane) for name, lane in lanes if name != "log"]
+    missing = differences(snapshot.counts, {name: lane.waiting for name, lane in lanes})
     return {
         "up": {(): 1},
         "waiting": {(name,): lane.waiting for name, lane in lanes},
@@ -238,6 +245,7 @@ def _gauges(snapshot: Snapshot | None) -> dict[str, dict[tuple[str, ...], float]
         "parked_keys": {(name,): lane.parked_keys for name, lane in destinations},
         "processes": dict(Counter((one.kind, one.rules) for one in snapshot.processes)),
         "rules_problems": {(): sum(bool(one.problem) for one in snapshot.processes)},
+        "audit_difference": {(what,): by for what, by in missing.items()},
         "dedup_window_seconds": {(): (snapshot.now_ms - since) / 1000 if since else 0},
         "server_memory_used_bytes": {(): snapshot.memory_used},
         "server_memory_max_bytes": {(): snapshot.memory_max},
