@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ class Imports(ast.NodeVisitor):
             self.ours.update(".".join([*base, alias.name]) for alias in node.names)
 
 
+imports = cache(Imports)
+TEST_FILES = [
+    file.name
+    for folder in ("tests", "plugins")
+    for file in (ROOT / folder).rglob("test_*.py")
+    if "node_modules" not in file.parts
+]
+
+
 def _floor(module: str) -> int:
     return FLOOR[module.split(".")[0]] if module.split(".")[0] in FLOOR else FLOOR["__init__"]
 
@@ -93,20 +103,20 @@ def test_every_file_lives_on_a_floor() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_downward_only(module: str) -> None:
-    above = {other for other in Imports(module).ours if other != "__version__" and _floor(other) > _floor(module)}
+    above = {other for other in imports(module).ours if other != "__version__" and _floor(other) > _floor(module)}
     assert above == set()
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_steps_of_the_journey_do_not_import_one_another(step: str) -> None:
-    assert Imports(step).ours & set(STEPS) == set()
+    assert imports(step).ours & set(STEPS) == set()
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("builtin.")))
 def test_builtins_use_what_plugins_use(module: str) -> None:
     private = {
         other
-        for other in Imports(module).ours
+        for other in imports(module).ours
         if not other.startswith("builtin.") and other != "hookspecs" and _floor(other) > FLOOR["errors"]
     }
     assert private == set()
@@ -114,7 +124,7 @@ def test_builtins_use_what_plugins_use(module: str) -> None:
 
 @pytest.mark.parametrize("library", sorted(LIBRARIES))
 def test_a_library_lives_in_one_place(library: str) -> None:
-    assert {module for module in MODULES if library in Imports(module).others} == LIBRARIES[library]
+    assert {module for module in MODULES if library in imports(module).others} == LIBRARIES[library]
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -127,15 +137,8 @@ def test_a_file_is_a_room_not_a_hall(module: str) -> None:
 )
 def test_each_file_has_a_test_file(module: str) -> None:
     name = module.removeprefix("builtin.").removesuffix(".__init__").replace(".", "_")
-    found = [*(ROOT / "tests").rglob(f"test_{name}.py"), *(ROOT / "tests").rglob(f"test_{name}_init.py")]
-    assert [file.name for file in found] != []
+    assert {f"test_{name}.py", f"test_{name}_init.py"} & set(TEST_FILES) != set()
 
 
 def test_no_two_test_files_have_one_name() -> None:
-    names = [
-        file.name
-        for folder in ("tests", "plugins")
-        for file in (ROOT / folder).rglob("test_*.py")
-        if "node_modules" not in file.parts
-    ]
-    assert [] == sorted({name for name in names if names.count(name) > 1})
+    assert [] == sorted({name for name in TEST_FILES if TEST_FILES.count(name) > 1})
