@@ -28,6 +28,8 @@ def shape(part):
          ("and", "event is not defined", "name | default(type or event)")),
         ('properties["and"] == 1 or context.or_', ("or", 'properties["and"] == 1', "context.or_")),
         ("properties.or == 1", "properties.or == 1"),
+        ("not (name, event) or () or (name,) or (event | replace(',', ''))",
+         ("or", ("not", "(name, event)"), "()", "(name,)", "event | replace(',', '')")),
         ("properties.if or properties . and and properties.not",
          ("or", "properties.if", ("and", "properties . and", "properties.not"))),
     ],

@@ -54,7 +54,9 @@ def _divided(text: str, found: Sequence[_Word]) -> Part:
     if found[0].text == "not":
         return Part(whole, "not", (_divided(text, found[1:]),))
     inner = found[1:-1]
-    if found[0].text == "(" and found[-1].text == ")" and all(word.depth > level for word in inner):
+    within = found[0].text == "(" and found[-1].text == ")" and all(word.depth > level for word in inner)
+    # `()` and `(a, b)` are lists.
+    if within and inner and not any(word.text == "," and word.depth == inner[0].depth for word in inner):
         return _divided(text, inner)
     return Part(whole)
 
