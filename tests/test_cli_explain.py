@@ -122,6 +122,12 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
         (["order.json", "--source", "web"], None, 2, "there is no source 'web'; there are: website, app"),
         (["order.json", "--destination", "crn"], None, 2, "there is no destination 'crn'; there are: crm, lines"),
         (["ordr.json"], None, 2, "there is no file ordr.json"),
+        (
+            [],
+            None,
+            2,
+            "explain needs an event = hint: give a file with an event as JSON, - for stdin, or the messageId",
+        ),
     ],
 )
 def test_what_cannot_be_explained_is_told(place, arguments, stdin, code, told):
@@ -136,7 +142,12 @@ def test_a_stored_event_is_explained_by_its_message_id(place):
     wait_until(lambda: place.run("explain", "order-1").returncode == 0)
     assert "→ delivered by “big orders”" in explained(place, "order-1")
     done = place.run("explain", "nobody")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "eventrouter: there is no file and no event 'nobody'")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "eventrouter: there is no file and no event 'nobody'\n"
+        "  = hint: `eventrouter tail --since 1h` shows the messageIds of events, and the table `events` of the "
+        "warehouse has them all; an event may be given as a JSON file, too\n",
+    )
 
 
 def test_of_events_of_several_sources_one_is_to_be_chosen(place):

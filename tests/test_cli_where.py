@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import typer
 
+from eventrouter.cli.common import UsageError
 from eventrouter.cli.where import Where
 from eventrouter.events import StoredEvent
 from eventrouter.expressions import Expressions
@@ -30,6 +30,24 @@ def test_an_event_at_which_it_fails_is_left_out_and_counted():
     assert dict(where.failures) == {"makes a text of more than 262,144 characters": 1}
 
 
-def test_what_is_no_condition_is_a_bad_parameter_with_its_hint():
-    with pytest.raises(typer.BadParameter, match=r"--where uses the unknown name `tpe` \(did you mean `type`\?\)"):
-        Where("tpe == 'page'", Expressions())
+def test_all_that_is_wrong_with_the_condition_is_told_with_its_place_and_a_hint():
+    with pytest.raises(UsageError) as caught:
+        Where("tpe == 'page'\n  and evnt == 'x'", Expressions())
+    assert (
+        str(caught.value)
+        == """\
+--where:1:1: the condition uses the unknown name `tpe`
+1| tpe == 'page'
+ | ^
+ = hint: did you mean `type`?
+--where:2:7: the condition uses the unknown name `evnt`
+2|   and evnt == 'x'
+ |       ^
+ = hint: did you mean `event`?"""
+    )
+
+
+def test_a_condition_that_is_too_long_is_not_shown_again():
+    with pytest.raises(UsageError) as caught:
+        Where("x" * 9_000, Expressions())
+    assert str(caught.value) == "--where:1:1: the condition is longer than 8,000 characters\n  = hint: split it"

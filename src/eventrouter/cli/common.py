@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import EventRouterError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,6 +47,12 @@ NARROW_FIRST, NARROW_LAST = 12, 24
 """How far the first and the last column of a table may be narrowed, in characters."""
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class UsageError(EventRouterError):
+    """The command line itself is wrong."""
+
+    exit_code = 2
 
 
 def read_settings(**options: Any) -> Settings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import EventRouterError, StartError
-from .common import ConfigOption, DataDirOption, JsonOption, load_app, opened, print_json, read_settings
+from .common import ConfigOption, DataDirOption, JsonOption, UsageError, load_app, opened, print_json, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SHOWN = 100
 """How many characters of a value are shown."""
 
+FIND = (
+    "`eventrouter tail --since 1h` shows the messageIds of events, and the table `events` of the warehouse has them all"
+)
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -32,8 +36,12 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def explain(
         event: Annotated[
-            str, typer.Argument(help="A file with an event as JSON, - for stdin, or the messageId of a stored event.")
-        ],
+            str | None,
+            typer.Argument(
+                help="A file with an event as JSON, - for stdin, or the messageId of a stored event.",
+                show_default=False,
+            ),
+        ] = None,
         source: Annotated[
             str | None,
             typer.Option("--source", help="Whose event it is (of a file's: the first source).", show_default=False),
@@ -54,6 +62,11 @@ def register(app: typer.Typer) -> None:
         from ..events import StoredEvent
         from ..explain import Explainer
 
+        if event is None:
+            raise UsageError(
+                "explain needs an event",
+                hint=f"give a file with an event as JSON, - for stdin, or the messageId of a stored event: {FIND}",
+            )
         settings = read_settings(config=config, data_dir=data_dir)
         if event == "-" or Path(event).is_file():
             router = load_app(settings)
@@ -137,9 +150,7 @@ async def _find(message_id: str, source: str | None, settings: Any) -> tuple[Eve
         return router, StoredEvent(rows[0]["source"], msgspec.json.decode(rows[0]["payload"]))
     if rows:
         raise EventRouterError(f"there are events {message_id!r} of {', '.join(sources)}", hint="choose by --source")
-    hint = "give the messageId of an event in the warehouse, or a file with an event as JSON"
-    if sources:
-        hint = f"there is one of {', '.join(sources)}"
+    hint = f"there is one of {', '.join(sources)}" if sources else f"{FIND}; an event may be given as a JSON file, too"
     raise EventRouterError(
         f"there is no file and no event {message_id!r}{f' of {source}' if source else ''}", hint=hint
     )
