@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,11 +21,14 @@ from structlog.testing import capture_logs
 
 import blocking_plugin
 from blocking_plugin import Blocking, BlockingEnrichment
+from eventrouter.config import RouteConfig
 from eventrouter.events import StoredEvent
 from eventrouter.health import HOLD_SECONDS
 from eventrouter.lane import Append
 from eventrouter.log_entry import encode_entry
+from eventrouter.route import Router
 from eventrouter.watchdog import EXIT_CODE, Watchdog, counts
+from routes_kit import HEAD, load
 
 PLUGIN = Path(blocking_plugin.__file__)
 
@@ -95,6 +99,34 @@ async def test_an_enrichment_that_blocks_is_named(redis, valkey, blocking):
     assert ("slow-lookup", place) == (entry["enrichment"], entry["place"])
     assert [EXIT_CODE] == run.codes
     assert [] == await redis.keys("*")
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)  # here the filter blocks
+
+
+@pytest.mark.parametrize(
+    ("nap", "module", "place"),
+    [
+        (time.sleep, "eventrouter.route", "routes.yaml:7"),  # written in C, as is what our own filters do
+        (nap, __name__, rf"routes.yaml:7, .*test_watchdog\.py:{nap.__code__.co_firstlineno + 1} in nap"),
+    ],
+)
+async def test_a_route_that_blocks_is_named_by_its_line_and_what_it_calls(redis, valkey, nap, module, place):
+    routes = [RouteConfig("sleepy", ("crm",), when="properties.n | nap", path="routes.yaml", line=7)]
+    router = Router(replace(load(HEAD), routes=routes), {"nap": nap})
+
+    async def route() -> None:
+        router.route([StoredEvent("website", {"type": "page", "properties": {"n": 1.5}})])
+
+    with capture_logs() as logs:
+        run = Run(valkey, route)
+        assert await asyncio.to_thread(run.ended.wait, 10)
+        run.thread.join()
+    [entry] = [one for one in logs if one["log_level"] == "error"]
+    assert "a route blocks the event loop; this worker ends, to be replaced" == entry["event"]
+    assert ("sleepy", module) == (entry["route"], entry["module"])
+    assert re.fullmatch(place, entry["place"])
 
 
 async def test_what_blocks_inside_of_a_library_is_told_by_the_plugins_own_line(redis, valkey):

@@ -1,4 +1,4 @@
-"""The watchdog of a worker: notices that a plugin blocks the event loop, names it, and ends the process.
+"""The watchdog of a worker: notices that a plugin or a route blocks the event loop, names it, and ends the process.
 
 Whoever runs the worker starts it again (`up`, systemd); its lanes are taken over when their leases end.
 """
@@ -25,6 +25,7 @@ from .destination import Destination
 from .enrichment import Enrichment
 from .health import HOLD_SECONDS, health_key
 from .lanes import Lanes
+from .route import CompiledRoute, Router
 
 T = TypeVar("T")
 
@@ -49,11 +50,11 @@ class Blocked(NamedTuple):
     """Who blocks the loop, as far as the stack tells."""
 
     kind: str
-    """`destination`, `enrichment`, or '' when no plugin is on the stack by name."""
+    """`destination`, `enrichment`, `route`, or '' when none of them is on the stack."""
     name: str
     module: str
     place: str
-    """File, line and function: of the plugin's own code where there is some."""
+    """File, line and function: of the plugin's own code where there is some. Of a route its line in the rules."""
     stack: tuple[str, ...]
     """Outermost first."""
 
@@ -134,8 +135,9 @@ class Watchdog:
         last.start()
         if blocked.kind == "destination" and blocked.name:
             self._hold(blocked)
+        what = "route" if blocked.kind == "route" else "plugin"
         log.error(
-            "a plugin blocks the event loop; this worker ends, to be replaced",
+            f"a {what} blocks the event loop; this worker ends, to be replaced",
             **({blocked.kind: blocked.name} if blocked.kind else {}),
             module=blocked.module,
             place=blocked.place,
@@ -185,16 +187,26 @@ def find(frame: FrameType) -> Blocked:
     # The outermost one: what it calls is its own business.
     for depth, one in reversed(list(enumerate(frames))):
         plugin = _self(one)
+        inner = frames[: depth + 1]
+        if isinstance(plugin, Router) and isinstance(route := one.f_locals.get("route"), CompiledRoute):
+            return _in_route(route, _foreign(inner), stack)
         if isinstance(plugin, Destination | Enrichment):
-            inner = frames[: depth + 1]
             module = type(plugin).__module__
             package = "eventrouter.builtin" if module.startswith("eventrouter.builtin.") else module.split(".")[0]
-            at = next((each for each in inner if _is_within(each, package)), None) or _foreign(inner)
+            at = next((each for each in inner if _is_within(each, package)), None) or _foreign(inner) or frames[0]
             if isinstance(plugin, Enrichment):
                 return Blocked("enrichment", plugin.name, module, _place(at), stack)
             return Blocked("destination", getattr(plugin, "destination", ""), module, _place(at), stack)
-    at = _foreign(frames)
+    at = _foreign(frames) or frames[0]
     return Blocked("", "", _module(at), _place(at), stack)
+
+
+def _in_route(route: CompiledRoute, filter_: FrameType | None, stack: tuple[str, ...]) -> Blocked:
+    """A condition or template blocks, or the filter of a plugin in it."""
+    place = f"{route.config.path}:{route.config.line}"
+    if filter_ is None:
+        return Blocked("route", route.name, CompiledRoute.__module__, place, stack)
+    return Blocked("route", route.name, _module(filter_), f"{place}, {_place(filter_)}", stack)
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -216,14 +228,14 @@ def _is_within(frame: FrameType, package: str) -> bool:
     return f"{_module(frame)}.".startswith(f"{package}.")
 
 
-def _foreign(frames: Sequence[FrameType]) -> FrameType:
-    """The innermost frame that is neither Python's nor ours, if there is one."""
+def _foreign(frames: Sequence[FrameType]) -> FrameType | None:
+    """The innermost frame that is neither Python's nor ours."""
     for frame in frames:
         file = frame.f_code.co_filename
         standard = file.startswith(("<", _STANDARD)) and not file.startswith(_INSTALLED)
         if not standard and not file.startswith(_OURS):
             return frame
-    return frames[0]
+    return None
 
 
 def _place(frame: FrameType) -> str:
