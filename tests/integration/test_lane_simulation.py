@@ -119,6 +119,16 @@ MUTANTS = {
         "redis.call('SADD', key",
         "redis.call('SMISMEMBER', key",
     ),
+    "what was sent again is not remembered": (
+        "once",
+        "remember(shard .. 'seen_again', digests, digests + pieces - 1, window, most)",
+        "",
+    ),
+    "who sends again wakes nobody": (
+        "once",
+        "claimed[#claimed + 1] = tokens[i]",
+        "redis.call('ZREM', shard_of(lane) .. 'leases', name_of(lane))\n    claimed[#claimed] = nil",
+    ),
     "the router wakes nobody": (
         "settle",
         "local claimed = appends()",
@@ -141,7 +151,9 @@ def test_the_simulation_notices_when(mutant, run, monkeypatch):
         return text
 
     monkeypatch.setattr(lanes_module, "source", mutated)
-    with pytest.raises(Exception, match=r"settled|no rest|came before|never attempted|pinned|noted|XADD") as noticed:
+    with pytest.raises(
+        Exception, match=r"settled|twice|no rest|came before|never attempted|pinned|noted|XADD"
+    ) as noticed:
         for seed in range(MUTANT_RUNS):
             run(random_schedule(seed))
     assert noticed.value is not None
