@@ -174,6 +174,26 @@ def test_what_variables_brought_into_the_rules_is_masked_everywhere():
     assert "203.0.113.7" not in str(found)
 
 
+def test_what_variables_brought_into_the_rules_is_masked_in_names_and_keys_and_in_what_templates_make_of_it():
+    routes = """\
+  - name: "${KEY}"
+    to: crm
+    consent: "${KEY}"
+    when: properties["${KEY}"] == 1
+    map: { a: "{{ {'${KEY}': 1} }}", b: "{{ '${KEY}' | upper | tojson | tojson }}" }
+"""
+    rules = RULES.split("routes:")[0].replace("    consent: marketing\n", "") + "routes:\n" + routes
+    config = loads(rules, Plugins.load(), {"KEY": "k3y-of-routes"})
+    event = {"type": "page", "messageId": "m", "userId": "u", "properties": {"k3y-of-routes": 1}} | {
+        "context": {"consent": {"categoryPreferences": {"k3y-of-routes": True}}}
+    }
+    found = next(Explainer(config, Router(config)).explain(StoredEvent("website", event)))
+    assert found.outcome.payload == {"a": {"**********": 1}, "b": '"\\"**********\\""'}
+    assert found.looks[0].parts[0].reads == {"properties.**********": 1}
+    assert found.checks[0].what == "consent **********"
+    assert "k3y-of-routes" not in str(found).lower()
+
+
 def test_the_request_is_shown_with_secrets_masked_and_nothing_is_sent(explained):
     (request,) = explained(context=CONSENT)["crm"].requests
     assert (request.method, request.url.startswith("https://crm.example.com/")) == ("POST", True)

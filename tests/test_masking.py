@@ -6,13 +6,14 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr
 
-from eventrouter.masking import MASK, Mask, forms, secrets_of
+from eventrouter.masking import MASK, Mask, _Found, forms, secrets_of
 from eventrouter.options import Options
 
 
@@ -24,8 +25,11 @@ def found(value: Any = None, *, variables: tuple[str, ...] = ()) -> set[str]:
     """The secrets as they are written, without their other forms."""
     options = Anything(value=value)
     options.note_variables(variables)
-    every = set(secrets_of(options))
-    return {one for one in every if not any(one != other and one in forms(other) for other in every)}
+    every = secrets_of(options)
+    looked = _Found()
+    looked.look(options)
+    assert set(every) == {form for secret in looked.all() for form in forms(secret)}
+    return looked.all()
 
 
 class Inner(BaseModel):
@@ -73,7 +77,9 @@ def test_of_basic_credentials_the_password_is_secret_too():
         ("https://hooks.example/services/T0/B0/aB3dE5gH7jK9", {"aB3dE5gH7jK9"}),
         ("https://a.example/x?key=k3y-of-mine&on=1", {"k3y-of-mine"}),
         ("https://a.example/x?key=k%2Fy-of-mine", {"k/y-of-mine"}),
-        ("https://anna:pa%2F55word@a.example/", {"anna:pa%2F55word", "pa/55word"}),
+        ("https://a.example/x?key=abc123&api_key=letters&page=letters&code=short", {"abc123", "letters"}),
+        ("https://anna:pa%2F55word@a.example/", {"anna:pa%2F55word", "pa%2F55word", "pa/55word"}),
+        ("https://sk_live@a.example/", {"sk_live"}),
         ("postgresql://anna:pa55word@db.example/warehouse2026", {"anna:pa55word", "pa55word"}),
         ("https://[broken", set()),
         ("no address", set()),
@@ -124,6 +130,26 @@ def test_a_secret_is_found_in_the_forms_in_which_it_is_sent_back(written):
     assert (True, False) == (MASK in text, "c/d" in text or "c%2" in text)
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda secret: f"{secret.upper()} {secret.lower()} {secret.title()} {secret.capitalize()}",
+        lambda secret: json.dumps(json.dumps([secret])),
+        lambda secret: json.dumps(json.dumps([secret], ensure_ascii=False).upper(), ensure_ascii=False),
+        lambda secret: quote(quote(secret, ""), ""),
+        lambda secret: quote(secret.upper(), ""),
+    ],
+)
+def test_what_templates_make_of_a_secret_is_found_too(made):
+    secret = 'Tok"en-&a/b-é9xYz'
+    text = Mask(secrets_of(SecretStr(secret)))(made(secret))
+    assert (True, False) == (MASK in text, "9xyz" in text.lower())
+
+
+def test_a_short_secret_is_taken_as_it_is_written():
+    assert {"Monday"} == forms("Monday")
+
+
 def test_without_secrets_nothing_is_masked_and_a_text_is_cut_all_the_same():
     assert ("abc", "ab", "", "abc") == (Mask()("abc"), Mask()("abc", 2), Mask()("abc", 0), Mask()("abc", 9))
 
@@ -142,6 +168,10 @@ def test_values_of_json_lose_the_secrets_in_their_texts_and_numbers_that_are_one
     value = {"s3cr3t-1": ["a s3cr3t-1", 12345678, 1.5, True, None, {"b": "x"}]}
     assert {"s3cr3t-1": ["a **********", MASK, 1.5, True, None, {"b": "x"}]} == mask.inside(value)
     assert value is Mask().inside(value)
+
+
+def test_keys_lose_secrets_where_that_is_asked_for():
+    assert {MASK: [{"x": 1}]} == Mask(["s3cr3t-1"]).inside({"s3cr3t-1": [{"x": 1}]}, keys=True)
 
 
 @given(st.text("ab ", max_size=40), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3), st.integers(0, 40))

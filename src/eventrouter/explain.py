@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -86,7 +87,7 @@ class Explainer:
         self._config = config
         self._router = router
         self._expressions = router.expressions
-        self._inside = config.mask.inside
+        self._mask = config.mask
 
     def explain(self, event: StoredEvent) -> Iterator[Explanation]:
         """An explanation for each destination, in the order of the file."""
@@ -108,23 +109,28 @@ class Explainer:
 
     def _masked(self, found: Explanation) -> Explanation:
         """Without what variables brought into the rules."""
-        inside = self._inside
+        mask, inside = self._mask, partial(self._mask.inside, keys=True)
         looks = [
             look._replace(
+                route=mask(look.route),
+                why=mask(look.why),
                 parts=tuple(
-                    part._replace(text=inside(part.text), value=inside(part.value), reads=inside(part.reads))
+                    part._replace(text=mask(part.text), value=inside(part.value), reads=inside(part.reads))
                     for part in look.parts
-                )
+                ),
             )
             for look in found.looks
         ]
-        checks = [check._replace(reads=inside(check.reads)) for check in found.checks]
-        outcome = found.outcome._replace(payload=inside(found.outcome.payload), reason=inside(found.outcome.reason))
+        checks = [check._replace(what=mask(check.what), reads=inside(check.reads)) for check in found.checks]
+        outcome = found.outcome
+        outcome = outcome._replace(
+            payload=inside(outcome.payload), reason=mask(outcome.reason), route=mask(outcome.route)
+        )
         requests = [
-            msgspec.structs.replace(one, url=inside(one.url), headers=inside(dict(one.headers)), body=inside(one.body))
+            msgspec.structs.replace(one, url=mask(one.url), headers=inside(dict(one.headers)), body=mask(one.body))
             for one in found.requests
         ]
-        unsent = inside(found.unsent)
+        unsent = mask(found.unsent)
         return found._replace(
             looks=tuple(looks), checks=tuple(checks), outcome=outcome, requests=tuple(requests), unsent=unsent
         )

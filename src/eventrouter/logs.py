@@ -16,15 +16,11 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from .masking import MASK, SHORTEST, Mask, forms, secrets_of
+from .masking import MASK, SECRET_NAME, SHORTEST, Mask, forms, secrets_of
 
 PROCESS_VARIABLE = "EVENTROUTER_PROCESS"
 """The environment variable that holds this process's name among those of `up`, such as `worker-1`."""
 
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|write_?key|authori[sz]ation|credential|cookie|signature",
-    re.IGNORECASE,
-)
 _SECRET_TEXT = re.compile(r"(?<=://)[^/@\s\"']+(?=@)|(?<=Basic )[\w+/=-]{6,}|(?<=Bearer )[\w+/=.~-]{6,}")
 _QUIET = {"arq.worker": logging.WARNING, "uvicorn.access": logging.WARNING, "asyncio": logging.WARNING}
 """Loggers that tell of every single job or request: heard only at level debug."""
@@ -109,7 +105,7 @@ def mask_names(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _mask_value(name: object, value: Any) -> Any:
-    if isinstance(name, str) and value is not None and not isinstance(value, bool) and _SECRET_NAME.search(name):
+    if isinstance(name, str) and value is not None and not isinstance(value, bool) and SECRET_NAME.search(name):
         return MASK
     if isinstance(value, Mapping):
         return {inner: _mask_value(inner, item) for inner, item in value.items()}

@@ -1,10 +1,12 @@
 """What of a plugin's options is secret, and how it is kept out of texts that are stored, logged or shown.
 
-Secret are, in any of the forms in which a service may send it back (escaped for JSON, HTML or an address):
+Secret are, in any of the forms in which a template may make it or a service send it back (escaped for JSON, HTML or an
+address, also twice; from 8 characters on in upper and lower case, too):
 - every `SecretStr` and `SecretBytes` of 6 characters or more; of `Bearer abc` the credentials alone, too;
 - what came from a variable (`${VAR}`), from 8 characters on, unless it is the host of an address or the path of a file;
-- of an address its password, and each part of its path and query that has 8 characters or more and isn't words in small
-  letters; of one that is a `SecretStr` or came from a variable all that follows the host.
+- of an address its password, or its user where there is none; what its query calls a key, a token or the like, from 6
+  characters on; each other part of its path and query that has 8 characters or more and isn't words in small letters;
+  of one that is a `SecretStr` or came from a variable all that follows the host.
 """
 
 from __future__ import annotations
@@ -29,6 +31,13 @@ SHORTEST = 6
 SHORTEST_GUESS = 8
 """Characters of what nobody called a secret."""
 
+SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)|secret|token|api_?key|private_?key|write_?key|authori[sz]ation|credential|cookie|signature",
+    re.IGNORECASE,
+)
+"""What is called so is secret."""
+_SECRET_PARAMETER = re.compile(r"key|sig|auth|code", re.IGNORECASE)
+"""What in the query of an address is secret, too, when it is called just that."""
 _SCHEME = re.compile(r"([A-Za-z][\w-]*)\s+(\S.*)", re.DOTALL)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]")
 _WORD = re.compile(r"[a-z]+([_.-][a-z]+)*")
@@ -63,14 +72,14 @@ class Mask:
         """Takes the secrets of both out."""
         return Mask([*self.secrets, *other.secrets])
 
-    def inside(self, value: Any) -> Any:
-        """A JSON value with `MASK` for each secret in its texts, and for a number that is one; keys stay."""
+    def inside(self, value: Any, *, keys: bool = False) -> Any:
+        """A JSON value with `MASK` for each secret in its texts, and for a number that is one; in its `keys`, too."""
         if not self.secrets:
             return value
         if type(value) is dict:
-            return {key: self.inside(part) for key, part in value.items()}
+            return {self(key) if keys else key: self.inside(part, keys=keys) for key, part in value.items()}
         if type(value) is list:
-            return [self.inside(part) for part in value]
+            return [self.inside(part, keys=keys) for part in value]
         if type(value) in (int, float):
             return value if self(str(value)) == str(value) else MASK
         return self(value) if type(value) is str else value
@@ -86,15 +95,24 @@ def secrets_of(*options: object) -> tuple[str, ...]:
 
 def forms(secret: str) -> set[str]:
     """How `secret` may stand in a text."""
-    found = {secret, repr(secret)[1:-1], html.escape(secret)}
-    found.update(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
-    for quoted in (
-        quote(secret, errors="replace"),
-        quote(secret, "", errors="replace"),
-        quote_plus(secret, "", errors="replace"),
-    ):
-        found.update((quoted, re.sub("%..", lambda match: match[0].lower(), quoted)))
+    found = {secret}
+    if len(secret) >= SHORTEST_GUESS:
+        found.update((secret.upper(), secret.lower(), secret.capitalize(), secret.title()))
+    for one in tuple(found):
+        found.update((repr(one)[1:-1], html.escape(one)))
+        found.update(twice for once in _in_json(one) for twice in (once, *_in_json(once)))
+        for quoted in _quoted(one):
+            found.update((quoted, re.sub("%..", lambda match: match[0].lower(), quoted), quote(quoted, "")))
     return found
+
+
+def _in_json(text: str) -> set[str]:
+    return {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+
+
+def _quoted(text: str) -> set[str]:
+    """How `text` may stand in an address."""
+    return {quote(text, errors="replace"), quote(text, "", errors="replace"), quote_plus(text, "", errors="replace")}
 
 
 class _Found:
@@ -160,14 +178,18 @@ class _Found:
         except ValueError:
             return
         user, colon, password = url.netloc.rpartition("@")[0].partition(":")
-        for part in (password, unquote(password), f"{user}:{password}"):
-            if colon and len(part) >= SHORTEST:
+        for part in (password, unquote(password), f"{user}:{password}") if colon else (user, unquote(user)):
+            if len(part) >= SHORTEST:
                 yield part
         rest = url.path + (f"?{url.query}" if url.query else "")
         if whole and len(rest) >= SHORTEST_GUESS:
             yield rest
         steps = url.path.split("/") if url.scheme in ("http", "https") else []
-        for part in (*steps, *(value for _, value in parse_qsl(url.query))):
+        parameters = parse_qsl(url.query)
+        for name, value in parameters:
+            if len(value) >= SHORTEST and (SECRET_NAME.search(name) or _SECRET_PARAMETER.fullmatch(name)):
+                yield value
+        for part in (*steps, *(value for _, value in parameters)):
             if len(part) >= SHORTEST_GUESS and not _WORD.fullmatch(part):
                 yield from (part, unquote(part))
 

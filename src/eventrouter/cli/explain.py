@@ -84,7 +84,7 @@ def register(app: typer.Typer) -> None:
             return [one for one in explanations if destination in (None, one.destination)]
 
         found = asyncio.run(explained())
-        shown = StoredEvent(stored.source, router.config.mask.inside(stored.event))
+        shown = StoredEvent(stored.source, router.config.mask.inside(stored.event, keys=True))
         if as_json:
             print_json(_report(shown, router.config.version, found))
         else:

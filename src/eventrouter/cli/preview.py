@@ -126,7 +126,7 @@ def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str
 
     def outcome(one: Outcome) -> dict[str, Any]:
         if one.payload is not MISSING:
-            return {"route": one.route, "payload": mask.inside(one.payload)}
+            return {"route": mask(one.route), "payload": mask.inside(one.payload, keys=True)}
         return {"reason": mask(one.reason), "failed": one.failed}
 
     def example(one: Example) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str
         "differences": [
             {
                 "destination": destination,
-                "route": route,
+                "route": mask(route),
                 "what": what,
                 "count": count,
                 "examples": [example(one) for one in found.examples.get((destination, route, what), [])],
@@ -158,7 +158,7 @@ def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str
             for (destination, route, what), count in found.changes.items()
         ],
         "failures": [
-            {"destination": destination, "route": route, "reason": mask(reason), "count": count}
+            {"destination": destination, "route": mask(route), "reason": mask(reason), "count": count}
             for (destination, route, reason), count in found.failures.items()
         ],
     }
@@ -216,13 +216,13 @@ def _print_difference(console: Console, found: Preview, mask: Mask, destination:
     key = (destination, route, what)
     number = found.changes[key]
     verb = what if number != 1 else f"{what}{'es' if what == VANISH else 's'}"
-    by = f"sent by “{route}” now" if what == VANISH else f"by “{route}”"
+    by = mask(f"sent by “{route}” now" if what == VANISH else f"by “{route}”")
     console.print(Text.assemble((f"{destination}: {number:,} {verb}", "bold"), f", {by}"))
     for (name, failing, reason), times in found.failures.items():
         if what == FAIL and (name, failing) == (destination, route):
             console.print(Text(f"  {times:,} {'time' if times == 1 else 'times'}: {mask(reason)}", "red"))
     for one in found.examples.get(key, []):
-        console.print(Text(f"  {_named(one.event)}", "bold"))
+        console.print(Text(f"  {mask(_named(one.event))}", "bold"))
         if one.now.payload is MISSING or one.then.payload is MISSING:
             console.print(Text(f"    {mask(_told(one.now))} → {mask(_told(one.then))}"))
         for difference in one.differences():
