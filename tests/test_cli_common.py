@@ -14,6 +14,7 @@ from eventrouter.cli.common import (
     print_json,
     print_table,
     read_time,
+    read_window,
     short_duration,
 )
 
@@ -44,9 +45,20 @@ def test_a_duration_is_a_time_ago(text, seconds):
     assert abs(datetime.now(UTC) - timedelta(seconds=seconds) - read_time(text)) < timedelta(seconds=5)
 
 
-def test_what_is_no_time_is_told():
-    with pytest.raises(typer.BadParameter, match="'yesterday' is not a time; write 2h"):
-        read_time("yesterday")
+@pytest.mark.parametrize("text", ["yesterday", "99999999d", f"{'9' * 400}h", "0001-01-01T00:00+02:00", "2026-02-30"])
+def test_what_is_no_time_is_told(text):
+    with pytest.raises(typer.BadParameter, match=f"{re.escape(repr(text))} is not a time; write 2h"):
+        read_time(text)
+
+
+def test_a_window_is_open_where_nothing_is_said():
+    assert (None, datetime(2026, 11, 24, tzinfo=UTC)) == read_window(None, "2026-11-24")
+
+
+@pytest.mark.parametrize(("since", "until"), [("1h", "2h"), ("2026-11-24", "2026-11-24")])
+def test_a_window_in_which_nothing_can_lie_is_refused(since, until):
+    with pytest.raises(typer.BadParameter, match=f"nothing lies between {since} and {until}"):
+        read_window(since, until)
 
 
 @pytest.mark.parametrize(

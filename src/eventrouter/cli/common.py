@@ -127,13 +127,21 @@ def read_time(text: str | None) -> datetime | None:
     """`2h` (ago), `2026-11-24` or `2026-11-24T17:00` (UTC unless it says otherwise) as a time in UTC."""
     if text is None:
         return None
-    if match := _AGO.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     try:
+        if match := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # beyond what a datetime can hold is no time either
         raise typer.BadParameter(f"{text!r} is not a time; write 2h (ago), 2026-11-24 or 2026-11-24T17:00") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def read_window(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """What `--since` and `--until` say, in UTC. Raises `BadParameter` where nothing can lie between them."""
+    begin, end = read_time(since), read_time(until)
+    if begin is not None and end is not None and begin >= end:
+        raise typer.BadParameter(f"nothing lies between {since} and {until}", param_hint="--since, --until")
+    return begin, end
 
 
 def print_json(value: Any) -> None:

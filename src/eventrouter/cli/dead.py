@@ -21,7 +21,7 @@ from .common import (
     print_json,
     print_table,
     read_settings,
-    read_time,
+    read_window,
 )
 from .feeding import Bar
 
@@ -269,12 +269,13 @@ def _filters(
 ) -> dict[str, Any]:
     if class_ is not None and class_ not in DEAD_LETTER_CLASSES:
         raise _unknown("class", class_, DEAD_LETTER_CLASSES)
+    begin, end = read_window(since, until)
     return {
         "destination": destination,
         "class_": class_,
         "reason": reason,
-        "since": read_time(since),
-        "until": read_time(until),
+        "since": begin,
+        "until": end,
         "event": event,
         "message_id": message_id,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, print_table, read_settings, read_time
+from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, print_table, read_settings, read_window
 from .feeding import Bar
 from .where import Where
 
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
         from ..masking import Mask
 
         settings = read_settings(config=config, data_dir=data_dir)
-        window = read_time(since), read_time(until)
+        window = read_window(since, until)
         command = [since, until or "", where or "", person or "", "new keys" if new_keys else ""]
 
         async def main() -> tuple[dict[str, Any], Mask]:
