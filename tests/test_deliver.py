@@ -725,6 +725,14 @@ async def test_what_waits_for_a_dead_destination_grows_old(make, redis):
     }
 
 
+async def test_what_waits_for_a_destination_that_asks_for_a_long_pause_grows_old_all_the_same(make, redis, monkeypatch):
+    monkeypatch.setattr(deliver, "LOOK_SECONDS", 0.05)
+    post = make(fail_first(1, Retry("HTTP 429", after=86_400, everyone=True)), max_age=0.3)
+    await post.put("a", "b")
+    await post.run()
+    assert (["a"], 2) == (post.sink.got, (await counts(redis))["dead:crm:max_age"])
+
+
 # batches that fail as a whole
 
 

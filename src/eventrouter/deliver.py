@@ -31,6 +31,8 @@ TURN_SECONDS = 60.0
 """After so long a turn lets others in."""
 NEWER_SECONDS = 30.0
 """How long a lane waits whose next item is for a newer version."""
+LOOK_SECONDS = 300.0
+"""How often a lane is looked at, however long its destination asks to wait: something may have grown too old."""
 READ_BYTES = 4_000_000
 """What one read takes at most, about."""
 
@@ -102,7 +104,7 @@ class DeliveryTurn:
                 if self._probing:
                     await self._target.health.release()
                 untried = {hand.key for hand in self._hands.pending if hand.item.parked}
-                return await self._turn.give_up(self._closing, untried)
+                return await self._turn.give_up(min(self._closing, LOOK_SECONDS), untried)
             elif got:
                 lingered = False
             elif not self._hands.pending:
