@@ -131,6 +131,12 @@ def test_a_header_that_cannot_be_sent_is_a_wrong_option(headers, why):
         Webhook.Options(url="https://a.example/", headers=headers)
 
 
+def test_credentials_are_either_in_the_address_or_in_a_header():
+    Webhook.Options(url="https://user:pass@a.example/", headers={"X-Team": "shop"})
+    with pytest.raises(ValueError, match="'authorization' is made of the user and password in `url`"):
+        Webhook.Options(url="https://user:pass@a.example/", headers={"authorization": "Bearer t"})
+
+
 def test_a_secret_that_is_not_base64_is_a_wrong_option_and_is_not_shown():
     with pytest.raises(ValidationError, match="is not base64") as caught:
         Webhook.Options(url="https://a.example/", secret="whsec_not*base64")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from standardwebhooks import Webhook as Signer
 
 from ..destination import Destination, Message, Outcome, Request, check_response
@@ -71,12 +71,15 @@ class Webhook(Destination):
 
         @field_validator("headers")
         @classmethod
-        def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        def _are_headers(cls, value: dict[str, SecretStr], info: ValidationInfo) -> dict[str, SecretStr]:
+            has_user = "@" in urlsplit(info.data.get("url", "")).netloc
             for name, text in value.items():
                 if not _NAME.fullmatch(name):
                     raise ValueError(f"{name!r} is not a header name")
                 if name.lower() in OWN_HEADERS:
                     raise ValueError(f"{name!r} is set by the webhook itself")
+                if has_user and name.lower() == "authorization":
+                    raise ValueError(f"{name!r} is made of the user and password in `url`: only one of them can be sent")
                 if not _VALUE.fullmatch(text.get_secret_value()):
                     raise ValueError(f"the value of {name!r} has a line break or a control character")
             return value
