@@ -133,7 +133,7 @@ def test_a_header_that_cannot_be_sent_is_a_wrong_option(headers, why):
 
 def test_credentials_are_either_in_the_address_or_in_a_header():
     Webhook.Options(url="https://user:pass@a.example/", headers={"X-Team": "shop"})
-    with pytest.raises(ValueError, match="'authorization' is made of the user and password in `url`"):
+    with pytest.raises(ValidationError, match="'authorization' and the user and password in `url` can't both"):
         Webhook.Options(url="https://user:pass@a.example/", headers={"authorization": "Bearer t"})
 
 

@@ -79,7 +79,7 @@ class Webhook(Destination):
                 if name.lower() in OWN_HEADERS:
                     raise ValueError(f"{name!r} is set by the webhook itself")
                 if has_user and name.lower() == "authorization":
-                    raise ValueError(f"{name!r} is made of the user and password in `url`: only one of them can be sent")
+                    raise ValueError(f"{name!r} and the user and password in `url` can't both be sent: leave one out")
                 if not _VALUE.fullmatch(text.get_secret_value()):
                     raise ValueError(f"the value of {name!r} has a line break or a control character")
             return value
