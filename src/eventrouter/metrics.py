@@ -114,7 +114,7 @@ STATE = (
     ),
     Family(
         "audit_difference",
-        "What is missing (below 0: too much) by the sums of `eventrouter audit`, with what waits by the lanes' counters.",
+        "What is missing (below 0: too much) by the sums of `eventrouter audit`, and the lanes' counters.",
         ("what",),
     ),
     Family("dedup_window_seconds", "How far back ids are remembered."),
