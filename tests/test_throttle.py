@@ -42,6 +42,11 @@ async def test_more_than_the_rate_has_at_once_goes_and_has_to_be_paid_for(lanes:
     assert 540 < await throttle(1) <= 546
 
 
+async def test_a_corrected_rate_does_not_wait_for_the_debt_of_the_old_one(lanes: Lanes) -> None:
+    assert 0.0 == await Throttle(lanes, "crm", RateLimit(10, per_seconds=3600))(100)
+    assert 0.0 == await Throttle(lanes, "crm", RateLimit(10, per_seconds=1))(5)
+
+
 async def test_without_a_rate_nothing_waits() -> None:
     assert await Pace(None).wait(1000, None, never)
 

@@ -19,9 +19,10 @@ class Throttle:
 
     def __init__(self, lanes: Lanes, destination: str, rate: RateLimit) -> None:
         self._lanes = lanes
-        self._key = f"er:{{dest:{destination}}}:rate"
         self._interval = max(int(rate.per_seconds * 1_000_000 / rate.count), 1)
         self._burst = rate.count
+        # A corrected rate begins anew: the debt of the old one may be hours.
+        self._key = f"er:{{dest:{destination}}}:rate:{self._burst}:{self._interval}"
 
     async def __call__(self, messages: int) -> float:
         """0.0 when they may be sent now, and count as sent; else the seconds after which to ask again."""
