@@ -14,11 +14,13 @@ from enrich_kit import event
 from eventrouter import enrich
 from eventrouter.builtin.warehouse.base import SqlWarehouse
 from eventrouter.counters import read_snapshot
+from eventrouter.events import StoredEvent, order_key
 from eventrouter.fates import Fates
 from eventrouter.lane import Append, Lane, Park, Removal
 from eventrouter.lanes import Lanes
 from eventrouter.outcome_log import Failed, dead_entries, entry
 from eventrouter.records import DeadLetter, EventRecord, IdentityMerge, RejectedEvent, pack, unpack
+from eventrouter.redelivery import redelivery
 from eventrouter.route import Router
 from eventrouter.trace import IN_LOG, ON_THE_WAY, STORED, Tracer
 from lane_kit import take
@@ -153,6 +155,20 @@ async def test_what_became_of_deliveries_is_told_with_what_was_tried(world: Worl
         await world.load()
     [crm, *_] = (await world.story("m3"))["destinations"]
     assert ("delivered", "sent by “all”, and neither waiting nor dead") == (crm["state"], crm["reason"])
+
+
+@pytest.mark.parametrize("key", ["", "web:m1"], ids=["history", "a dead letter"])
+async def test_what_is_sent_again_and_parked_waits(world: World, key: str) -> None:
+    await world.accept(1)
+    await world.route()
+    again = redelivery(StoredEvent("web", event(1)), "crm", {}, "all", "v", key=key or order_key(event(1)))
+    [claim] = [claim for claim in world.routing.ahead if claim.lane.name == "crm"]
+    turn = await take(world.lanes, claim)
+    [live] = (await turn.read()).items
+    await turn.settle([Removal(live, "delivered:crm")], appends=[Append("crm", [again[1:4]], "to:crm")])
+    [item] = (await turn.read()).items
+    await turn.settle(parks=[Park(item.key, 60_000, [item])])
+    assert "waiting" == states(await world.story("m1"))["crm"]
 
 
 async def test_the_events_of_several_sources_are_each_told(world: World) -> None:

@@ -126,7 +126,9 @@ class Tracer:
     async def _look_for_deliveries(self, search: LaneSearch, traced: Traced) -> None:
         assert self._redis is not None
         whole = traced.whole
-        keys = [lane_key(order_key(whole.event)), lane_key(f"replay:{whole.source}:{whole.message_id}")]
+        key = order_key(whole.event)
+        again = (f"replay:{whole.source}:{whole.message_id}", f"replay:{key}")  # a dead letter, and history
+        keys = [lane_key(one) for one in (key, *again)]
         for name in self._names:
             lane = Lane(traced.shard, name)
             for one in await search.find(lane, keys):
