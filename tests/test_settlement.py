@@ -489,3 +489,13 @@ async def test_what_is_noted_of_the_tries_is_json(case, redis):
     await case.settle("", {"a": Retry("later")})
     [stored] = (await redis.hgetall(f"{case.post.lane.key}:tries")).values()
     assert {"attempts", "made", "first_ms", "last_ms", "reason"} == set(msgspec.json.decode(stored))
+
+
+async def test_what_was_taken_is_settled_where_nobody_can_be_told_that_all_is_well(case, redis, monkeypatch):
+    async def away():
+        raise ConnectionError("another node")
+
+    await case.begin("a")
+    monkeypatch.setattr(case.post.health, "succeeded", away)
+    await case.settle("a")
+    assert 1 == (await counts(redis))["delivered:crm"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
 from . import outcome_log
 from .delivery import InHand, dead_letter
@@ -120,7 +122,9 @@ class Settlement:
         # Successes first: a refusal beside them is not meant for every event.
         taken = any(verdict.delivered for verdict in self._verdicts)
         if taken:
-            await health.succeeded()
+            # What was taken is settled, even where nobody can be told: on a Cluster that is another server.
+            with suppress(RedisError, OSError, TimeoutError):
+                await health.succeeded()
         answered = False
         for verdict in self._verdicts:
             for number, (hand, failure) in enumerate(verdict.failed):
