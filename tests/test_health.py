@@ -49,6 +49,13 @@ async def test_a_destination_is_well_until_told_otherwise(make):
     assert ("", "") == (health.state, health.reason)
 
 
+async def test_what_is_known_is_as_old_as_the_question(make, monkeypatch):
+    health = make()
+    monkeypatch.setattr(health_module, "time", SimpleNamespace(monotonic=iter([100.0, 100.9]).__next__))
+    await health.gate()
+    assert 101.0 == health._fresh_until
+
+
 async def test_while_it_is_well_asking_costs_a_round_trip_once_a_second(make, redis):
     health = make()
     await health.gate()

@@ -74,6 +74,7 @@ class Health:
         self.last_success_ms = 0
 
     async def _step(self, *args: object) -> tuple[float, bool, Refusals]:
+        asked = time.monotonic()
         state, wait, probe, success, reason, _, refusals, several = await self._lanes.run("health", [self._key], args)
         self._tell(state.decode(), reason.decode(), int(wait) / 1000)
         self.state = state.decode()
@@ -81,7 +82,7 @@ class Health:
         # No later than now, for clocks may be set back: what is refused next is not to be told from it.
         self.last_success_ms = min(max(self.last_success_ms, int(success)), now_ms())
         self._well = self.state == ""
-        self._fresh_until = time.monotonic() + FRESH_SECONDS
+        self._fresh_until = asked + FRESH_SECONDS
         return int(wait) / 1000, probe == 1, Refusals(int(refusals), several == 1)
 
     def _tell(self, state: str, reason: str, wait: float) -> None:
