@@ -302,7 +302,7 @@ async def test_a_turn_that_would_wait_long_for_its_rate_ends_and_comes_back_in_t
     assert ([["a", "b"]], True) == (post.sink.batches, 30 < claim.delay < 61)
     assert [] == [told for told in post.finished if not told["delivered"]]
     assert {"to:crm": 6, "delivered:crm": 2} == await counts(redis)
-    await redis.delete("er:{dest:crm}:rate")
+    await redis.delete(*await redis.keys("er:{dest:crm}:rate:*"))
     post.claims.append(Claim(claim.lane, claim.token))
     await post.turn()
     assert ["a", "b", "c", "d"] == post.sink.got
@@ -333,7 +333,7 @@ async def test_a_refused_batch_whose_search_the_rate_does_not_allow_is_searched_
     await post.put(*"abcdefgh")
     for _ in range(20):
         claim = await post.turn()
-        await redis.delete("er:{dest:crm}:rate")
+        await redis.delete(*await redis.keys("er:{dest:crm}:rate:*"))
         if claim is None:
             break
         post.claims.append(Claim(claim.lane, claim.token))
@@ -938,6 +938,32 @@ async def test_the_parts_of_a_refused_batch_are_repeated_as_they_were_after_a_cr
     assert {} == await leftovers(redis)
 
 
+@pytest.mark.parametrize("options", [{"batch_size": 2, "pin": True}, {"batch_size": 3}])
+async def test_a_pinned_batch_is_no_batch_for_another_plugin_or_for_smaller_batches(make, redis, options):
+    post = make(fail_first(1, ConnectionResetError()), batch_size=3, pin=True)
+    await post.put("a", "b", "c")
+    claim = await post.turn()
+    policy = dataclasses.replace(post.target.policy, **{"pin": False} | options)
+    post.target = dataclasses.replace(post.target, policy=policy)
+    await post.put("d")
+    post.claims.append(claim)
+    await post.run()
+    expected = [["a", "b"], ["c", "d"]] if options["batch_size"] == 2 else [["a", "b", "c"], ["d"]]
+    assert [["a", "b", "c"], *expected] == post.sink.batches
+    assert {} == await leftovers(redis)
+
+
+async def test_a_batch_and_the_same_message_sent_again_beside_it_are_each_pinned(make, redis):
+    post = make(seconds=30, timeout=60, batch_size=1, concurrency=2, pin=True)
+    await post.put(("a", "live"), ("a", "again"))
+    dying = asyncio.create_task(post.turn())
+    while len(post.sink.batches) < 2:
+        await asyncio.sleep(0.005)
+    assert 2 == await redis.hlen(f"{post.lane.key}:pins")
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+
+
 async def test_a_pinned_batch_is_repeated_until_its_youngest_is_too_old(make, redis):
     post = make(fail_first(2, ConnectionResetError()), max_age=0.5, batch_size=2, pin=True)
     await post.put("a", age=0.45)
@@ -991,7 +1017,8 @@ async def test_a_worker_that_stops_ends_the_attempt_in_hand_and_hands_the_lane_o
     post = make(seconds=0.05)
     await post.put("a", "b")
     turn = asyncio.create_task(post.turn())
-    await asyncio.sleep(0.02)
+    while not post.sink.batches:
+        await asyncio.sleep(0.001)
     post.stopping.set()
     claim = await turn
     assert ["a"] == post.sink.got

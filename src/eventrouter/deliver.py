@@ -10,7 +10,6 @@ from typing import Any
 
 from .delivery import InHand
 from .errors import Reject
-from .events import idempotency_key
 from .hands import Hands
 from .lane import Claim, Item
 from .lanes import Turn
@@ -119,11 +118,17 @@ class DeliveryTurn:
             if self._newer:
                 return
             # It ends with its youngest: without the old ones, the others would come again under another id.
-            if hands.keys() >= set(chain(*ids)) and not all(self._too_old(hand, now) for hand in hands.values()):
+            is_whole = hands.keys() >= set(chain(*ids)) and not all(self._too_old(one, now) for one in hands.values())
+            if is_whole and self._may_repeat(ids):
                 self._hands.pinned.append([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
         await self._set_aside()
+
+    def _may_repeat(self, ids: Sequence[Sequence[str]]) -> bool:
+        """Whether a batch may go as it went: not where the destination has another plugin now, or smaller batches."""
+        policy = self._target.policy
+        return policy.pin and max(map(len, ids)) <= policy.batch_size
 
     def _decode(self, item: Item) -> InHand | None:
         """The item in hand; None when it can't be read: see `_lost` and `_newer`."""
@@ -234,8 +239,7 @@ class DeliveryTurn:
                 return
             if policy.pin and not batch[0].item.parked:
                 # A batch of one too: a retry could make it part of a larger one.
-                identity = idempotency_key("", " ".join(hand.messages[0].id for hand in batch), self._target.name)
-                await self._turn.pin(identity, [hand.item for hand in batch])
+                await self._turn.pin(batch[0].item.id, [hand.item for hand in batch])
             self._start(batch)
 
     def _batch_wait(self) -> float:
@@ -270,7 +274,8 @@ class DeliveryTurn:
         if not await self._pace.wait(messages, until, self._ends):
             self._closing = self._pace.delay if self._closing is None else self._closing
             return False
-        return await self._lease.is_held() and not await self._target.health.is_paused()
+        # The lease comes last: the other question may take longer than what is left of it.
+        return not await self._target.health.is_paused() and await self._lease.is_held()
 
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set() or self._lease.lost
