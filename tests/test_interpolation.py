@@ -69,3 +69,9 @@ def test_places_are_found_again():
     assert result.text == "ab value cd $ e"
     found = {part: result.written(result.text.index(part)) for part in ("ab", "value", "lue", "cd", "$", " e")}
     assert found == {"ab": 0, "value": 3, "lue": 3, "cd": 11, "$": 14, " e": 16}
+
+
+def test_a_value_that_is_no_text_is_told():
+    found = interpolate("a ${BYTES:-default}", {"BYTES": "\udcff"})
+    assert (found.text, found.values) == ("a ", [])
+    assert found.faults == [(2, "the value of the variable BYTES is not UTF-8", "set BYTES to text in UTF-8")]

@@ -2,7 +2,7 @@ import tracemalloc
 
 import pytest
 
-from eventrouter.yaml_file import MapNode, Scalar, data, parse
+from eventrouter.yaml_file import MapNode, Scalar, data, keys, parse
 
 
 def read(text, **environ):
@@ -95,7 +95,7 @@ def test_a_variable_cannot_change_the_structure():
         ("a: *b", [(1, 4, "not valid YAML: found undefined alias 'b'")]),
         ("a: 1\n---\nb: 2", [(2, 1, "not valid YAML: but found another document")]),
         ("a: \x01", [(1, 4, "not valid YAML: special characters are not allowed")]),
-        ("a: &x [*x]", [(1, 4, "it is nested too deeply, aliases followed")]),
+        ("a: &x [*x]", [(1, 4, "it is nested more than 50 levels deep, aliases followed")]),
         ("[" * 2000, [(0, 0, "not valid YAML: it is nested too deeply")]),
     ],
 )
@@ -118,6 +118,26 @@ def test_aliases_that_multiply_are_stopped_early():
     finally:
         tracemalloc.stop()
     assert [fault.message for fault in found] == ["it has more than 100,000 values, aliases followed"]
+
+
+def test_aliases_of_a_long_text_are_stopped_early():
+    root, found = parse(f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 1000)}]\n", {})
+    assert root is None
+    assert [fault.message for fault in found] == ["it has texts of more than 4,194,304 characters, aliases followed"]
+
+
+def test_a_value_that_is_not_there_has_the_place_of_its_key():
+    root, _ = parse("a:\n  b:\n\n  c: # nothing\nd: 1\n", {})
+    assert isinstance(root, MapNode)
+    inner = root.values["a"]
+    assert isinstance(inner, MapNode)
+    assert [(one.line, one.column) for one in inner.values.values()] == [(2, 3), (4, 3)]
+
+
+def test_the_keys_of_all_objects_are_found():
+    root, _ = parse("a: { b: [{ c: 1 }, 2] }\nd: 1\n", {})
+    assert root is not None
+    assert [key.raw for key in keys(root)] == ["a", "d", "b", "c"]
 
 
 PLACES = """\

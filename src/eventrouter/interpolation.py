@@ -67,6 +67,10 @@ def _value(match: re.Match[str], environ: Mapping[str, str], result: Interpolate
         return ""
     name, operator, rest = inner.groups()
     value = environ.get(name)
+    if value is not None and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        hint = f"set {name} to text in UTF-8"
+        result.faults.append((match.start(), f"the value of the variable {name} is not UTF-8", hint))
+        return ""
     if value is not None and (value or operator is None):
         result.values.append(value)
         return value

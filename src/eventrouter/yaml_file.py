@@ -19,6 +19,8 @@ from .interpolation import Interpolated, interpolate
 MAX_BYTES = 1_048_576
 MAX_NODES = 100_000
 MAX_DEPTH = 50
+MAX_CHARACTERS = 4 * MAX_BYTES
+"""Of all values, aliases followed: each is looked at for itself."""
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
@@ -119,6 +121,15 @@ def scalars(node: Node) -> Iterator[Scalar]:
             yield from scalars(item)
 
 
+def keys(node: Node) -> Iterator[Scalar]:
+    """All keys in a node."""
+    if isinstance(node, MapNode):
+        yield from node.keys.values()
+    inner = node.values.values() if isinstance(node, MapNode) else node.items if isinstance(node, ListNode) else ()
+    for value in inner:
+        yield from keys(value)
+
+
 def parse(text: str, environ: Mapping[str, str]) -> tuple[Node | None, list[YamlFault]]:
     """The root of the document (None when there is none, or it can't be read) and what is wrong, in any order."""
     try:
@@ -129,7 +140,7 @@ def parse(text: str, environ: Mapping[str, str]) -> tuple[Node | None, list[Yaml
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         return None, [YamlFault(line, column, f"not valid YAML: {message}", _advice(text, line, column, message))]
     except RecursionError:
-        return None, [YamlFault(0, 0, "not valid YAML: it is nested too deeply")]
+        return None, [YamlFault(0, 0, "not valid YAML: it is nested too deeply", f"at most {MAX_DEPTH} levels")]
     except (YAMLError, ValueError) as error:
         position = getattr(error, "position", None)
         line = text.count("\n", 0, position) + 1 if position is not None else 0
@@ -139,7 +150,14 @@ def parse(text: str, environ: Mapping[str, str]) -> tuple[Node | None, list[Yaml
     if root is None:
         return None, []
     converter = _Converter(text, environ)
-    return converter.node(root, 0), converter.faults
+    try:
+        return converter.node(root, 0), converter.faults
+    except _TooMuchError:  # what is left of the file would only make for more problems
+        return None, converter.faults
+
+
+class _TooMuchError(Exception):
+    pass
 
 
 class _Converter:
@@ -148,17 +166,21 @@ class _Converter:
         self.environ = environ
         self.faults: list[YamlFault] = []
         self.count = 0
+        self.characters = 0
 
     def fault(self, node: Any, message: str, hint: str = "") -> None:
         self.faults.append(YamlFault(node.start_mark.line + 1, node.start_mark.column + 1, message, hint))
 
-    def node(self, node: Any, depth: int) -> Node | None:
+    def bound(self, node: Any, amount: int, most: int, what: str) -> None:
+        """Ends it all where there is more than may be."""
+        if amount > most:
+            self.fault(node, f"it {what}, aliases followed", "make it smaller, or use fewer aliases (*name)")
+            raise _TooMuchError
+
+    def node(self, node: Any, depth: int) -> Node:
         self.count += 1
-        if self.count > MAX_NODES or depth > MAX_DEPTH:
-            if not any("aliases" in fault.message for fault in self.faults):
-                what = "it is nested too deeply" if depth > MAX_DEPTH else f"it has more than {MAX_NODES:,} values"
-                self.fault(node, f"{what}, aliases followed", "use fewer aliases (*name)")
-            return None
+        self.bound(node, depth, MAX_DEPTH, f"is nested more than {MAX_DEPTH} levels deep")
+        self.bound(node, self.count, MAX_NODES, f"has more than {MAX_NODES:,} values")
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if str(node.tag) not in _TAGS:
             tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")[:60]
@@ -166,8 +188,7 @@ class _Converter:
         if isinstance(node, MappingNode):
             return self.mapping(node, depth)
         if isinstance(node, SequenceNode):
-            items = [self.node(item, depth + 1) for item in node.value]
-            return ListNode(line, column, [item for item in items if item is not None])
+            return ListNode(line, column, [self.node(item, depth + 1) for item in node.value])
         return self.scalar(node, self.environ)
 
     def mapping(self, node: Any, depth: int) -> Node:
@@ -180,11 +201,14 @@ class _Converter:
             if key.raw == "<<" and not key.style:
                 self.fault(key_node, "YAML 1.2 has no merge keys (`<<`)", "repeat the values, or alias whole values")
                 continue
+            if isinstance(value_node, ScalarNode) and value_node.start_mark.index == value_node.end_mark.index:
+                # Nothing: the parser is at the next thing already.
+                value_node.start_mark, value_node.end_mark = key_node.start_mark, key_node.start_mark
             value = self.node(value_node, depth + 1)
             if key.raw in mapping.keys:
                 first = mapping.keys[key.raw]
                 self.fault(key_node, f"the key `{key.raw}` comes twice", f"the first one is in line {first.line}")
-            elif value is not None:
+            else:
                 mapping.keys[key.raw] = key
                 mapping.values[key.raw] = value
         return mapping
@@ -195,6 +219,8 @@ class _Converter:
             self.fault(node, "this text is not valid Unicode", "take out the half of a surrogate pair")
             raw = "".join(character for character in raw if not "\ud800" <= character <= "\udfff")
         filled = Interpolated(raw) if environ is None else interpolate(raw, environ)
+        self.characters += max(len(raw), len(filled.text))
+        self.bound(node, self.characters, MAX_CHARACTERS, f"has texts of more than {MAX_CHARACTERS:,} characters")
         style = node.style or ""
         plain = not style and not filled.variables and str(node.tag) != _TAGS[0]
         made = Scalar(
