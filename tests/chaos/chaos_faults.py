@@ -1,4 +1,4 @@
-"""What befalls a system in a chaos run, chosen by a seed."""
+"""What befalls a system in a chaos run, chosen by a seed; operators' doings among it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ESSENTIAL = ("kill worker", "kill collector", "kill valkey", "kill everything", 
 FURTHER = (
     *("kill worker", "kill collector", "kill valkey", "kill everything"),
     *("kill everything but valkey", "kill up", "freeze worker", "freeze valkey", "freeze collector", "restart"),
+    *("pause one", "pause many", "save rules", "save rules"),
 )
 FREEZE_SECONDS = {"worker": 7.5, "valkey": 1.5, "collector": 5.0}
 """A worker for longer than its lease, a collector for longer than a client waits."""
@@ -40,6 +41,10 @@ async def befall(system: System, fault: str, rng: random.Random, later: asyncio.
         case "restart":
             code, _ = await system.stop()
             assert code == 0, system.last_words()
+        case "save rules":
+            system.save_rules()
+        case _ if what == "pause":
+            later.create_task(system.pause(whom, 1 + 3 * rng.random()))
         case _ if what == "kill":
             system.signal(whom, signal.SIGKILL, index)
         case "freeze worker":

@@ -74,7 +74,9 @@ class System:
         self.data = directory / "data"
         self.rules = directory / "routes.yaml"
         stores = STORES.replace("{postgres}", postgres) if postgres else ""
-        self.rules.write_text((RULES + stores).format(port=sink_port, timeout=timeout))
+        self._text = (RULES + stores).format(port=sink_port, timeout=timeout)
+        self._saved = 0
+        self.rules.write_text(self._text)
         self.log = directory / "up.log"
         self.port = _free_port()
         self.workers = workers
@@ -205,6 +207,21 @@ class System:
         self.kill_up()
         psutil.wait_procs(victims, timeout=10)
 
+    def save_rules(self) -> None:
+        """Saves other rules, by which each event goes where it went."""
+        self._saved += 1
+        route = f"routes:\n  - {{ name: none, to: many, when: event == 'None {self._saved}' }}\n"
+        self.rules.write_text(self._text.replace("routes:\n", route))
+
+    async def pause(self, destination: str, seconds: float) -> None:
+        """Pauses a destination for so long, as soon as there is a server to tell."""
+        for words in (["pause", destination, "--reason", "chaos"], ["resume", destination]):
+            deadline = time.monotonic() + 60
+            while (await self._run(*words))[0]:
+                assert time.monotonic() < deadline, words
+                await asyncio.sleep(0.3)
+            await asyncio.sleep(seconds)
+
     async def status(self) -> dict[str, Any]:
         """What `eventrouter status --json` says."""
         return await self._ask("status")
@@ -216,10 +233,15 @@ class System:
         return [fault["message"] for fault in found["faults"]] + ([f"{missing} ids are missing"] if missing else [])
 
     async def _ask(self, *command: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
+        code, out, err = await self._run(*command, "--json")
+        assert code in codes, (out, err)
+        return dict(json.loads(out))
+
+    async def _run(self, *command: str) -> tuple[int, bytes, bytes]:
+        """Exit code and output of a command."""
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *command,
-            "--json",
             "--config",
             str(self.rules),
             "--data-dir",
@@ -230,8 +252,7 @@ class System:
             stderr=subprocess.PIPE,
         )
         out, err = await process.communicate()
-        assert process.returncode in codes, (out, err)
-        return dict(json.loads(out))
+        return process.returncode or 0, out, err
 
     async def drained(self, seconds: float = 60.0) -> dict[str, Any]:
         """The status once nothing waits any more, anywhere."""
