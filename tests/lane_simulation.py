@@ -75,6 +75,8 @@ class Ledger:
     pinned: dict[str, list[list[str]]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     """By item id: how often it failed, as the lane was told."""
+    woken: bool = False
+    """Whether the turn that has begun was woken since."""
 
 
 Steps = AsyncGenerator[None, int | None]
@@ -130,7 +132,7 @@ class Simulation:
             claims, _ = await self.lanes.sweep(0)
             self.enqueue(claims[: len(claims) - choice % 2])
         elif action == "wake":
-            await self.lanes.run("wake", [Lane(0, lane).key for lane in ("a", "b", "warehouse")[choice % 3 :]], [])
+            await self._wake(("a", "b", "warehouse")[choice % 3 :])
         elif action == "again":
             await self._send_again(choice % 20, lost=choice % 3 == 0)
         elif action == "take over":
@@ -165,6 +167,11 @@ class Simulation:
         assert is_done == (one not in self.again), f"{one} was done twice, or never"
         self.again.add(one)
         self.enqueue([] if lost else claims)
+
+    async def _wake(self, lanes: Sequence[str]) -> None:
+        await self.lanes.run("wake", [Lane(0, lane).key for lane in lanes], [])
+        for lane in lanes:
+            self.ledgers[lane].woken = await self.redis.hget(f"{Lane(0, lane).key}:turn", "begun") == b"1"
 
     def enqueue(self, claims: Sequence[Claim]) -> None:
         """Hands claims to arq."""
@@ -310,6 +317,7 @@ class _Worker:
         turn = await self._all.lanes.begin(self._job.lane, self._job.token)
         if turn is None:
             return
+        await self._check_woken(turn)
         for pin, ids in list(turn.pins.items()):
             yield
             items = {item.id: item for item in await turn.fetch(list(chain(*ids)))}
@@ -331,7 +339,7 @@ class _Worker:
                         return
                 case "give up":
                     untried = {item.key for item in self._pending if item.parked}
-                    claim = await turn.give_up((choice or 0) % 12, untried)
+                    claim = await self._give_up(turn, (choice or 0) % 12, untried)
                     yield
                     self._all.enqueue([claim])
                     return
@@ -349,11 +357,22 @@ class _Worker:
                     whole = await self._land(turn, batch, pin, choice)
                     if whole:
                         untried = {item.key for item in (*batch, *self._pending) if item.parked}
-                        claim = await turn.give_up((choice or 0) % 12, untried)
+                        claim = await self._give_up(turn, (choice or 0) % 12, untried)
                         yield
                         self._all.enqueue([claim])
                         return
                     pin, batch = "", []
+
+    async def _check_woken(self, turn: Turn) -> None:
+        """What the lane waited for when it was woken, though a turn had begun, the next turn finds there."""
+        late = await self._all.redis.zcount(f"{turn.lane.key}:parked", f"({self._all.clock.ms}", "+inf")
+        assert not (late and self._ledger.woken), f"{self._name} was woken, and waits for {late} parked keys"
+        self._ledger.woken = False
+
+    async def _give_up(self, turn: Turn, delay: float, untried: set[str]) -> Claim:
+        claim = await turn.give_up(delay, untried)
+        assert not (claim.delay and self._ledger.woken), f"{self._name} was woken, and waits for {claim.delay} s"
+        return claim
 
     def _next(self, choice: int | None, *, attempting: bool) -> str:
         possible = ["land"] if attempting else []

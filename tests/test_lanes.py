@@ -644,6 +644,52 @@ async def test_a_turn_that_has_begun_is_not_woken(lanes):
     assert ["two"] == texts((await turn.read()).items)
 
 
+async def test_a_turn_that_is_woken_after_it_has_begun_is_followed_by_the_next_one_without_a_delay(lanes, redis):
+    turn = await begin(lanes, ("k", "one"), ("l", "two"))
+    await park(turn, "k", (await turn.read()).items[:1])
+    await wake(lanes, "crm")
+    claim = await turn.give_up(300)
+    assert 0.0 == claim.delay
+    following = await take(lanes, claim)
+    assert ["one", "two"] == await settle_all(following)  # what was parked is due, too
+    assert {} == await leftovers(redis)
+
+
+async def test_a_lane_is_woken_for_one_turn_alone(lanes):
+    turn = await begin(lanes, ("k", "one"))
+    await wake(lanes, "crm")
+    following = await take(lanes, await turn.give_up(300))
+    assert 300 == (await following.give_up(300)).delay
+    assert [] == (await lanes.sweep(0))[0]
+
+
+async def test_the_lease_of_a_woken_turns_successor_is_as_short_as_without_a_delay(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    await wake(lanes, "crm")
+    await turn.give_up(300)
+    assert 5 >= (await lanes.sweep(0))[1]
+
+
+async def test_parked_keys_of_a_turn_that_was_woken_are_due_when_it_leaves_the_lane_idle(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    await park(turn, "k", (await turn.read()).items)
+    await wake(lanes, "crm")
+    assert "idle" == (await turn.read(give_back=True)).status
+    [found], _ = await lanes.sweep(0)
+    assert ["one"] == await settle_all(await take(lanes, found))
+    assert {} == await leftovers(redis)
+
+
+async def test_a_woken_lane_whose_turn_died_has_its_parked_keys_due(lanes, redis):
+    turn = await begin(lanes, ("k", "one"))
+    await park(turn, "k", (await turn.read()).items)
+    await wake(lanes, "crm")
+    await expire_lease(redis, CRM)
+    [found], _ = await lanes.sweep(0)
+    assert ["one"] == await settle_all(await take(lanes, found))
+    assert {} == await leftovers(redis)
+
+
 async def test_where_nothing_waits_nothing_is_woken(lanes, redis):
     await wake(lanes, "crm", "erp")
     assert ([], -1.0) == await lanes.sweep(0)

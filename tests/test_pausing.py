@@ -77,6 +77,30 @@ async def test_a_turn_under_way_ends_with_what_it_has_begun(make):
     assert {"to:crm": 3, "delivered:crm": 1} == await counts(post.redis)
 
 
+async def test_a_turn_that_saw_the_pause_goes_on_at_once_when_it_ends_after_the_resume(make):
+    post = make(seconds=0.2, concurrency=2)
+
+    async def pause_and_resume():
+        while not post.sink.got:
+            await asyncio.sleep(0.01)
+        await pause(post.lanes, "crm")
+        learn(post)
+        await post.put("b")  # wakes the turn, which asks the gate
+        while post.health.state != "paused":
+            await asyncio.sleep(0.01)
+        await resume(post.lanes, "crm", 1)
+
+    await post.put("a")
+    operator = asyncio.create_task(pause_and_resume())
+    claim = await post.turn()
+    await operator
+    assert (["a"], 0.0) == (post.sink.got, claim and claim.delay)
+    post.claims.append(claim)
+    await post.serve()
+    assert ["a", "b"] == post.sink.got
+    assert {} == await leftovers(post.redis)
+
+
 async def test_an_attempt_that_waits_for_its_rate_is_not_made(make):
     post = make(rate=RateLimit(1, per_seconds=0.3), concurrency=3)
     await post.put("a", "b", "c")

@@ -23,12 +23,6 @@ async def pause(lanes: Lanes, destination: str, reason: str = "") -> None:
 async def resume(lanes: Lanes, destination: str, shards: int) -> None:
     """Ends a pause; what waits is tried at once, as fast as the destination takes it. Raises `redis.RedisError`."""
     await lanes.run("health", [health_key(destination)], ["resume"])
-    await _wake(lanes, destination, shards)
-    # A turn that was just told of the pause lies down again after that.
-    await asyncio.sleep(FRESH_SECONDS)
-    await _wake(lanes, destination, shards)
-
-
-async def _wake(lanes: Lanes, destination: str, shards: int) -> None:
+    # A turn that was told of the pause is begun still, or waits already: either is woken.
     for shard in range(shards):
         await lanes.run("wake", [Lane(shard, destination).key], [])

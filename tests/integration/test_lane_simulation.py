@@ -81,6 +81,9 @@ MUTANTS = {
         "redis.call('ZADD', shard_of(lane) .. (begun and 'leases' or 'due'), 'XX', now, name_of(lane))",
         "redis.call('ZREM', shard_of(lane) .. (begun and 'leases' or 'due'), name_of(lane))",
     ),
+    "a turn that has begun is not woken": ("wake", "redis.call('HSET', lane .. ':turn', 'woken', '1')", ""),
+    "a turn that was woken waits": ("yield", "redis.call('HEXISTS', lane .. ':turn', 'woken')", "0"),
+    "parked keys of a turn that was woken wait": ("begin", "all_due(KEYS[1])", ""),
     "a claim has no lease": ("prelude", "lease(lane, short)\n  return true", "return true"),
     "an idle lane forgets its parked keys": ("read", "if tonumber(next_due) > 0 then", "if false then"),
     "what follows a parked item is read": ("read", "if some_parked and key ~= ''", "if false and key ~= ''"),
@@ -152,7 +155,7 @@ def test_the_simulation_notices_when(mutant, run, monkeypatch):
 
     monkeypatch.setattr(lanes_module, "source", mutated)
     with pytest.raises(
-        Exception, match=r"settled|twice|no rest|came before|never attempted|pinned|noted|XADD"
+        Exception, match=r"settled|twice|no rest|came before|never attempted|pinned|noted|woken|XADD"
     ) as noticed:
         for seed in range(MUTANT_RUNS):
             run(random_schedule(seed))

@@ -1,7 +1,8 @@
 -- What all steps share. A lane is named by its stream's key, er:{SHARD}:lane:NAME; everything else of it hangs below that key,
 -- everything else of its shard below er:{SHARD}:, so that one step may touch them all, on a Cluster too.
 --   KEY            stream: the items, in order. k = lane key (a digest of the order key), n = units in the item, d = data
---   KEY:turn       hash: token (there while the lane is claimed), begun, job, waiting (units), bytes (of their data)
+--   KEY:turn       hash: token (there while the lane is claimed), begun, job, woken (1: after it had begun), waiting (units),
+--                  bytes (of their data)
 --   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
 --   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
 --   KEY:tries      hash: item id -> what is known of its attempts (JSON)
@@ -49,6 +50,14 @@ end
 
 local function lease(lane, ms)
   redis.call('ZADD', shard_of(lane) .. 'leases', now + ms, name_of(lane))
+end
+
+-- The parked keys of a lane are due at once.
+local function all_due(lane)
+  local parked = lane .. ':parked'
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', parked, '(' .. now, '+inf')) do
+    redis.call('ZADD', parked, now, key)
+  end
 end
 
 local function claim(lane, token, short)

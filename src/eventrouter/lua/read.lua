@@ -72,6 +72,10 @@ if looked >= 20000 then
   return { 'items', {}, now, tonumber(next_due) }
 end
 if give_back == 1 then
+  if redis.call('HDEL', lane .. ':turn', 'woken') == 1 and tonumber(next_due) > 0 then
+    all_due(lane)
+    next_due = now
+  end
   redis.call('HDEL', lane .. ':turn', 'token', 'begun', 'job')
   redis.call('ZREM', shard_of(lane) .. 'leases', name_of(lane))
   if tonumber(next_due) > 0 then
