@@ -8,8 +8,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from eventrouter import once
+from eventrouter import steps as steps_module
 from eventrouter.errors import UnavailableError
 from eventrouter.lane import Lane
+from eventrouter.lanes import Lanes
 from eventrouter.once import Item, Piece, digest_of, do_once
 from lane_kit import CRM, counts, take, texts
 
@@ -93,3 +95,18 @@ def test_a_digest_follows_from_all_words_and_where_they_end():
     assert digest_of("a", "b") == digest_of("a", "b")
     assert 4 == len({digest_of("a", "b"), digest_of("ab"), digest_of("a", "", "b"), digest_of("b", "a")})
     assert 16 == len(digest_of())
+
+
+async def test_what_too_few_replicas_have_is_told_and_is_not_done_again(redis, lanes, monkeypatch):
+    monkeypatch.setattr(steps_module, "WAIT_SECONDS", 0.01)
+    with pytest.raises(UnavailableError, match="fewer than 1 replicas"):
+        await do_once(Lanes(redis, replicas=1), 0, [piece("a")])
+    assert [False] == (await do_once(lanes, 0, [piece("a")]))[1]
+    assert 1 == await redis.xlen(CRM.key)
+
+
+async def test_what_was_done_a_moment_ago_waits_for_replicas_too(redis, lanes, monkeypatch):
+    await do_once(lanes, 0, [piece("a")])
+    before = (await redis.info("replication"))["master_repl_offset"]
+    await do_once(lanes, 0, [piece("a")])
+    assert before < (await redis.info("replication"))["master_repl_offset"]

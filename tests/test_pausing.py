@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from deliver_kit import Post, making
-from eventrouter import deliver, pausing
+from eventrouter import deliver, pausing, steps
 from eventrouter.destination import RateLimit
-from eventrouter.errors import Retry
+from eventrouter.errors import Retry, UnavailableError
 from eventrouter.health import Health
 from eventrouter.lane import Lane
+from eventrouter.lanes import Lanes
 from eventrouter.pausing import pause, resume
 from lane_kit import counts, leftovers
 
@@ -162,3 +163,10 @@ async def test_a_long_reason_is_cut(lanes, redis):
 async def test_resuming_what_is_not_paused_changes_nothing(lanes, redis):
     await resume(lanes, "crm", 2)
     assert [] == await redis.keys("er:{0}:*") == await redis.keys(Lane(1, "crm").key)
+
+
+async def test_what_too_few_replicas_know_is_told_since_a_failover_undoes_it(redis, monkeypatch):
+    monkeypatch.setattr(steps, "WAIT_SECONDS", 0.01)
+    with pytest.raises(UnavailableError, match="fewer than 1 replicas"):
+        await pause(Lanes(redis, replicas=1), "crm")
+    assert await redis.hexists("er:{dest:crm}:health", "paused")

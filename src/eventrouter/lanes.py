@@ -65,6 +65,11 @@ class Lanes:
         self.outcome_bytes = outcomes
         """The size of one shard's outcome log; 0: there is none."""
 
+    @property
+    def replicas(self) -> int:
+        """How many have to have what is appended."""
+        return self._steps.replicas
+
     async def run(self, step: str, keys: Sequence[str], args: Sequence[Any], blobs: Sequence[bytes] = ()) -> Any:
         """Runs one step. `blobs` are the arguments that are large or binary."""
         return await self._steps.run(step, Call(keys, [pack(args), *blobs]))
@@ -99,7 +104,7 @@ class Lanes:
             calls.append(Call(keys or [Lane(shard, "log").key], [pack(args), *blobs]))
         results = await self._steps.run_kept("append", calls)
         return {
-            shard: _append_result(result if kept or isinstance(result, Exception) else too_few(self._steps.replicas))
+            shard: _append_result(result if kept or isinstance(result, Exception) else too_few(self.replicas))
             for shard, (result, kept) in zip(work, results, strict=True)
         }
 

@@ -13,7 +13,10 @@ from .errors import UnavailableError
 from .lane import BUDGET_PERCENT, SHORT_LEASE_MS, Claim, Lane
 from .lanes import Lanes
 from .step_arguments import new_token, read_claims, write_counts
+from .steps import too_few
 
+TRIES = 3
+"""How often it is asked whether the replicas have it, a second each time."""
 WINDOW_MS = 24 * 3_600_000
 REMEMBERED = 100_000
 """So many pieces of work are remembered in each shard, for a day at most: about 5 MB."""
@@ -48,7 +51,7 @@ async def do_once(lanes: Lanes, shard: int, pieces: Sequence[Piece]) -> tuple[li
     """Does those `pieces` that were not done before, in one atomic step that also remembers them.
 
     Returns the claims to enqueue and, for each piece, whether it was done now. The digests differ. Raises
-    `UnavailableError` at the memory budget, else `redis.RedisError`.
+    `UnavailableError` at the memory budget, or while fewer replicas have it than have to; else `redis.RedisError`.
     """
     names = list(dict.fromkeys(item.lane for piece in pieces for item in piece.items))
     keys = [Lane(shard, name).key for name in names] or [Lane(shard, "log").key]  # counters alone need their shard, too
@@ -60,12 +63,19 @@ async def do_once(lanes: Lanes, shard: int, pieces: Sequence[Piece]) -> tuple[li
             args += (places[item.lane], item.counter, item.key, item.units)
         args += write_counts(piece.counts)
     blobs = [*(piece.digest for piece in pieces), *(item.data for piece in pieces for item in piece.items)]
+    claims: list[Claim] = []
+    done = [False] * len(pieces)
     try:
-        flat, done = await lanes.run("once", keys, args, blobs)
+        for _ in range(TRIES):
+            (flat, flags), is_kept = await lanes.run_kept("once", keys, args, blobs)
+            claims += read_claims(flat)
+            done = [before or flag == 49 for before, flag in zip(done, flags, strict=True)]
+            if is_kept:
+                return claims, done
     except ResponseError as error:
         if "FULL the memory" in str(error) or "maxmemory" in str(error):
             raise UnavailableError(
                 "Redis is full", hint="`eventrouter status` says what waits; go on when that is less", retry_after=5.0
             ) from None
         raise
-    return read_claims(flat), [flag == 49 for flag in done]
+    raise too_few(lanes.replicas)

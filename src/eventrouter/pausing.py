@@ -7,6 +7,7 @@ import asyncio
 from .health import FRESH_SECONDS, health_key
 from .lane import Lane
 from .lanes import Lanes
+from .steps import too_few
 
 REASON_LENGTH = 200
 
@@ -14,15 +15,22 @@ REASON_LENGTH = 200
 async def pause(lanes: Lanes, destination: str, reason: str = "") -> None:
     """Pauses `destination`; when this returns, no attempt begins any more. Those under way end, and are settled.
 
-    Paused once more it is paused since the first time, for the last reason. Raises `redis.RedisError`.
+    Paused once more it is paused since the first time, for the last reason. Raises `redis.RedisError`,
+    and `UnavailableError` where a failover could undo it, for want of replicas.
     """
-    await lanes.run("health", [health_key(destination)], ["pause", reason[:REASON_LENGTH]])
+    await _note(lanes, destination, "pause", reason[:REASON_LENGTH])
     await asyncio.sleep(FRESH_SECONDS)
 
 
 async def resume(lanes: Lanes, destination: str, shards: int) -> None:
     """Ends a pause; what waits is tried at once, as fast as the destination takes it. Raises `redis.RedisError`."""
-    await lanes.run("health", [health_key(destination)], ["resume"])
+    await _note(lanes, destination, "resume")
     # A turn that was told of the pause is begun still, or waits already: either is woken.
     for shard in range(shards):
         await lanes.run("wake", [Lane(shard, destination).key], [])
+
+
+async def _note(lanes: Lanes, destination: str, *words: str) -> None:
+    _, is_kept = await lanes.run_kept("health", [health_key(destination)], words)
+    if not is_kept:
+        raise too_few(lanes.replicas)

@@ -1,7 +1,8 @@
 -- Do pieces of work that nobody did before: the digest of each is remembered in the same step. It asks for memory as `append` does.
 -- KEYS lanes of one shard. ARGV percent of maxmemory, how long (ms) and how many digests are remembered, short lease, a token for
 -- each lane; pieces: appends (number of the lane's key, count field, k, n; their data are blobs), counts.
--- Blobs: the digests of the pieces, then the data.
+-- Blobs: the digests of the pieces, then the data. Something is written in any case, for whoever waits for replicas: what was done
+-- before may be what they don't have yet.
 -- Returns the lanes that were claimed with it, and a string with 1 for each piece that was done, 0 for each that had been.
 local percent, window, most, short, tokens, pieces = number(), number(), number(), number(), arg(), number()
 local used, max = memory()
@@ -35,6 +36,7 @@ for i = 1, pieces do
   seen[i] = fresh and 1 or 0
 end
 remember(shard .. 'seen_again', digests, digests + pieces - 1, window, most)
+redis.call('SET', shard .. 'again', now)
 
 local claimed = {}
 for i, lane in ipairs(KEYS) do

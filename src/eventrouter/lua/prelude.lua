@@ -15,6 +15,7 @@
 --   er:{S}:failures hash: lane -> when a turn came to nothing last, when the next is due (ms), and the reason
 --   er:{S}:seen    list of starts (ms) of the dedup buckets er:{S}:seen:START (sets of event digests), oldest first
 --   er:{S}:seen_again  the same for what operators sent again or discarded
+--   er:{S}:again   when that was last (ms)
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
