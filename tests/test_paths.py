@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_a_path_is_its_keys(text, path):
 def test_what_is_no_path_is_refused(text):
     with pytest.raises(ValueError):
         paths.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.{{ type }}", "has a template in it"),
+        ("a.*", "has a `*`, which stands for no other key"),
+        ("**.a", "has a `**`, which stands for no other key"),
+    ],
+)
+def test_what_would_stand_for_other_keys_is_refused(text, message):
+    with pytest.raises(paths.PathError, match=re.escape(message)):
+        paths.parse(text)
+
+
+def test_a_star_is_a_key_in_brackets_or_where_there_are_wildcards():
+    assert paths.parse('a["*"].b*') == ("a", "*", "b*")
+    assert paths.parse("a.*.b", wildcards=True) == ("a", "*", "b")
 
 
 @pytest.mark.parametrize("both", [("a", "a"), ("a", "a.b"), ("a.b", "a")])

@@ -10,6 +10,7 @@ from . import quantities
 from .config_model import CollectConfig, CookieConfig, ScrubConfig, SourceConfig
 from .config_reader import Reader
 from .config_webhooks import read_webhook
+from .paths import PathError
 from .scrub import check_path
 from .yaml_file import ListNode, MapNode, Node, Scalar
 
@@ -127,7 +128,8 @@ def _scrub(reader: Reader, node: Node | None) -> ScrubConfig | None:
                     raise ValueError(f"stands under `{seen[text]}` already")
             except ValueError as error:
                 shown = "the path" if isinstance(item, Scalar) and item.variables else f"`{text}`"
-                reader.problem(item, f"`scrub.{what}`: {shown} {error}")
+                hint = error.hint if isinstance(error, PathError) else ""
+                reader.problem(item, f"`scrub.{what}`: {shown} {error}", hint)
                 continue
             seen[text] = what
             read[what] = (*read.get(what, ()), text)

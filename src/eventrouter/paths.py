@@ -19,22 +19,41 @@ MAX_SEGMENTS = 20
 
 _SEGMENT = re.compile(r"""(?:^|\.)([^.\[\]"'\s][^.\[\]"']*)|\["([^"]+)"\]|\['([^']+)'\]""")
 
+_WILDCARD = re.compile(r"(?:^|\.)(\*+)(?=[.\[]|\Z)")
 
-def parse(text: str) -> Path:
-    """The keys of a path. Raises `ValueError` that says what is wrong."""
+
+class PathError(ValueError):
+    """A text is no path: `str(error)` says why (a verb phrase), `hint` what to write."""
+
+    hint = 'write properties.total, or properties["a.b"] where a key has a dot'
+
+
+def parse(text: str, *, wildcards: bool = False) -> Path:
+    """The keys of a path, of which one may be `*` where there are `wildcards`. Raises `PathError`."""
+    if "{{" in text:
+        raise _fault("has a template in it", "only values are templates: write the path itself")
+    if not wildcards and (wildcard := _WILDCARD.search(text)):
+        hint = "name each key, or the object that holds them; into each item of a list a path goes by itself"
+        raise _fault(f"has a `{wildcard[1]}`, which stands for no other key", hint)
     keys: list[str] = []
     position = 0
     while position < len(text):
         match = _SEGMENT.match(text, position)
         if match is None or (position == 0 and text[0] == "."):
-            raise ValueError(f"is not a path at character {position + 1}")
+            raise PathError(f"is not a path at character {position + 1}")
         keys.append(next(group for group in match.groups() if group is not None))
         position = match.end()
     if not keys:
-        raise ValueError("is an empty path")
+        raise PathError("is an empty path")
     if len(keys) > MAX_SEGMENTS:
-        raise ValueError(f"has more than {MAX_SEGMENTS} keys")
+        raise PathError(f"has more than {MAX_SEGMENTS} keys")
     return tuple(keys)
+
+
+def _fault(message: str, hint: str) -> PathError:
+    fault = PathError(message)
+    fault.hint = hint
+    return fault
 
 
 def tree_of(paths: Sequence[Path]) -> Tree:

@@ -34,7 +34,7 @@ def check_path(text: str, what: str) -> paths.Path:
 
     `*` stands for any one key. Without their ids, times and name events could not be kept, told apart or joined.
     """
-    path = paths.parse(text)
+    path = paths.parse(text, wildcards=True)
     if path[0] == "*":
         raise ValueError("would change what the event is understood by: name the first key")
     if len(path) == 1:
@@ -117,7 +117,7 @@ class Scrub:
 def _tree(texts: Iterable[str]) -> Tree:
     root: Tree = {}
     for text in texts:
-        path = paths.parse(text)
+        path = paths.parse(text, wildcards=True)
         _plant(root, path)
         if path[0] == "traits":
             _plant(root, ("context", *path))
