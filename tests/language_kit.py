@@ -135,6 +135,22 @@ def _several(kind: str, parts: st.SearchStrategy[Any], least: int) -> st.SearchS
     return st.lists(parts, min_size=least, max_size=3).map(lambda found: Piece(kind, tuple(found)))
 
 
+def _mixes(piece: Piece) -> bool:
+    """Whether it compares `source`, which is text, with a number or a truth value: that is refused."""
+    if piece.kind in ("test", "affix", "default", "path", "constant"):
+        return False
+    one, other = piece.parts
+    pairs = [(one, other), (other, one)]
+    if piece.kind in ("in", "not in"):
+        value = other.parts[0] if other.kind == "constant" else None
+        items = [Piece("constant", (item,)) for item in value] if isinstance(value, list) else other.parts
+        pairs = [(one, item) for item in items if isinstance(item, Piece)]
+    return any(
+        left == Piece("path", ("source",)) and right.kind == "constant" and type(right.parts[0]) in (bool, int, float)
+        for left, right in pairs
+    )
+
+
 KINDS = st.sampled_from(EVENT_TYPES)
 _constants = _made("constant", _values)
 _paths = _made("path", st.sampled_from([path for path in PATHS if path != "type"]))
@@ -152,7 +168,7 @@ _atoms = (
     | _made("test", _paths, st.sampled_from(TESTS))
     | _made("affix", _paths, st.sampled_from(["startswith", "endswith"]), st.sampled_from(["", "a", "ab", "b"]))
     | _operands
-)
+).filter(lambda piece: not _mixes(piece))
 
 
 def joins(piece: Piece) -> bool:

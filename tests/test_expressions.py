@@ -391,7 +391,12 @@ def test_a_plugins_filter_that_misbehaves_is_named(function, message):
         ("event === 'x'", 8, "compare with =="),
         ("event == 'a' && true", 13, "write `and`"),
         ("event == 'a' || true", 14, "write `or`"),
-        ("!event", 0, "write `not`"),
+        ("!event", 0, "write `not event`"),
+        ("!(event == 'a')", 0, "write `not`"),
+        ("properties.total => 5", 17, "compare with >="),
+        ("properties.total =< 5", 17, "compare with <="),
+        ("event <> 'a'", 7, "compare with !="),
+        ("event `a`", 6, "`'a'` makes no sense here; join with `and` or `or`, put texts in quotes"),
         ("event ==", 8, "something is missing at its end"),
         ("(event == 'a'", 13, "something is missing at its end"),
         ("", 0, "something is missing at its end"),
@@ -418,6 +423,29 @@ def test_a_syntax_error_has_its_place_and_a_hint(text, offset, hint):
         ),
         ("event == null", 9, "uses the unknown name `null`", "write `none`, or `is not defined`"),
         ("event | uper == 'A'", 8, "uses the unknown filter `uper`", "did you mean `upper`?"),
+        ("event is in ['a']", 6, "uses the unknown test `is in`", "write `in`, or `not in`, without `is`"),
+        (
+            "properties.first-name == 'a'",
+            17,
+            "subtracts a name from a value",
+            'a key with a dash is written ["first-name"]',
+        ),
+        (
+            "properties.a-b.c == 'a'",
+            14,
+            "subtracts a name from a value",
+            'a key with a dash is written ["a-b"].c',
+        ),
+        ("userId == 5", 10, "compares `userId`, which is text, with a number", 'put quotes around it: "5"'),
+        ("-5 != anonymousId", 0, "compares `anonymousId`, which is text, with a number", 'put quotes around it: "-5"'),
+        ("source == true", 10, "compares `source`, which is text, with true/false", 'put quotes around it: "true"'),
+        ("messageId < 5", 12, "compares `messageId`, which is text, with a number", 'put quotes around it: "5"'),
+        (
+            "person_id in ['a', 5]",
+            19,
+            "compares `person_id`, which is text, with a number",
+            'put quotes around it: "5"',
+        ),
         ("event is strng", 6, "uses the unknown test `is strng`", "did you mean `is string`?"),
         (
             "event | replace('a') == ''",
@@ -448,6 +476,21 @@ def test_a_syntax_error_has_its_place_and_a_hint(text, offset, hint):
 def test_what_can_never_work_is_refused_at_its_place(text, offset, message, hint):
     fault = faults(text)[0]
     assert (fault.offset, fault.message, fault.hint) == (offset, message, hint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "event == 5",
+        "userId != none",
+        "userId == properties.id",
+        "name == 5",
+        "properties.total-properties.discount > 5",
+        "properties.a - version == 1",
+    ],
+)
+def test_what_may_be_true_is_no_fault(text):
+    assert Expressions().condition(text).constant is None
 
 
 def test_all_unknown_names_of_an_expression_are_told():

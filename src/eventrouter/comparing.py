@@ -61,6 +61,8 @@ class Comparisons(Code, ABC):
         if op in ("eq", "ne"):
             self._check_type(left, right)
             self._check_type(right, left)
+        self._check_text(left, right, right_code)
+        self._check_text(right, left, left_code)
         texts = sum(_is_text(side) for side in (left, right))
         event = any(type(side).__name__ == "Name" and side.name == "event" for side in (left, right))
         if (op in ("eq", "ne") and texts == 2) or (op == "eq" and texts and event):
@@ -75,6 +77,8 @@ class Comparisons(Code, ABC):
         for part in container.items:
             self._check_type(left, part)
         items = ast.Tuple(elts=[self.expression(part) for part in container.items], ctx=ast.Load())
+        for part, code in zip(container.items, items.elts, strict=True):
+            self._check_text(left, part, code)
         if not all(_is_text(part) for part in container.items):
             return self.call("contains" if positive else "lacks", item, items)
         name = self.temporary()
@@ -92,6 +96,15 @@ class Comparisons(Code, ABC):
             near = get_close_matches(shown, EVENT_TYPES, 1, 0.6)
             hint = f"did you mean `{near[0]}`?" if near else f"the types are {', '.join(EVENT_TYPES)}"
             self.fault(other, f"compares `type` with {shown}, which is no type of event", hint)
+
+    def _check_text(self, one: Any, other: Any, code: ast.expr) -> None:
+        """Notes that what is always text is compared with a number, or with true or false, which is never true."""
+        if type(one).__name__ != "Name" or one.name not in TEXTS.intersection(self.roots) or one.name == "type":
+            return
+        if isinstance(code, ast.Constant) and type(code.value) in (int, float, bool):
+            shown = str(code.value).lower() if type(code.value) is bool else str(code.value)
+            hint = f'put quotes around it: "{shown}"'
+            self.fault(other, f"compares `{one.name}`, which is text, with {kind(code.value)}", hint)
 
 
 def _is_text(node: Any) -> bool:

@@ -119,8 +119,20 @@ class Compiler(Comparisons):
         )
 
     def _arithmetic(self, node: Any, name: str) -> ast.expr:
+        if name == "Sub" and (hint := self._dash(node)):
+            return self.fault(node.right, "subtracts a name from a value", hint)
         left, right = self.expression(node.left), self.expression(node.right)
         return self._folded(node, _ARITHMETIC[name], left, right)
+
+    def _dash(self, node: Any) -> str:
+        """What to write instead of `properties.first-name`, which subtracts `name`; empty for what may have a sense."""
+        left, right, rest = node.left, node.right, ""
+        while type(right).__name__ == "Getattr":
+            right, rest = right.node, f".{right.attr}{rest}"
+        if type(left).__name__ != "Getattr" or type(right).__name__ != "Name":
+            return ""
+        whole = right.name in self.roots and (rest or right.name == "version")
+        return "" if whole else f'a key with a dash is written ["{left.attr}-{right.name}"]{rest}'
 
     def _neg(self, node: Any) -> ast.expr:
         return self._folded(node, "neg", self.expression(node.node))
@@ -263,6 +275,8 @@ class Compiler(Comparisons):
         if node.name not in TESTS:
             near = get_close_matches(node.name, TESTS, 1, 0.6)
             hint = f"did you mean `is {near[0]}`?" if near else f"the tests are {', '.join(sorted(TESTS))}"
+            if node.name == "in":
+                hint = "write `in`, or `not in`, without `is`"
             return self.fault(node, f"uses the unknown test `is {node.name}`", hint)
         test, count = TESTS[node.name]
         if node.kwargs or node.dyn_args is not None or node.dyn_kwargs is not None or len(args) != count:

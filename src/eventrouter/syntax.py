@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from .errors import EventRouterError
 
 MAX_LENGTH = 8_000
 """The most characters that a condition or a template may have."""
+
+_INSTEAD = {"=>": ">=", "=<": "<=", "<>": "!="}
+"""What other languages, or slips, write for comparisons."""
 
 Node = nodes.Expr
 
@@ -151,9 +155,14 @@ def _tokens(text: str, state: str | None) -> Iterator[tuple[int, str, str]]:
 def _syntax_fault(text: str, offset: int, message: str, found: str) -> ExpressionError:
     offset = min(offset, len(text))
     rest = text[offset:].lstrip()
+    # A fault is told at the first operator that is none, or behind one that would be.
+    written = (rest[:2], text[max(offset - 1, 0) : offset + 1])
+    instead = next((_INSTEAD[one] for one in written if one in _INSTEAD), "")
     detail = message.splitlines()[0] if message else ""
     if message == "statements":
         hint = "there are no {% %} statements; write {{ a if condition else b }}"
+    elif instead:
+        hint = f"compare with {instead}"
     elif rest.startswith("="):
         hint = "compare with =="
     elif rest.startswith("&"):
@@ -161,7 +170,8 @@ def _syntax_fault(text: str, offset: int, message: str, found: str) -> Expressio
     elif rest.startswith("|"):
         hint = "write `or`"
     elif rest.startswith("!"):
-        hint = "write `not`"
+        operand = re.match(r"!\s*([\w.]+)", rest)
+        hint = f"write `not {operand[1]}`" if operand else "write `not`"
     elif not rest:
         hint = "something is missing at its end"
     elif rest[0] in "'\"" and "char" in detail:
@@ -171,6 +181,6 @@ def _syntax_fault(text: str, offset: int, message: str, found: str) -> Expressio
     elif detail.startswith("Missing end of comment"):
         hint = "`{#` begins a comment, which has no end `#}`"
     else:
-        word = rest.split()[0][:30] if found else rest[0]
+        word = (rest.split()[0][:30] if found else rest[0]).replace("`", "'")
         hint = f"`{word}` makes no sense here; join with `and` or `or`, put texts in quotes"
     return ExpressionError([Fault(offset, "is not a valid expression", hint)])
