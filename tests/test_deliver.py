@@ -1087,6 +1087,21 @@ async def test_a_turn_that_was_frozen_asks_whether_the_lane_is_still_its_own_bef
     assert [] == post.sink.batches
 
 
+async def test_a_turn_that_was_frozen_during_an_attempt_tells_nobody_that_the_destination_failed(make, monkeypatch):
+    monkeypatch.setattr("eventrouter.lease.LEASE_MS", 60)
+    post = make()
+    await post.put("a")
+
+    async def freeze(messages):
+        await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
+        time.sleep(0.1)  # nothing of this process runs
+        raise Retry("no answer within 10 s", everyone=True)
+
+    post.sink.deliver = freeze
+    assert await post.turn() is None
+    assert "" == (await read_snapshot(post.lanes, 1, ["crm"])).health["crm"].get("state", "")
+
+
 async def test_a_parked_key_is_tried_by_a_lingering_turn_when_it_is_due(make, monkeypatch):
     monkeypatch.setattr(deliver, "LINGER_SECONDS", 2.0)
     post = make(fail_first(1, Retry("later", after=0.1)))

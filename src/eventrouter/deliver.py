@@ -296,6 +296,9 @@ class DeliveryTurn:
         ended = self._hands.ended()
         if not ended:
             return
+        # Whoever was frozen meanwhile knows nothing of the destination that is still true.
+        if not await self._lease.is_held() and self._lease.lost:
+            raise self._turn.fenced()
         settlement = Settlement(self._target, crowded=self._crowded)
         for verdict, batch in ended:
             settlement.add(verdict, self._hands.take_back(verdict, batch, self._turn.pins))

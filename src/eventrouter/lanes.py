@@ -179,7 +179,8 @@ class Turn:
         self.kept = True
         """Whether what was settled last outlives the server, where `keep` asked for that."""
 
-    def _fenced(self) -> FencedError:
+    def fenced(self) -> FencedError:
+        """What is raised once another turn has taken over."""
         return FencedError(f"the turn of lane {self.lane.name} in shard {self.lane.shard} was taken over")
 
     async def read(
@@ -199,7 +200,7 @@ class Turn:
         result = await self.lanes.run("read", [self.lane.key], args)
         status = result[0].decode()
         if status == "fenced":
-            raise self._fenced()
+            raise self.fenced()
         note(result[2])
         items = [Item(row[0].decode(), row[1] == 1, row[2].decode(), int(row[3]), row[4], row[5]) for row in result[1]]
         last_id = result[4].decode() if len(result) > 4 else ""
@@ -223,7 +224,7 @@ class Turn:
     async def renew(self) -> None:
         """Renews the lease."""
         if await self.lanes.run("renew", [self.lane.key], [self.token, LEASE_MS]) != 1:
-            raise self._fenced()
+            raise self.fenced()
 
     async def fail(self, reason: str, seconds: float) -> None:
         """Notes that this turn came to nothing, and why; the next one is in so many seconds. It ends nothing."""
@@ -277,7 +278,7 @@ class Turn:
         else:
             result, self.kept = await self.lanes.run("settle", keys, args, blobs), True
         if result[0] != b"ok":
-            raise self._fenced()
+            raise self.fenced()
         self.pins = {batch: parts for batch, parts in (self.pins | pins).items() if parts}
         return read_claims(result[1]), int(result[2])
 
@@ -286,7 +287,7 @@ class Turn:
         ids = [item.id for item in items]
         # A server that takes over should know it; where too few replicas answer, going on is better than waiting.
         if (await self.lanes.run_kept("pin", [self.lane.key], [self.token, batch, write_parts([ids])]))[0] != 1:
-            raise self._fenced()
+            raise self.fenced()
         self.pins[batch] = [ids]
 
     async def give_up(self, delay: float = 0.0, untried: Iterable[str] = ()) -> Claim:
@@ -299,5 +300,5 @@ class Turn:
         args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS, *untried]
         ended = await self.lanes.run("yield", [self.lane.key], args)
         if not ended:
-            raise self._fenced()
+            raise self.fenced()
         return Claim(self.lane, token, delay if ended == 1 else 0.0)
