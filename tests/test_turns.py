@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 from redis.exceptions import ResponseError
@@ -23,6 +24,19 @@ async def queue(valkey, redis):
     one = await Queue.connect(valkey)
     yield one
     await one.close()
+
+
+@pytest.fixture
+async def queue_by(valkey):
+    """Makes queues of these rules and groups."""
+    async with AsyncExitStack() as made:
+
+        async def make(group_of, group=""):
+            one = await Queue.connect(valkey, group_of, group)
+            made.push_async_callback(one.close)
+            return one
+
+        yield make
 
 
 @pytest.fixture
@@ -154,22 +168,69 @@ async def test_the_sweep_enqueues_what_was_lost_and_goes_on_while_the_server_is_
     assert ["the sweep waits for Redis"] == [line["event"] for line in lines]
 
 
-async def test_a_turn_of_another_group_is_handed_on_untouched(lanes, redis, valkey):
-    queue = await Queue.connect(valkey, lambda lane: "slow")
+async def test_a_turn_of_another_group_is_handed_on_unserved_and_not_at_once(lanes, redis, queue_by):
+    queue = await queue_by(lambda lane: "slow")
     serve = Serve()
     [claim] = await lanes.append(0, [append(("k", "one"))])
     began = time.time()
     await Turns(lanes, 2, queue, serve).run(CRM, claim.token, "job")
     assert ([], []) == (serve.turns, await jobs(redis))
     [(job, due)] = await redis.zrange(queue_of("slow"), 0, -1, withscores=True)
-    assert claim.token in job.decode()
-    assert due / 1000 >= began + MISPLACED_SECONDS - 0.01  # not at once
-    await queue.close()
+    assert due / 1000 >= began + MISPLACED_SECONDS - 0.01
+    assert await lanes.begin(CRM, token_of(job.decode())) is not None
 
 
-async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_on_there(lanes, redis, valkey):
+def token_of(job: str) -> str:
+    return job.split(":")[2]
+
+
+async def test_groups_that_hand_a_lane_to_each_other_do_so_with_one_job_however_many_copies_there_are(
+    lanes, redis, queue_by
+):
+    serve = Serve()
+    # Each group has rules by which the other one serves the lane.
+    queues = {group: await queue_by(lambda _, to=to: to, group) for group, to in (("a", "b"), ("b", "a"))}
+    workers = {group: Turns(lanes, 2, queue, serve) for group, queue in queues.items()}
+    await queues["a"].enqueue(await lanes.append(0, [append(("k", "one"))]))
+    numbers = []
+    for _ in range(4):
+        for group, worker in workers.items():
+            await expire_lease(redis, CRM)
+            await queues[group].enqueue((await lanes.sweep(0))[0])  # arq was slow
+            waiting = await jobs(redis, group)
+            await redis.delete(queue_of(group))
+            for job in waiting:
+                await worker.run(CRM, token_of(job), job)
+        numbers.append(sum([len(await jobs(redis, group)) for group in workers]))
+    assert ([], [2, 2, 2, 2]) == (serve.turns, numbers)  # one, and the copy that the sweep has just made
+
+
+async def test_a_lane_that_is_handed_on_again_and_again_is_so_less_and_less_often(lanes, redis, queue_by):
+    groups = {"crm": "slow"}
+    queue = await queue_by(lambda lane: groups[lane])
+    [claim] = await lanes.append(0, [append(("k", "one"))])
+    token, delays, worker = claim.token, [], Turns(lanes, 2, queue, Serve(claim=0.0))
+
+    async def run(group):
+        nonlocal token
+        await worker.run(CRM, token, "job")
+        [(job, due)] = await redis.zrange(queue_of(group), 0, -1, withscores=True)
+        await redis.delete(queue_of(group))
+        token = token_of(job.decode())
+        return due / 1000 - time.time()
+
+    delays = [await run("slow") for _ in range(6)]
+    assert delays[0] < delays[1] < delays[2] < delays[3] < delays[4]
+    assert 4 < delays[-1] <= 5
+    groups["crm"] = ""
+    await run("")  # it is served, so all agree
+    groups["crm"] = "slow"
+    assert await run("slow") <= MISPLACED_SECONDS
+
+
+async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_on_there(lanes, redis, queue_by):
     groups = {"crm": "old"}
-    queue = await Queue.connect(valkey, lambda lane: groups[lane], "old")
+    queue = await queue_by(lambda lane: groups[lane], "old")
 
     class Moves(Serve):
         async def __call__(self, turn, stopping):
@@ -179,4 +240,3 @@ async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_
     [claim] = await lanes.append(0, [append(("k", "one"))])
     await Turns(lanes, 2, queue, Moves()).run(CRM, claim.token, "job")
     assert ([], 1) == (await jobs(redis, "old"), len(await jobs(redis, "new")))
-    await queue.close()

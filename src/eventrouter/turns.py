@@ -35,7 +35,9 @@ TURNS = 192
 """Turns of all destinations at once in one worker."""
 RESERVED = ("log", "warehouse")
 MISPLACED_SECONDS = 0.3
-"""When a turn comes back that belongs to another group's workers: who sent it here may learn of new rules later."""
+"""When the workers of another group get a lane that is theirs: who sent it here may learn of new rules later."""
+MISPLACED_LONGEST = 5.0
+"""How long that takes at most: each time that the lane comes back here it takes twice as long."""
 
 
 class Served(Protocol):
@@ -54,6 +56,8 @@ class Turns:
         self._serve = serve
         self._running: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._misplaced: dict[Lane, float] = {}
+        """By lanes of other groups that came here: in how many seconds those get them, when they come here again."""
         self.stopping = asyncio.Event()
 
     def cancel(self) -> None:
@@ -65,9 +69,6 @@ class Turns:
         """What an arq job does. Never raises: what fails is logged, and the sweep repairs it."""
         if self.stopping.is_set():
             await self._queue.enqueue([Claim(lane, token)])
-            return
-        if not self._queue.is_mine(lane):
-            await self._queue.enqueue([Claim(lane, token, MISPLACED_SECONDS)])
             return
         task = asyncio.current_task()
         assert task is not None
@@ -104,7 +105,19 @@ class Turns:
                 await self._queue.enqueue([claim])
                 return
 
+    async def _pass_on(self, turn: Turn) -> Claim:
+        """Ends a turn that belongs to another group, which may think that it belongs here.
+
+        As a turn of its own, not as the job that came: two groups that disagree would keep every copy of that alive.
+        """
+        delay = self._misplaced.get(turn.lane, MISPLACED_SECONDS)
+        self._misplaced[turn.lane] = min(2 * delay, MISPLACED_LONGEST)
+        return await turn.give_up(delay)
+
     async def _run(self, turn: Turn) -> Claim | None:
+        if not self._queue.is_mine(turn.lane):
+            return await self._pass_on(turn)
+        self._misplaced.pop(turn.lane, None)
         name = turn.lane.name
         others = self._running.total() - sum(self._running[reserved] for reserved in RESERVED)
         if name not in RESERVED and (self._running[name] >= TURNS_PER_DESTINATION or others >= TURNS):
