@@ -96,6 +96,25 @@ def test_what_was_included_is_read_from_texts_that_are_given():
     assert loads(text, PLUGINS, {}, included=config.texts[1:]).version == config.version
 
 
+@pytest.mark.parametrize(
+    "routes", ["- { too: crm }", "- { to: crn }", "- { to: }", "- crm", "- { to: [alerts, crn] }", "  x: y"]
+)
+def test_that_no_route_leads_to_a_destination_is_only_told_where_it_is_known_where_all_lead(routes):
+    found = problems(HEAD + routes + "\n")
+    assert [one.message for one in found if one.severity == "warning"] == []
+    told = problems(HEAD + "  - { to: crm, whn: 1 }\n")
+    assert [one.message for one in told if one.severity == "warning"] == ["no route leads to the destination `alerts`"]
+
+
+def test_that_no_route_leads_to_a_destination_is_not_told_beside_a_misspelled_key():
+    assert [one.message for one in problems(HEAD.replace("routes:", "rotes:"))] == ["the file has no key `rotes`"]
+
+
+def test_the_version_is_a_number():
+    (problem,) = problems("version: '1'\nsources: { a: { write_key: b } }")
+    assert problem.hint == "write `version: 1`, without quotes"
+
+
 def test_all_problems_come_in_one_run_in_the_order_of_the_file():
     found = problems(
         """\
@@ -116,7 +135,6 @@ extra: 1
         (1, "this version of the file's format is not known"),
         (2, "the source `website` has no key `foo`"),
         (3, "`dedup.window` is not valid"),
-        (5, "no route leads to the destination `crm`"),
         (5, "no installed plugin is called `acmee`"),
         (6, "the variable GONE is not set"),
         (8, "there is no destination `crn`"),
@@ -124,7 +142,6 @@ extra: 1
         (11, "the file has no key `extra`"),
     ]
     assert [problem.hint for problem in found if problem.line in (5, 8)] == [
-        "add a route with `to: crm`, or set `enabled: false`",
         "did you mean `acme`?",
         "did you mean `crm`?",
     ]

@@ -42,7 +42,7 @@ def rules(tmp_path, monkeypatch):
         for name, text in texts.items():
             if text is not None:
                 (tmp_path / f"{name}.yaml").write_text(text)
-        return load("routes.yaml", PLUGINS, {})
+        return load("routes.yaml", PLUGINS, {}, check_tests=True)
 
     return write
 
@@ -119,6 +119,60 @@ def test_other_files_are_named_with_their_paths(rules):
 def test_a_file_that_is_no_yaml_hides_no_problem_of_the_one_that_includes_it(rules):
     found, _ = problems(rules, routes=MAIN + "rotes: []\n", crm="routes: [\n")
     assert [one.split(": ", 1)[0] for one in found] == ["routes.yaml:6:1", "crm.yaml:2:1"]
+
+
+def test_a_file_that_can_not_be_read_hides_no_problem_of_any_other(rules, tmp_path):
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff")
+    (tmp_path / "routes_test.yaml").write_text("tests: [{ given: [], expect: {} }]\n")
+    routes = MAIN.replace("[crm", "[gone.yaml, bytes.yaml, crm").replace('type == "page"', "evnt")
+    found, _ = problems(rules, routes=routes, crm="routes: [\n", **{"teams/alerts": ALERTS.replace("when", "whn")})
+    assert found == [
+        "routes.yaml:2:11: there is no file `gone.yaml`",
+        "routes.yaml:5:40: `when` uses the unknown name `evnt`",
+        "bytes.yaml:1:1: this is not UTF-8",
+        "crm.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'",
+        "teams/alerts.yaml:4:35: a route has no key `whn`",
+        "routes_test.yaml:1:18: `given` must not be an empty list",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("routes", "alerts"),
+    [
+        ("from: crm, when: source == 'crm'", "to: crm, when: vars.of_the_crm }]"),
+        ("from: crm", "to: [crm, alerts], when: vars.limit > 5 }]"),
+    ],
+)
+def test_what_may_stand_in_a_file_that_can_not_be_read_is_not_missed(rules, tmp_path, routes, alerts):
+    (tmp_path / "routes_test.yaml").write_text("tests: [{ given: {}, source: crm, expect: { crm: {} } }]\n")
+    main = MAIN.replace('when: type == "page"', routes)
+    found, _ = problems(
+        rules,
+        routes=main,
+        crm="routes: [\n",
+        **{"teams/alerts": ALERTS.replace("to: alerts, from: app, when: vars.big }]", alerts)},
+    )
+    assert found == ["crm.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'"]
+
+
+def test_sources_may_stand_in_a_file_that_can_not_be_read(rules):
+    routes = MAIN.replace("sources: { website: { write_key: a } }\n", "")
+    found, _ = problems(rules, routes=routes, **{"teams/alerts": "sources: [\n"})
+    assert found == ["teams/alerts.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'"]
+
+
+def test_tests_beside_a_file_that_can_not_be_read_are_checked(rules, tmp_path):
+    (tmp_path / "routes_test.yaml").write_text("tests: [{ given: {}, expect: { crm: {} }, extra: 1 }]\n")
+    found, _ = problems(rules, routes="version: [\n")
+    assert found == [
+        "routes.yaml:2:1: not valid YAML: expected the node content, but found '<stream end>'",
+        "routes_test.yaml:1:43: a test has no key `extra`",
+    ]
+
+
+def test_an_included_file_without_anything_is_told_what_it_may_hold(rules):
+    _, told = problems(rules, crm="# nothing yet\n")
+    assert "crm.yaml: the file is empty\n  = hint: write what it adds, such as `routes:`" in told
 
 
 def test_a_file_that_may_not_be_read_is_told(tmp_path):

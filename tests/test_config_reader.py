@@ -1,7 +1,8 @@
 import pytest
 
 from eventrouter.config_reader import MAX_LINE, Reader, did_you_mean
-from eventrouter.yaml_file import MapNode, YamlFault, parse
+from eventrouter.expressions import Expressions
+from eventrouter.yaml_file import MapNode, Scalar, YamlFault, parse
 from routes_kit import PLUGINS
 
 
@@ -73,6 +74,53 @@ def test_null_stands_for_an_object_without_keys_unless_one_is_needed():
     assert reader.problems() == []
     assert reader.mapping(nodes["a"], "`a`", ("b",), needed=True) == {}
     assert [one.message for one in reader.problems()] == ["`a` must be an object (`key: value`)"]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("no", "write `false`: in YAML 1.2 `no` is a text"),
+        ("Off", "write `false`: in YAML 1.2 `off` is a text"),
+        ("yes", "write `true`: in YAML 1.2 `yes` is a text"),
+        ("'true'", "write `true`, without quotes"),
+        ("${NO}", ""),
+        ("5", ""),
+        ("{}", ""),
+    ],
+)
+def test_what_is_neither_true_nor_false_may_be_meant_so(written, hint):
+    reader, nodes = reading(f"a: {written}\n", NO="no")
+    assert reader.flag(nodes["a"], "`a`", True) is True
+    (problem,) = reader.problems()
+    assert (problem.message, problem.hint) == ("`a` must be true or false", hint)
+
+
+def test_a_name_is_not_unknown_while_a_file_can_not_be_read():
+    reader, nodes = reading("a: 1\nb: vars.x\n")
+    reader.expressions = Expressions(variables={})
+    reader.incomplete = True
+    reader.unknown(nodes["a"], "there is no `a`")
+    assert isinstance(nodes["b"], Scalar)
+    reader.expression(nodes["b"], "when", reader.expressions.condition)
+    assert reader.problems() == []
+    reader.incomplete = False
+    reader.unknown(nodes["a"], "there is no `a`")
+    reader.expression(nodes["b"], "when", reader.expressions.condition)
+    assert [one.message for one in reader.problems()] == [
+        "there is no `a`",
+        "`when` uses the unknown variable `vars.x`",
+    ]
+
+
+def test_many_problems_and_many_secrets_take_no_long_time():
+    count = 5_000
+    reader, nodes = reading("".join(f"key{number}: secret-{number:05}\n" for number in range(count)))
+    for node in nodes.values():
+        reader.secret(node)
+        reader.problem(node, "secret-00007 is wrong")
+    shown = reader.problems()
+    assert (len(shown), shown[7].text) == (count, "key7: ************")
+    assert {one.message for one in shown} == {"********** is wrong"}
 
 
 @pytest.mark.parametrize("written", ["${KEY:-}", '"${KEY:-}"', '"${KEY:-}${OTHER}"'])

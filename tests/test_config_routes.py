@@ -94,6 +94,28 @@ def test_when_may_be_true_or_false(when):
             "`set`: `a..b` is not a path at character 2",
             'write properties.total, or properties["a.b"] where a key has a dot',
         ),
+        (
+            "- { to: crm, set: { 'a.{{ type }}': 1 } }",
+            "`set`: `a.{{ type }}` has a template in it",
+            "only values are templates: write the path itself",
+        ),
+        (
+            "- { to: crm, rename: { a: 'b.{{ type }}' } }",
+            "`rename`: `b.{{ type }}` has a template in it",
+            "only values are templates: write the path itself",
+        ),
+        (
+            "- { to: crm, map: { a: { '{{ type }}': 1 } } }",
+            "`map` has a template in a key",
+            "only values are templates: write the key itself",
+        ),
+        (
+            "- { to: crm, drop: a.* }",
+            "`drop`: `a.*` has a `*`, which stands for no other key",
+            "name each key, or the object that holds them; into each item of a list a path goes by itself",
+        ),
+        ("- { to: crm, keep: [] }", "`keep` must not be an empty list", "name what is kept: nothing would be left"),
+        ("- { to: crm, drop: [] }", "`drop` must not be an empty list", "name a path, or leave it out"),
         ("- { to: crm, drop: [a, a.b] }", "`drop`: `a.b` lies inside of `a`", "keep one of them"),
         ("- { to: crm, rename: { a: a.b } }", "`rename` moves `a` into itself", ""),
         ("- { to: crm, rename: { a: 5 } }", "`rename` must be a text", "put quotes around it"),
@@ -123,6 +145,11 @@ def test_when_may_be_true_or_false(when):
 )
 def test_what_is_wrong_with_a_route_is_told(text, message, hint):
     assert messages(text) == [(message, hint)]
+
+
+def test_an_empty_map_is_told_at_its_own_place():
+    (problem,) = problems("  - to: crm\n    map:\n  - { to: alerts }\n")
+    assert (problem.line, problem.column, problem.message) == (11, 5, "`map` is empty")
 
 
 def test_routes_must_be_a_list():

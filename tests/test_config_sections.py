@@ -78,3 +78,7 @@ def test_variables_are_values_for_conditions_and_templates():
 def test_what_is_wrong_with_variables_is_told_at_its_place(text, expected):
     found = [one for one in messages(VARS + text) if "no route leads" not in one[2]]
     assert found == [expected]
+
+
+def test_a_key_of_a_variable_that_looks_like_a_template_is_told():
+    assert messages(HEAD + "vars: { a: { '{{ type }}': 1 } }\n") == [(3, 14, "`vars` has a template in a key")]

@@ -47,6 +47,7 @@ def test_there_may_be_none(nothing):
         ("tests: [{ given: ~, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
         ("tests: [{ given: {} }]", ["the test has no `expect`"]),
         ("tests: [{ expect: {} }]", ["the test has no `given`"]),
+        ("tests: [{ given: [], expect: {} }]", ["`given` must not be an empty list"]),
         ("tests: [{ given: x, expect: {} }]", ["`given` must be an event (an object), or a list of events"]),
         ("tests: [{ given: {}, expect: { crn: {} } }]", ["there is no destination `crn`"]),
         ("tests: [{ given: {}, expect: {}, source: web }]", ["there is no source `web`"]),

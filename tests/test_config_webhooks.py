@@ -180,3 +180,8 @@ def test_what_variables_can_not_be_in_a_webhook_is_told_at_their_place(name, mes
         load(head + VERIFY + EVENT.replace("body.id", f"vars.{name}"))
     (problem,) = caught.value.problems
     assert (problem.line, problem.column, problem.message, problem.hint) == (7, 54, message, hint)
+
+
+def test_a_key_that_looks_like_a_template_is_told():
+    text = VERIFY + EVENT.replace("userId:", "traits: { '{{ body.key }}': 1 }, userId:")
+    assert messages(text) == ["`event` has a template in a key"]

@@ -56,6 +56,16 @@ def test_a_condition_that_is_never_true(when, offset, subject):
     assert (said.offset, said.subject) == (offset, subject)
 
 
+def test_a_source_may_be_one_of_which_nobody_knows():
+    condition = Expressions().condition('source == "wbsite"')
+    looking = Unreachable(None)
+    assert looking.look(Place(1, "", "", 1), ["crm"], None, condition.tree, "") is None
+    both = Expressions().condition('source == "wbsite" and source == "web"')
+    said = looking.look(Place(2, "", "", 2), ["crm"], None, both.tree, "")
+    assert isinstance(said, Never)
+    assert said.unknown == ()
+
+
 def test_a_source_that_there_is_not_is_named():
     said = looked('source == "wbsite"')
     assert isinstance(said, Never)

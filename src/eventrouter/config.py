@@ -101,7 +101,7 @@ def loads(
     documents = Documents(plugins, environ, check_files=check_files)
     try:
         read = documents.read(text, path, KEYS, included)
-        return _read(read, plugins, path, tuple(documents.files), environ if check_tests else None)
+        return _read(read, documents, plugins, path, environ if check_tests else None)
     except ConfigError as error:
         error.files = tuple(documents.files)
         raise
@@ -109,12 +109,15 @@ def loads(
 
 def _read(
     documents: Sequence[Document],
+    source: Documents,
     plugins: Plugins,
     path: str,
-    files: tuple[str, ...],
     environ: Mapping[str, str] | None = None,
 ) -> Config:
-    """With `environ` the file of tests beside this one is checked, too."""
+    """`source` is what read the documents. With `environ` the file of tests beside this one is checked, too."""
+    if not documents:
+        beside = read_companion(path, [path], environ, {}, [], incomplete=True).problems if environ is not None else ()
+        raise ConfigError([*source.problems, *beside])
     main, reader, settings = documents[0], documents[0].reader, documents[0].settings
     for document in documents:
         if isinstance(document.root, MapNode):
@@ -132,16 +135,20 @@ def _read(
     destinations: dict[str, DestinationConfig | None] = {}
     for each in documents:
         destinations |= read_destinations(each.reader, each.settings.get("destinations"))
-    routes = RoutesReader(list(sources), list(destinations))
+    routes = RoutesReader(list(sources), list(destinations), incomplete=reader.incomplete)
     read = [route for each in documents for route in routes.read(each.reader, each.settings.get("routes"))]
     tests = []
+    doubtful = reader.incomplete or routes.doubtful or any(map(_has_unknown_keys, documents))
     for each in documents:
-        _check_fed(each.reader, each.settings.get("destinations"), destinations, routes.fed)
+        if not doubtful:  # else a route may well be meant to lead there
+            _check_fed(each.reader, each.settings.get("destinations"), destinations, routes.fed)
         tests += read_tests(each.reader, each.settings.get("tests"), sources, list(destinations))
-    problems = [problem for each in documents for problem in each.reader.problems()]
+    problems = [*reader.problems(), *source.problems]
+    problems += [problem for each in documents[1:] for problem in each.reader.problems()]
     if environ is not None:
         names = [each.reader.path for each in documents]
-        problems += read_companion(path, names, environ, sources, list(destinations)).problems
+        incomplete = reader.incomplete
+        problems += read_companion(path, names, environ, sources, list(destinations), incomplete=incomplete).problems
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
     usable = {name: destination for name, destination in destinations.items() if destination is not None}
@@ -159,7 +166,7 @@ def _read(
         routes=read,
         tests=tests,
         warnings=tuple(problems),
-        files=files,
+        files=tuple(source.files),
         texts=tuple((document.reader.path, document.text) for document in documents),
         mask=mask_of(*(document.root for document in documents)),
     )
@@ -187,7 +194,7 @@ def read_all_sources(documents: Sequence[Document]) -> dict[str, SourceConfig]:
             sources |= read_sources(document.reader, document.settings["sources"], owners)
     main = documents[0]
     if isinstance(main.root, MapNode) and not any("sources" in each.settings for each in documents):
-        main.reader.problem(main.root, "there are no sources", "add `sources: { website: { write_key: … } }`")
+        main.reader.unknown(main.root, "there are no sources", "add `sources: { website: { write_key: … } }`")
     return sources
 
 
@@ -196,7 +203,13 @@ def _check_version(reader: Reader, root: Node, node: Node | None, needed: bool) 
         if needed:
             reader.problem(root, "the file has no `version`", "begin with `version: 1`")
     elif not isinstance(node, Scalar) or node.value != 1 or isinstance(node.value, bool):
-        reader.problem(node, "this version of the file's format is not known", "write `version: 1`")
+        quoted = isinstance(node, Scalar) and node.style and node.text == "1"
+        hint = f"write `version: 1`{', without quotes' if quoted else ''}"
+        reader.problem(node, "this version of the file's format is not known", hint)
+
+
+def _has_unknown_keys(document: Document) -> bool:
+    return isinstance(document.root, MapNode) and document.root.keys.keys() != document.settings.keys()
 
 
 def _check_fed(

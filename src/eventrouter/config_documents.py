@@ -67,7 +67,9 @@ class Documents:
         self._plugins = plugins
         self._environ = environ
         self._check_files = check_files
-        self._problems: list[Problem] = []
+        self._incomplete = False
+        self.problems: list[Problem] = []
+        """What is wrong with files that can't be read, and so have no document."""
         self.files: list[str] = []
         """The files and folders that were looked at, also for what is not there."""
 
@@ -76,20 +78,25 @@ class Documents:
     ) -> list[Document]:
         """The file itself, which may have these keys, then the included ones: those given, else those that it names.
 
-        Raises `ConfigError` where one can't be read, or is no YAML.
+        None at all where the file itself can't be read. Where an included one can't, the readers know that they don't
+        see everything.
         """
         self.files.append(path)
-        main = self._parsed(text, path, "the file", keys)
-        found = [main] if main else []
-        for one, text in self._included(main) if main and included is None else included or ():
-            document = self._parsed(text, one, "an included file", INCLUDED_KEYS)
+        main = self._parsed(text, path, "the file", "begin with `version: 1`", keys)
+        if main is None:
+            return []
+        found = [main]
+        for one, text in self._included(main) if included is None else included:
+            hint = "write what it adds, such as `routes:`, or take it out of `include`"
+            document = self._parsed(text, one, "an included file", hint, INCLUDED_KEYS)
             if document is not None:
                 found.append(document)
-        if self._problems:
-            raise ConfigError([*(main.reader.problems() if main else ()), *self._problems])
+        for document in found:
+            document.reader.incomplete = self._incomplete
         return found
 
-    def _parsed(self, text: str, path: str, what: str, keys: tuple[str, ...]) -> Document | None:
+    def _parsed(self, text: str, path: str, what: str, empty: str, keys: tuple[str, ...]) -> Document | None:
+        """`empty` is what to do about a file in which there is nothing."""
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         root, faults = parse(text, self._environ)
         reader = Reader(path, text, self._plugins, check_files=self._check_files)
@@ -97,8 +104,9 @@ class Documents:
             reader.fault(fault)
         if root is None:
             if not faults:
-                reader.problem(None, "the file is empty", "begin with `version: 1`")
-            self._problems += reader.problems(readable=False)
+                reader.problem(None, "the file is empty", empty)
+            self._incomplete |= bool(faults)
+            self.problems += reader.problems(readable=False)
             return None
         reader.variables(root)
         return Document(reader, root, reader.mapping(root, what, keys, needed=True), text)
@@ -110,26 +118,31 @@ class Documents:
         for node in main.reader.items(main.settings.get("include")):
             pattern = main.reader.text(node, "`include`")
             if pattern is None:
+                self._incomplete = True
                 continue
             try:
                 found = self._matches(folder, pattern)
             except (ValueError, OSError) as error:
                 main.reader.problem(node, "`include` is not a path or a pattern of paths", str(error))
+                self._incomplete = True
                 continue
             if not found:
+                self._incomplete = True
                 near = get_close_matches(pattern, [one.name for one in folder.glob("*.y*ml")], 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"its path begins at {folder.resolve()}"
                 main.reader.problem(node, f"there is no file `{pattern}`", hint)
             fresh = [one for one in found if one.resolve() not in seen]
             if len(seen) + len(fresh) > MAX_FILES:
                 main.reader.problem(node, f"`include` names more than {MAX_FILES} files", "put some of them together")
+                self._incomplete = True
                 return
             seen.update(one.resolve() for one in fresh)
             for one in fresh:
                 try:
                     yield str(one), read_text(one)
                 except ConfigError as error:
-                    self._problems += error.problems
+                    self._incomplete = True
+                    self.problems += error.problems
 
     def _matches(self, folder: Path, pattern: str) -> list[Path]:
         if not any(character in pattern for character in "*?["):

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from .errors import Problem
-from .expressions import ExpressionError, Expressions
+from .expressions import MAX_TEMPLATES, ExpressionError, Expressions
 from .masking import MASK
 from .plugins import Plugins
-from .yaml_file import ListNode, MapNode, Node, Scalar, YamlFault, scalars
+from .variables import UnknownVariableError
+from .yaml_file import ListNode, MapNode, Node, Scalar, YamlFault, keys, scalars
 
 T = TypeVar("T")
 
 MAX_LINE = 500
 """A longer line of the file is not shown."""
 MAX_MESSAGE = 1000
+_LEAST = 4
+"""Characters. A shorter secret would be found in too many messages."""
 
 _SECRETS = re.compile(r"(?i)((?:key|secret|token|password|salt|credential|authorization)[^:]*:\s*)(\S.*)")
 
@@ -29,7 +34,8 @@ class Reader:
         self.path = path
         self.check_files = check_files
         """Whether plugins look at the files that their options name."""
-        self.lines = text.split("\n")
+        self.incomplete = False
+        """Whether one of the files can't be read: a name that is nowhere else may stand in it."""
         self.plugins = plugins
         self.expressions = Expressions(plugins.template_filters)
         self.vars: dict[str, Any] = {}
@@ -38,6 +44,7 @@ class Reader:
         self._spans: list[tuple[int, int]] = []
         self._values: set[str] = set()
         self._text = text
+        self._begins = [0, *(match.end() for match in re.finditer("\n", text))]
 
     # -- problems --------------------------------------------------------------------------------------------------
 
@@ -55,6 +62,11 @@ class Reader:
         line, column = scalar.place(offset)
         self._problems.append(Problem(self.path, line, column, message, hint))
 
+    def unknown(self, node: Node | None, message: str, hint: str = "") -> None:
+        """Notes at `node` a name that stands in none of the files."""
+        if not self.incomplete:
+            self.problem(node, message, hint)
+
     def secret(self, node: Node) -> None:
         """What stands in `node` is never to be shown."""
         for scalar in scalars(node):
@@ -69,36 +81,35 @@ class Reader:
 
     def problems(self, *, readable: bool = True) -> list[Problem]:
         """All problems in the order of the file, secrets masked; `readable` is false when the file is not YAML."""
-        shown = []
+        shown: dict[Problem, None] = {}
+        spans = sorted(set(self._spans))
+        secrets: dict[str, list[str]] = defaultdict(list)
+        for value in self._values:
+            if len(value) >= _LEAST:
+                secrets[value[:_LEAST]].append(value)
         for problem in sorted(self._problems, key=lambda each: (each.line, each.column)):
-            text = self._line(problem.line)
+            text = self._line(problem.line, spans)
             if not readable:
                 text = _SECRETS.sub(lambda match: match[1] + "*" * len(match[2]), text)
-            message, hint = self._masked(problem.message), self._masked(problem.hint)
-            if len(text) > MAX_LINE:
-                text = ""
-            made = Problem(problem.path, problem.line, problem.column, message, hint, text, problem.severity)
-            if made not in shown:
-                shown.append(made)
-        return shown
+            message, hint = _masked(problem.message, secrets), _masked(problem.hint, secrets)
+            shown[Problem(problem.path, problem.line, problem.column, message, hint, text, problem.severity)] = None
+        return list(shown)
 
-    def _masked(self, text: str) -> str:
-        for value in sorted(self._values, key=len, reverse=True):
-            if len(value) >= 4:
-                text = text.replace(value, MASK)
-        return text[:MAX_MESSAGE]
-
-    def _line(self, number: int) -> str:
-        if not 0 < number <= len(self.lines):
+    def _line(self, number: int, spans: list[tuple[int, int]]) -> str:
+        """A line of the file, masked where one of the `spans` is, which are in order; empty when it is very long."""
+        if not 0 < number <= len(self._begins):
             return ""
-        line = self.lines[number - 1]
-        begin = 0
-        for _ in range(number - 1):
-            begin = self._text.find("\n", begin) + 1
-        for first, last in self._spans:
+        begin = self._begins[number - 1]
+        end = self._begins[number] - 1 if number < len(self._begins) else len(self._text)
+        if end - begin > MAX_LINE:
+            return ""
+        line = self._text[begin:end]
+        # Scalars don't overlap: those behind the first that ends in the line are in order, too.
+        for first, last in spans[bisect_right(spans, begin, key=lambda span: span[1]) :]:
+            if first >= end:
+                break
             low, high = max(first - begin, 0), min(last - begin, len(line))
-            if low < high:
-                line = line[:low] + "*" * (high - low) + line[high:]
+            line = line[:low] + "*" * (high - low) + line[high:]
         return line
 
     # -- values ----------------------------------------------------------------------------------------------------
@@ -153,7 +164,7 @@ class Reader:
             if node.variables and node.text.lower() in ("true", "false"):
                 return node.text.lower() == "true"
         if node is not None and not (isinstance(node, Scalar) and node.broken):
-            self.problem(node, f"{what} must be true or false")
+            self.problem(node, f"{what} must be true or false", switch_hint(node))
         return default
 
     def whole(self, node: Node | None, what: str, default: int, low: int, high: int, hint: str = "") -> int:
@@ -200,13 +211,54 @@ class Reader:
         try:
             return check(scalar.text)
         except ExpressionError as error:
-            for fault in error.faults:
+            known = self.incomplete and isinstance(error, UnknownVariableError)
+            for fault in () if known else error.faults:
                 if scalar.variables:  # what is wrong may be what must not be shown
                     message, hint = "is not valid once its variables are filled in", "check the variables"
                 else:
                     message, hint = fault.message, fault.hint
                 self.problem_at(scalar, fault.offset, f"`{what}` {message}", hint)
         return None
+
+    def templates(self, node: Node, what: str, expressions: Expressions) -> None:
+        """Checks each text in `node`, which is a template."""
+        self.plain_keys(node, what)
+        count = 0
+        for scalar in scalars(node):
+            if isinstance(scalar.value, str):
+                count += 1
+                self.expression(scalar, what, expressions.check_template)
+        if count > MAX_TEMPLATES:
+            self.problem(node, f"`{what}` has more than {MAX_TEMPLATES:,} texts", "make it smaller")
+
+    def plain_keys(self, node: Node, what: str) -> None:
+        """Notes keys that look like templates: only values are."""
+        for key in keys(node):
+            if "{{" in key.raw:
+                hint = "only values are templates: write the key itself"
+                self.problem(key, f"`{what}` has a template in a key", hint)
+
+
+def switch_hint(node: Node) -> str:
+    """What to write instead of a value that is neither true nor false."""
+    text = node.text.lower() if isinstance(node, Scalar) and not node.variables else ""
+    if text in ("true", "false"):
+        return f"write `{text}`, without quotes"
+    meant = "true" if text in ("yes", "on", "y") else "false" if text in ("no", "off", "n") else ""
+    return f"write `{meant}`: in YAML 1.2 `{text}` is a text" if meant else ""
+
+
+def _masked(text: str, secrets: dict[str, list[str]]) -> str:
+    """`text` without secrets, which are given by how they begin."""
+    found = {
+        secret
+        for begin in range(len(text))
+        for secret in secrets.get(text[begin : begin + _LEAST], ())
+        if text.startswith(secret, begin)
+    }
+    for secret in sorted(found, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text[:MAX_MESSAGE]
 
 
 def did_you_mean(name: str, known: Iterable[str], what: str = "known are") -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from . import paths, quantities
 from .config_model import HashConfig, RouteConfig
 from .config_reader import Reader, did_you_mean
-from .expressions import MAX_TEMPLATES, Condition
+from .expressions import Condition
 from .unreachable import Never, Place, Unreachable
-from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
+from .yaml_file import ListNode, MapNode, Node, Scalar, data
 
 KEYS = (
     "name", "to", "from", "when", "consent", "sample", "skip", "set", "map", "rename", "hash", "keep", "drop",
@@ -25,14 +25,17 @@ class RoutesReader:
     reader: Reader
     """Of the file at hand."""
 
-    def __init__(self, sources: Sequence[str], destinations: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[str], destinations: Sequence[str], *, incomplete: bool = False) -> None:
+        """`incomplete`: there may be more of both, in a file that can't be read."""
         self.sources = sources
         self.destinations = destinations
+        self.doubtful = False
+        """Whether it isn't known of each route where it leads."""
         self.fed: set[str] = set()
         """The destinations that some route leads to."""
         self._count = 0
         self._names: dict[str, tuple[str, int]] = {}
-        self._unreachable = Unreachable(sources)
+        self._unreachable = Unreachable(None if incomplete else sources)
 
     def read(self, reader: Reader, node: Node | None) -> list[RouteConfig]:
         """All routes of a file that can be read; they come behind those of the files before."""
@@ -40,6 +43,7 @@ class RoutesReader:
         if node is None or (isinstance(node, Scalar) and node.value is None):
             return []
         if not isinstance(node, ListNode):
+            self.doubtful = True
             self.reader.problem(node, "`routes` must be a list", "begin each route with `- `")
             return []
         first = self._count + 1
@@ -53,6 +57,7 @@ class RoutesReader:
         reader = self.reader
         settings = reader.mapping(node, "a route", KEYS, needed=True)
         to = self._names_of(settings.get("to"), "to", self.destinations, "destination")
+        self.doubtful |= len(to) < max(1, len(reader.items(settings.get("to"))))
         if isinstance(node, MapNode) and "to" not in settings:
             reader.problem(node, "the route has no `to`", "add `to:` with the name of a destination")
         self.fed.update(to)
@@ -106,7 +111,7 @@ class RoutesReader:
                 if name == "warehouse" and key == "to":
                     hint = "the warehouse gets every event without a route"
                 shown = "of this name" if isinstance(item, Scalar) and item.variables else f"`{name}`"
-                self.reader.problem(item, f"there is no {what} {shown}", hint)
+                self.reader.unknown(item, f"there is no {what} {shown}", hint)
             elif name in names:
                 self.reader.problem(item, f"`{key}` names `{name}` twice")
             else:
@@ -146,13 +151,7 @@ class RoutesReader:
         if isinstance(node, Scalar) and node.value is None and what == "map":
             self.reader.problem(node, "`map` is empty", "write the payload under it, or leave it out")
             return None
-        count = 0
-        for scalar in scalars(node):
-            if isinstance(scalar.value, str):
-                count += 1
-                self.reader.expression(scalar, what, self.reader.expressions.check_template)
-        if count > MAX_TEMPLATES:
-            self.reader.problem(node, f"`{what}` has more than {MAX_TEMPLATES:,} texts", "make it smaller")
+        self.reader.templates(node, what, self.reader.expressions)
         return data(node)
 
     def _set(self, node: Node | None) -> dict[str, Any]:
@@ -194,6 +193,9 @@ class RoutesReader:
 
     def _paths(self, node: Node | None, what: str) -> tuple[str, ...]:
         items = self.reader.items(node)
+        if isinstance(node, ListNode) and not items:
+            hint = "name what is kept: nothing would be left" if what == "keep" else "name a path, or leave it out"
+            self.reader.problem(node, f"`{what}` must not be an empty list", hint)
         texts = [(item, self.reader.text(item, f"`{what}`")) for item in items]
         found = [(item, text) for item, text in texts if text is not None]
         self._tree(what, [text for _, text in found], [item for item, _ in found])
@@ -215,9 +217,8 @@ class RoutesReader:
     def _path(self, text: str, what: str, node: Node) -> paths.Path | None:
         try:
             return paths.parse(text)
-        except ValueError as error:
-            hint = 'write properties.total, or properties["a.b"] where a key has a dot'
-            self.reader.problem(node, f"`{what}`: {_shown(node, text)} {error}", hint)
+        except paths.PathError as error:
+            self.reader.problem(node, f"`{what}`: {_shown(node, text)} {error}", error.hint)
             return None
 
     def _check_reachable(

@@ -31,9 +31,12 @@ def read_vars(places: Sequence[tuple[Reader, Node | None]]) -> dict[str, Any]:
         reader.vars = values
         reader.expressions = Expressions(filters, variables=values)
         anywhere = Expressions(filters, (*ROOTS, *WEBHOOK_ROOTS), values)
-        for scalar in scalars(node) if isinstance(node, MapNode) else ():
-            if isinstance(scalar.value, str):
-                reader.expression(scalar, "vars", anywhere.check_template)
+        if isinstance(node, MapNode):
+            for value in node.values.values():
+                reader.plain_keys(value, "vars")
+            for scalar in scalars(node):
+                if isinstance(scalar.value, str):
+                    reader.expression(scalar, "vars", anywhere.check_template)
     return values
 
 

@@ -51,8 +51,13 @@ def read_companion(
     environ: Mapping[str, str],
     sources: Mapping[str, SourceConfig],
     destinations: list[str],
+    *,
+    incomplete: bool = False,
 ) -> Beside:
-    """The file of tests beside `rules`, with its problems; nothing where there is none, or it was `read` already."""
+    """The file of tests beside `rules`, with its problems; nothing where there is none, or it was `read` already.
+
+    `incomplete`: there may be more sources and destinations, in a file that can't be read.
+    """
     path = companion(Path(rules))
     if not path.is_file() or path.resolve() in {Path(one).resolve() for one in read}:
         return Beside()
@@ -62,6 +67,7 @@ def read_companion(
         return Beside(problems=error.problems)
     root, faults = parse(text, environ)
     reader = Reader(str(path), text, Plugins())
+    reader.incomplete = incomplete
     for fault in faults:
         reader.fault(fault)
     if root is None and not faults:
@@ -97,10 +103,13 @@ def _read_test(reader: Reader, node: Node, sources: Mapping[str, SourceConfig], 
     source = reader.text(settings.get("source"), "`source`") or ""
     if source and source not in sources:
         hint = did_you_mean(source, sources, "the sources are")
-        reader.problem(settings["source"], f"there is no source `{source}`", hint)
+        reader.unknown(settings["source"], f"there is no source `{source}`", hint)
     source = source or next(iter(sources), "")
     given: list[dict[str, Any] | PostConfig] = []
-    for event in reader.items(settings.get("given")):
+    events = settings.get("given")
+    if isinstance(events, ListNode) and not events.items:
+        reader.problem(events, "`given` must not be an empty list", "without an event the test tests nothing")
+    for event in reader.items(events):
         if not isinstance(event, MapNode):
             reader.problem(event, "`given` must be an event (an object), or a list of events")
         elif "type" not in event.values and not event.values.keys().isdisjoint(POST_KEYS):
@@ -117,7 +126,7 @@ def _read_test(reader: Reader, node: Node, sources: Mapping[str, SourceConfig], 
         if name not in (*destinations, WAREHOUSE):
             place = expect.keys[name] if isinstance(expect, MapNode) else None
             hint = did_you_mean(name, [*destinations, WAREHOUSE], "the destinations are")
-            reader.problem(place, f"there is no destination `{name}`", hint)
+            reader.unknown(place, f"there is no destination `{name}`", hint)
     return TestConfig(
         name=reader.text(settings.get("name"), "`name`") or f"line {node.line}",
         given=tuple(given),

@@ -9,9 +9,9 @@ from . import quantities
 from .config_model import VerifyConfig, WebhookSourceConfig
 from .config_reader import Reader, did_you_mean
 from .events import EVENT_TYPES
-from .expressions import MAX_TEMPLATES, Expressions
+from .expressions import Expressions
 from .signatures import is_standard_secret
-from .yaml_file import MapNode, Node, Scalar, data, scalars
+from .yaml_file import MapNode, Node, Scalar, data
 
 ROOTS = ("body", "headers", "query")
 """The names that conditions and templates of a webhook begin with."""
@@ -128,13 +128,7 @@ def _event(reader: Reader, expressions: Expressions, webhook: Node, node: Node |
     settings = reader.mapping(node, "`event`", needed=True)
     if not isinstance(node, MapNode):
         return None
-    count = 0
-    for scalar in scalars(node):
-        if isinstance(scalar.value, str):
-            count += 1
-            reader.expression(scalar, "event", expressions.check_template)
-    if count > MAX_TEMPLATES:
-        reader.problem(node, f"`event` has more than {MAX_TEMPLATES:,} texts", "make it smaller")
+    reader.templates(node, "event", expressions)
     _check_event(reader, node, settings)
     event: dict[str, Any] = data(node)
     return event

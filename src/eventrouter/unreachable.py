@@ -58,9 +58,9 @@ class Place(NamedTuple):
 
 
 class Case:
-    """Facts that hold together, and what follows from them. `sources` are all that there are."""
+    """Facts that hold together, and what follows from them. `sources` are all that there are; None: nobody knows."""
 
-    def __init__(self, facts: Sequence[Fact], sources: frozenset[Constant]) -> None:
+    def __init__(self, facts: Sequence[Fact], sources: frozenset[Constant] | None) -> None:
         self.facts = frozenset(facts)
         self.options = {TYPE: TYPES}
         """What an expression may be, where that is known."""
@@ -72,7 +72,7 @@ class Case:
         for fact in facts:
             about[fact.of].append(fact)
             if isinstance(fact, OneOf):
-                domain = sources if fact.of == SOURCE else fact.options
+                domain = fact.options if sources is None or fact.of != SOURCE else sources
                 self.options[fact.of] = self.options.get(fact.of, domain) & fact.options
             elif isinstance(fact, Compared) and fact.op in _ORDERS:
                 self._orders[fact.of].append(fact)
@@ -137,9 +137,9 @@ def _beside(known: Compared, fact: Fact) -> bool | None:
 class Unreachable:
     """Looks at the routes in their order."""
 
-    def __init__(self, sources: Sequence[str]) -> None:
-        """`sources` are the names of all that there are."""
-        self._sources = frozenset((kind(""), name) for name in sources)
+    def __init__(self, sources: Sequence[str] | None) -> None:
+        """`sources` are the names of all that there are; None: nobody knows."""
+        self._sources = None if sources is None else frozenset((kind(""), name) for name in sources)
         self._earlier: dict[Any, list[tuple[Facts, Place]]] = defaultdict(list)
         """By destination and one of its facts, each case in which an event is taken."""
         self._about: dict[str, set[Key]] = defaultdict(set)
@@ -172,9 +172,8 @@ class Unreachable:
         if conflict is None:
             return None
         named = conflict.options if isinstance(conflict, OneOf) and conflict.of == SOURCE else frozenset()
-        return Never(
-            offsets.get(conflict, 0), conflict.of, tuple(sorted(str(name) for _, name in named - self._sources))
-        )
+        unknown = named - (named if self._sources is None else self._sources)
+        return Never(offsets.get(conflict, 0), conflict.of, tuple(sorted(str(name) for _, name in unknown)))
 
     def _add(self, destination: str, case: Case, place: Place) -> None:
         shelves = [_shelves(fact) for fact in case.facts] or [[()]]

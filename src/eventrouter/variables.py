@@ -17,6 +17,10 @@ MAX_NODES = 20_000
 """How many nodes all that is put into one text may have: a list of values has one for each."""
 
 
+class UnknownVariableError(ExpressionError):
+    """A text names a variable that there is not."""
+
+
 class Variables:
     """Puts variables into the trees of conditions and templates, before these are compiled: they cost no time then."""
 
@@ -59,7 +63,7 @@ class _Filling:
         if name not in self._values:
             near = get_close_matches(name, self._values, 1, 0.6)
             hint = f"did you mean `{ROOT}.{near[0]}`?" if near else self._known()
-            raise _fault(node, f"uses the unknown variable `{ROOT}.{name}`", hint)
+            raise UnknownVariableError([Fault(node.lineno, f"uses the unknown variable `{ROOT}.{name}`", hint)])
         if name in within:
             raise _fault(node, f"uses `{ROOT}.{name}`, which is made of itself", "take out one of the two")
         self._left -= 1
