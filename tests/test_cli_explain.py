@@ -110,6 +110,12 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
     assert lines["outcome"]["reason"] == "no_route"
 
 
+def test_what_an_event_carries_is_no_command_for_the_terminal(place):
+    told = explained(place, "-", stdin=json.dumps(ORDER | {"event": "\x1b[2J\nevil", "context": {"\x9b": "\u202e"}}))
+    assert told.splitlines()[0].startswith("track “\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}evil” order-1")
+    assert [] == [line for line in told.splitlines() if not line.isprintable()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "told"),
     [

@@ -12,6 +12,7 @@ import typer
 
 from ..errors import EventRouterError, StartError
 from .common import ConfigOption, DataDirOption, JsonOption, UsageError, load_app, opened, print_json, read_settings
+from .terminal import harmless, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,15 +178,18 @@ def _report(event: StoredEvent, rules: str, found: list[Explanation]) -> dict[st
 
 
 def _print(event: StoredEvent, rules: str, found: list[Explanation]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from ..events import event_name
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal()
     name = event_name(event.event)
     what = f"{event.event['type']} “{name}”" if name else str(event.event["type"])
-    console.print(Text.assemble((what, "bold"), f" {event.message_id} from {event.source}, by the rules {rules}"))
+    console.print(
+        Text.assemble(
+            (harmless(what), "bold"), f" {harmless(event.message_id)} from {event.source}, by the rules {rules}"
+        )
+    )
     for one in found:
         console.print()
         console.print(Text.assemble((one.destination, "bold"), f" ({one.plugin})"))
@@ -202,7 +206,7 @@ def _print_why(console: Console, one: Explanation) -> None:
         console.print(Text.assemble(mark, look.route, (f"  {look.place}", "dim"), why))
         width = max((len(part.text) + 2 * part.depth for part in look.parts if not part.joined), default=0)
         for part in look.parts:
-            text = "  " * part.depth + (part.joined if part.joined else part.text)
+            text = "  " * part.depth + (part.joined if part.joined else part.text.replace("\n", " "))
             value = str(part.value).lower() if isinstance(part.value, bool) else part.value
             style = {"true": "green", "false": "red"}.get(value, "bold red")
             line = Text.assemble(f"      {text:<{min(width, 60)}}  ", (f"{value:<5}", style), _read(part.reads))

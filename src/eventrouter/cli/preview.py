@@ -21,6 +21,7 @@ from .common import (
     read_settings,
 )
 from .common import read_time as time_of
+from .terminal import harmless, terminal
 from .where import Where
 
 if TYPE_CHECKING:
@@ -165,12 +166,11 @@ def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str
 
 
 def _print(found: Preview, meant: Where, now: Config, then: Config) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from ..preview import KINDS
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal()
     if not found.destinations:
         console.print("No delivery differs: the rules are the same for each destination.")
         return
@@ -222,7 +222,7 @@ def _print_difference(console: Console, found: Preview, mask: Mask, destination:
         if what == FAIL and (name, failing) == (destination, route):
             console.print(Text(f"  {times:,} {'time' if times == 1 else 'times'}: {mask(reason)}", "red"))
     for one in found.examples.get(key, []):
-        console.print(Text(f"  {mask(_named(one.event))}", "bold"))
+        console.print(Text(f"  {harmless(mask(_named(one.event)))}", "bold"))
         if one.now.payload is MISSING or one.then.payload is MISSING:
             console.print(Text(f"    {mask(_told(one.now))} → {mask(_told(one.then))}"))
         for difference in one.differences():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from .common import ConfigOption, DataDirOption, counted, is_unicode, opened, read_settings, read_time
+from .terminal import harmless
 from .where import Where
 
 if TYPE_CHECKING:
@@ -219,10 +220,10 @@ class Plain:
         parts = [
             f"{datetime.fromtimestamp(row.at_ms / 1000).astimezone():%H:%M:%S.%f}"[:12],
             what,
-            _clean(f"{row.destination or row.source:<12}"),
-            _clean(event),
-            _clean(row.message_id),
-            _clean(self._detail(row)),
+            harmless(f"{row.destination or row.source:<12}"),
+            harmless(event),
+            harmless(row.message_id),
+            harmless(self._detail(row)),
         ]
         return "  ".join(filter(None, parts))
 
@@ -240,8 +241,3 @@ class Plain:
         rest = [f"not to {', '.join(names)} ({reason})" for reason, names in by_reason.items()]
         person = event.get("person_id")
         return "; ".join([to, *rest, *([f"person {person}"] if person else [])])
-
-
-def _clean(text: str) -> str:
-    """`text` without what a terminal would take for a command."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -11,6 +11,7 @@ import typer
 
 from ..errors import ConfigError
 from .common import JsonOption, print_json
+from .terminal import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,10 +86,9 @@ def _run(file: Path, only: str, as_json: bool) -> tuple[int, tuple[str, ...]]:
 
 def _print(results: Iterable[TestResult]) -> int:
     """Prints each result as it comes; returns how many failed."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal()
     passed = failed = 0
     path = ""
     for result in results:

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import EventRouterError, UnavailableError
 from .common import CONNECT_SECONDS, ConfigOption, DataDirOption, JsonOption, opened, print_json, read_settings
+from .terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,10 +85,9 @@ async def _trace(router: EventRouter, message_id: str, source: str | None) -> di
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal()
     for event in found["events"]:
         what = f"{event['type']} “{event['name']}”" if event["name"] else str(event["type"])
         console.print(Text.assemble((what, "bold"), f" {found['message_id']} from {event['source']}"))
