@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +10,20 @@ import msgspec
 import pytest
 
 from eventrouter import dead_letters
+from eventrouter.builtin.warehouse.base import SqlWarehouse
 from eventrouter.dead_letters import DONE, DeadLetters, Replayed
-from eventrouter.delivery import decode, in_hand
+from eventrouter.delivery import dead_letter, decode, in_hand
 from eventrouter.errors import UnavailableError
 from eventrouter.events import StoredEvent, idempotency_key, lane_key, shard_of
 from eventrouter.feed import Feed
 from eventrouter.lane import Item, Lane
-from eventrouter.records import DeadLetterReplayed, unpack
+from eventrouter.records import DeadLetter, DeadLetterReplayed, unpack
+from eventrouter.times import EPOCH, write_time
 from eventrouter.warehouse import Warehouse
 from lane_kit import counts
+from warehouse_kit import letter as warehouse_letter
+from warehouse_kit import messages, warehouse_at
+from warehouse_kit import record as warehouse_record
 
 SHARDS = 2
 
@@ -144,6 +150,26 @@ async def test_a_page_keeps_its_name(make, redis):
     await redis.flushall()
     await make(page).replay([letter(1, event_type="page", event_name=None)], as_was=True)
     assert ["Home"] == [decode(item.data).name for item in await sent(redis)]
+
+
+async def test_the_mark_names_what_it_marks_and_is_later_by_any_clock(make, redis):
+    ahead = "2999-11-24T17:00:00.000Z"
+    rows = [letter(1, last_at=ahead), letter(2, last_at=ahead), letter(3, replayed_at=ahead)]
+    letters = make(event(1), event(2, event="Other"), event(3))
+    await letters.replay(rows)
+    await letters.discard([letter(4, last_at=ahead)])
+    marks = sorted(await sent(redis, "warehouse"), key=lambda one: one.message_id)
+    assert [ahead, ahead, letter(3)["last_at"], ahead] == [mark.last_at for mark in marks]
+    assert ["2999-11-24T17:00:00.001Z"] * 4 == [mark.replayed_at for mark in marks]
+
+
+async def test_what_dies_again_is_later_by_any_clock_and_not_before_the_end_of_what_is_sent(make, redis):
+    letters, until = make(event(1), event(2)), datetime(2026, 11, 24, 18, tzinfo=UTC)
+    await letters.replay([letter(1)])
+    await letters.replay([letter(2)], until=until)
+    floors = {one.message_id: one.floor_ms for one in [decode(item.data) for item in await sent(redis)]}
+    last_at = datetime(2026, 11, 24, 17, tzinfo=UTC).timestamp() * 1000
+    assert {"m1": last_at + 1, "m2": until.timestamp() * 1000} == floors
 
 
 async def test_it_is_marked_and_counted_in_the_same_step(make, redis):
@@ -282,3 +308,98 @@ async def test_without_room_it_says_so_and_what_was_sent_is_served(make, redis):
             await letters.replay([letter(1)])
     finally:
         await redis.config_set("maxmemory", 256 * 1024 * 1024)
+
+
+class Story:
+    """Two dead letters in a real warehouse, and what becomes of them where clocks are apart."""
+
+    def __init__(self, warehouse: SqlWarehouse, letters: DeadLetters, redis: Any, monkeypatch: pytest.MonkeyPatch):
+        self.warehouse = warehouse
+        self.letters = letters
+        self._redis = redis
+        self._monkeypatch = monkeypatch
+        self._loaded = 0
+        self._dead = 0
+
+    def tell(self, ms: int) -> None:
+        """From now on this is the time by the operator's clock."""
+        self._monkeypatch.setattr(dead_letters, "now_ms", lambda: START + ms)
+
+    async def die(self, ms: int) -> list[DeadLetter]:
+        """What was sent again dies, at this time by a worker's clock; its letters aren't loaded yet."""
+        hands = [in_hand(item, "crm") for item in (await sent(self._redis))[self._dead :]]
+        self._dead += len(hands)
+        return [dead_letter(hand, "crm", class_="permanent", reason="again", now_ms=START + ms) for hand in hands]
+
+    async def load(self, *letters: DeadLetter) -> None:
+        """Loads the marks that there are by now, and behind them these letters, as one batch."""
+        marks = (await sent(self._redis, "warehouse"))[self._loaded :]
+        self._loaded += len(marks)
+        await self.warehouse.deliver(messages(*marks, *letters))
+
+    async def listed(self, **filters: Any) -> list[tuple[str, str]]:
+        pages = [page async for page in self.letters.pages(**filters)]
+        return [(row["message_id"], row["reason"]) for page in pages for row in page]
+
+
+START = 1_790_000_000_000
+
+
+def first_death(number: int, ms: int) -> DeadLetter:
+    at = write_time(EPOCH + timedelta(milliseconds=START + ms))
+    return warehouse_letter(f"m{number}", source="web", reason="first", first_at=at, last_at=at)
+
+
+@pytest.fixture
+async def story(warehouse_url, lanes, redis, monkeypatch):
+    warehouse = warehouse_at(warehouse_url)
+    crm = SimpleNamespace(consent=(), enabled=True, batch_size=9, concurrency=9, rate_limit=None)
+
+    async def enqueue(found):
+        pass
+
+    feed = Feed(lanes, 1, {"crm": crm}, enqueue)
+    letters = DeadLetters(warehouse, feed, 1, by_todays_rules, {"crm": crm}, "rules 2")
+    await warehouse.deliver(messages(*(warehouse_record(f"m{number}", source="web") for number in (1, 2))))
+    yield Story(warehouse, letters, redis, monkeypatch)
+    await warehouse.close()
+
+
+async def test_one_that_died_again_is_listed_though_the_operators_clock_is_ahead(story):
+    await story.load(first_death(1, 0))
+    story.tell(11_500)
+    await story.letters.replay(await story.warehouse.find_dead_letters())
+    await story.load(*await story.die(10_500))
+    assert [("m1", "again")] == await story.listed()
+
+
+async def test_one_that_died_again_is_listed_though_that_workers_clock_is_behind(story):
+    await story.load(first_death(1, 2_000))
+    story.tell(3_000)
+    await story.letters.replay(await story.warehouse.find_dead_letters())
+    await story.load()
+    await story.load(*await story.die(1_500))
+    assert [("m1", "again")] == await story.listed()
+
+
+async def test_one_that_died_by_a_clock_that_is_ahead_is_marked_as_sent(story):
+    await story.load(first_death(1, 2_000))
+    story.tell(500)
+    await story.letters.replay(await story.warehouse.find_dead_letters())
+    await story.load()
+    assert [] == await story.listed()
+    assert ["sent"] == [row["outcome"] for row in await story.warehouse.find_dead_letters(replayed=True)]
+
+
+async def test_what_dies_again_at_once_is_not_sent_a_second_time_by_the_same_command(story, monkeypatch):
+    monkeypatch.setattr(dead_letters, "PAGE", 1)
+    await story.load(first_death(1, 0), first_death(2, 100))
+    until = datetime.fromtimestamp((START + 2_000) / 1000, UTC)
+    story.tell(200)
+    sent_again = []
+    async for page in story.letters.pages(until=until):
+        sent_again += [row["message_id"] for row in page]
+        await story.letters.replay(page, until=until)
+        await story.load(*await story.die(300 + len(sent_again)))
+    assert ["m1", "m2"] == sent_again
+    assert [("m1", "again"), ("m2", "again")] == await story.listed()

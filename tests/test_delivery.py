@@ -82,6 +82,13 @@ def test_what_is_known_of_the_tries_comes_with_it():
     assert (2, 3, 5, 7) == (hand.tries.attempts, hand.tries.made, hand.tries.first_ms, hand.tries.last_ms)
 
 
+def test_what_dies_again_is_later_than_the_dead_letter_that_it_answers_even_by_a_clock_that_is_behind():
+    for floor_ms, last_at in ((1_700_000_060_500, "2023-11-14T22:14:20.500Z"), (5, "2023-11-14T22:13:20.000Z")):
+        hand = in_hand(item_of(delivery("m1", floor_ms=floor_ms)), "crm")
+        letter = dead_letter(hand, "crm", class_="permanent", reason="HTTP 400", now_ms=1_700_000_000_000)
+        assert ("2023-11-14T22:13:20.000Z", last_at) == (letter.first_at, letter.last_at)
+
+
 def test_a_dead_letter_tells_the_whole_story():
     hand = hand_of("m1", attempts=2, made=3, first_ms=1_700_000_000_000, last_ms=1_700_000_060_500)
     letter = dead_letter(hand, "crm", class_="attempts", reason="HTTP 500", now_ms=9, status=500, response="oops")

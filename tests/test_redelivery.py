@@ -38,5 +38,10 @@ def test_it_keeps_its_idempotency_key_unless_it_is_to_be_new():
     assert message(again="once").id == message(again="once").id
 
 
+def test_it_tells_when_it_may_die_at_the_earliest():
+    made = redelivery(EVENT, "crm", {}, "all", "abc", key="a", floor_ms=1_700_000_000_000)
+    assert 1_700_000_000_000 == decode(made.data).floor_ms
+
+
 def test_it_holds_up_nothing_live_of_its_order_key():
     assert lane_key("a") != message().order_key == message().order_key

@@ -212,6 +212,16 @@ async def test_a_dead_letter_that_this_replay_sent_is_not_sent_again_when_it_goe
     assert ["m02"] == [decode(item.data).message_id for item in await sent(redis)]
 
 
+async def test_what_dies_again_is_later_than_the_dead_letter_by_any_clock(make, redis):
+    ahead = "2999-11-24T18:00:00.000Z"
+    replay = make([event(1), event(2, "Broken")])
+    replay._warehouse.letters = [letter(1, last_at=ahead), letter(2, last_at=ahead, replayed_at=ahead)]
+    await play(replay)
+    [item] = await sent(redis)
+    assert datetime(2999, 11, 24, 18, tzinfo=UTC).timestamp() * 1000 + 1 == decode(item.data).floor_ms
+    assert ["2999-11-24T18:00:00.001Z"] == [one.last_at for one in await records(redis) if isinstance(one, DeadLetter)]
+
+
 async def test_what_is_away_for_a_while_is_waited_for(make, redis, monkeypatch):
     async def sleep(_: float) -> None:
         pass

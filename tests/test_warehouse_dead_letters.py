@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
-from eventrouter.builtin.warehouse.dead_letters import COLUMNS, load_dead_letters
+from eventrouter.builtin.warehouse.dead_letters import COLUMNS, EPOCH, load_dead_letters
 from eventrouter.builtin.warehouse.store import Store
 from eventrouter.records import DeadLetter, DeadLetterReplayed
 from warehouse_kit import at, letter, opened, transaction
@@ -20,9 +21,17 @@ def store(warehouse_url: str) -> Iterator[Store]:
         yield store
 
 
-def replayed(second: int, message_id: str = "m1", outcome: str = "sent") -> DeadLetterReplayed:
+def replayed(
+    second: int, message_id: str = "m1", outcome: str = "sent", answers: int | None = None
+) -> DeadLetterReplayed:
+    """A mark of this second; it names the letter of the second `answers`, unless an older version wrote it."""
     return DeadLetterReplayed(
-        source="website", message_id=message_id, destination="crm", replayed_at=at(second), outcome=outcome
+        source="website",
+        message_id=message_id,
+        destination="crm",
+        replayed_at=at(second),
+        outcome=outcome,
+        last_at="" if answers is None else at(answers),
     )
 
 
@@ -64,25 +73,57 @@ def test_a_later_failure_replaces_an_earlier_one_in_either_order(store: Store) -
     ] == rows(store)
 
 
+def in_every_order(store: Store, *records: DeadLetter | DeadLetterReplayed, then: Sequence[Any] = ()) -> set[Any]:
+    """What is left of one delivery, but for its id, when its records come one by one, in each order; at last `then`."""
+    store.execute("DELETE FROM dead_letters")
+    orders = [(*order, *then) for order in itertools.permutations(records)]
+    for step in zip(*orders, strict=True):
+        load(store, *(msgspec.structs.replace(one, message_id=f"m{number}") for number, one in enumerate(step)))
+    left = rows(store)
+    assert len(orders) == len(left)
+    return {row[1:] for row in left}
+
+
 def test_a_replay_marks_its_dead_letter_in_every_order_however_often(store: Store) -> None:
-    records = [letter(), replayed(30), letter(), replayed(30), replayed(20)]
-    for order in itertools.permutations(records):
-        store.execute("DELETE FROM dead_letters")
-        for one in order:
-            load(store, one)
-        assert [("m1", "HTTP 400", 1, at(10), at(30))] == rows(store)
+    left = in_every_order(store, letter(), replayed(30), letter(), replayed(30), replayed(20))
+    assert {("HTTP 400", 1, at(10), at(30))} == left
 
 
 def test_a_delivery_that_fails_again_is_no_longer_replayed(store: Store) -> None:
-    again = letter(reason="again", last_at=at(40))
-    for order in itertools.permutations([letter(), replayed(30), again]):
-        store.execute("DELETE FROM dead_letters")
-        for one in order:
-            load(store, one)
-        load(store, replayed(30))
-        assert [("m1", "again", 1, at(40), None)] == rows(store)
-    load(store, replayed(50))
-    assert [("m1", "again", 1, at(40), at(50))] == rows(store)
+    records = letter(), replayed(30), letter(reason="again", last_at=at(40))
+    assert {("again", 1, at(40), None)} == in_every_order(store, *records, then=[replayed(30)])
+    assert {("again", 1, at(40), at(50))} == in_every_order(store, *records, then=[replayed(30), replayed(50)])
+
+
+@pytest.mark.parametrize("second", [5, 30, 50], ids=["behind", "on time", "ahead"])
+def test_a_mark_is_of_the_letter_that_it_names_whatever_its_clock_says(store: Store, second: int) -> None:
+    first, mark, again = letter(), replayed(second, answers=10), letter(reason="again", last_at=at(40))
+    assert {("HTTP 400", 1, at(10), at(second))} == in_every_order(store, first, mark, first, mark)
+    for then in ([], [first], [mark], [first, mark]):
+        assert {("again", 1, at(40), None)} == in_every_order(store, first, mark, again, then=then)
+
+
+def test_a_letter_and_its_second_death_in_one_batch_with_the_mark_between_is_dead(store: Store) -> None:
+    load(store, letter(), replayed(50, answers=10), letter(reason="again", last_at=at(40)))
+    assert [("m1", "again", 1, at(40), None)] == rows(store)
+
+
+def test_two_deaths_that_were_both_dealt_with_stay_so_in_every_order(store: Store) -> None:
+    records = letter(), replayed(45, answers=10), letter(last_at=at(40)), replayed(44, answers=40, outcome="discarded")
+    assert {("HTTP 400", 1, at(40), at(44))} == in_every_order(store, *records)
+    assert {"discarded"} == {outcome for _, outcome in outcomes(store)}
+
+
+def test_of_marks_of_two_versions_in_one_batch_none_is_lost(store: Store) -> None:
+    load(store, letter(last_at=at(40)), replayed(30, answers=10), replayed(50))
+    load(store, letter("m2", last_at=at(40)), replayed(30, "m2"), replayed(45, "m2", answers=40))
+    assert [at(50), at(45)] == [row[4] for row in rows(store)]
+
+
+def test_one_without_a_time_that_anybody_can_read_is_marked(store: Store) -> None:
+    load(store, letter(last_at="?"))
+    load(store, msgspec.structs.replace(replayed(30), last_at=EPOCH))
+    assert [at(30)] == [row[4] for row in rows(store)]
 
 
 def test_what_became_of_it_goes_with_the_mark_and_with_a_new_failure(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -15,7 +15,7 @@ from .once import Item, Piece, digest_of
 from .records import DISCARDED, SENT, DeadLetterReplayed, pack
 from .redelivery import redelivery
 from .server_time import now_ms
-from .times import EPOCH, write_time
+from .times import EPOCH, read_time, utc, write_time
 from .warehouse import Warehouse
 
 PAGE = 500
@@ -65,8 +65,8 @@ class DeadLetters:
     async def pages(self, limit: int | None = None, **filters: Any) -> AsyncIterator[list[dict[str, Any]]]:
         """Dead letters, oldest first, page by page; at most `limit`. Raises `Retry` when the warehouse is away.
 
-        The filters are those of `Warehouse.find_dead_letters`. Whoever sends them again sets `until`, for some of them
-        may die again and would be met once more.
+        The filters are those of `Warehouse.find_dead_letters`. Whoever sends them again sets `until`, here and for
+        `replay`, for some of them may die again and would be met once more.
         """
         after = None
         while limit is None or limit > 0:
@@ -80,10 +80,12 @@ class DeadLetters:
             last = page[-1]
             after = (last["last_at"], last["source"], last["message_id"], last["destination"])
 
-    async def replay(self, letters: Sequence[Letter], *, as_was: bool = False) -> Replayed:
+    async def replay(
+        self, letters: Sequence[Letter], *, as_was: bool = False, until: datetime | None = None
+    ) -> Replayed:
         """Sends `letters` again behind what waits, by today's rules or with the stored payload.
 
-        Returns when all of them lie in their lanes.
+        Returns when all of them lie in their lanes. Those that die again count as last tried at `until` or later.
 
         Each that is sent is marked in the same atomic step; whoever sends the same ones again, at once or after a
         crash, sends none twice. Those that were dealt with before are sent once more. The idempotency keys stay the
@@ -101,7 +103,7 @@ class DeadLetters:
             elif isinstance(made, _Filtered) and row["replayed_at"]:
                 result.filtered.append((row["message_id"], made.reason))
             else:
-                work.append(self._work(row, event, made))
+                work.append(self._work(row, event, made, until))
                 ids.append((row["message_id"], made.reason if isinstance(made, _Filtered) else ""))
         sent = 0
         for (message_id, reason), done in zip(ids, await self._feed(work), strict=True):
@@ -164,7 +166,9 @@ class DeadLetters:
         wanted = self._destinations[name].consent
         return None if all(isinstance(given, dict) and given.get(one) is True for one in wanted) else "consent"
 
-    def _work(self, row: Letter, event: StoredEvent | None, made: tuple[Any, str] | _Filtered) -> Work:
+    def _work(
+        self, row: Letter, event: StoredEvent | None, made: tuple[Any, str] | _Filtered, until: datetime | None
+    ) -> Work:
         name, shard = row["destination"], self._shard(row, event)
         counts = {f"replayed:{name}:{'again' if row['replayed_at'] else row['class']}": 1}
         if isinstance(made, _Filtered):
@@ -172,7 +176,8 @@ class DeadLetters:
             return Work(shard, "", Piece(digest_of_letter(row), [mark(row, f"filtered: {made.reason}")], counts))
         assert event is not None
         key = f"{event.source}:{event.message_id}"
-        item = redelivery(event, name, *made, self._rules, key=key)
+        floor_ms = max(after_ms(row["last_at"]), _ms(until) if until else 0)
+        item = redelivery(event, name, *made, self._rules, key=key, floor_ms=floor_ms)
         return Work(shard, name, Piece(digest_of_letter(row), [item, mark(row, SENT)], counts))
 
 
@@ -182,13 +187,28 @@ def digest_of_letter(row: Letter) -> bytes:
     return digest_of("dead letter", row["source"], row["message_id"], row["destination"], again)
 
 
+def after_ms(time: str | None) -> int:
+    """The next millisecond after a time of a dead letter, since the epoch; 0 when there is none that can be read.
+
+    What follows from a dead letter is not earlier, even where it follows on a machine whose clock is behind.
+    """
+    moment = read_time(time)
+    return 0 if moment is None else _ms(moment) + 1
+
+
+def _ms(time: datetime) -> int:
+    return (utc(time) - EPOCH) // timedelta(milliseconds=1)
+
+
 def mark(row: Letter, outcome: str) -> Item:
-    """What tells the warehouse that a dead letter was dealt with."""
+    """What tells the warehouse that a dead letter was dealt with, and which: not one of the same delivery since."""
+    at_ms = max(now_ms(), after_ms(row["last_at"]), after_ms(row["replayed_at"]))
     record = DeadLetterReplayed(
         source=row["source"],
         message_id=row["message_id"],
         destination=row["destination"],
-        replayed_at=write_time(EPOCH + timedelta(milliseconds=now_ms())),
+        replayed_at=write_time(EPOCH + timedelta(milliseconds=at_ms)),
         outcome=outcome,
+        last_at=row["last_at"],
     )
     return Item("warehouse", "", 1, pack([record]), "to:warehouse")

@@ -39,6 +39,8 @@ class Delivery(msgspec.Struct, array_like=True):
     """The context of its event's trace, where there is one."""
     again: str = ""
     """Makes another idempotency key of it: an operator sends it as if it were new."""
+    floor_ms: int = 0
+    """Should it die, its `last_at` is no earlier: it is later than the dead letter that it answers, by any clock."""
 
 
 class Tries(msgspec.Struct, omit_defaults=True):
@@ -164,7 +166,7 @@ def dead_letter(
         reason=reason,
         attempts=tries.made + tries.together,
         first_at=_iso(tries.first_ms or now_ms),
-        last_at=_iso(tries.last_ms or now_ms),
+        last_at=_iso(max(tries.last_ms or now_ms, delivery.floor_ms)),
         status=status,
         response=response,
         traceback=traceback,

@@ -108,6 +108,9 @@ class DeadLetterReplayed(Record, tag="dead_letter_replayed"):
     replayed_at: str
     outcome: str = SENT
     """`sent` (again), `discarded`, or `filtered: REASON` when today's rules send it no more."""
+    last_at: str = ""
+    """That of the dead letter that was dealt with; none that is later is marked. Empty, as the version before wrote it:
+    all up to `replayed_at` are."""
 
 
 class Identity(Record, tag="identity"):

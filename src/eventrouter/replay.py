@@ -14,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from .dead_letters import digest_of_letter, mark
+from .dead_letters import after_ms, digest_of_letter, mark
 from .errors import DeliveryError, UnavailableError
 from .events import StoredEvent, event_name, order_key, shard_of
 from .feed import Feed, Work
@@ -173,13 +173,17 @@ class Replay:
                 continue  # by this replay, before it was broken off
             again = run if self._new_keys else ""
             key = order_key(event.event)
-            item = redelivery(event, self._name, one.data, one.route, self._rules, key=key, again=again)
+            floor_ms = after_ms(letter["last_at"]) if letter else 0
+            item = redelivery(
+                event, self._name, one.data, one.route, self._rules, key=key, again=again, floor_ms=floor_ms
+            )
             work.append(Work(self._shard(event), self._name, self._piece(run, event, item, letter)))
         for _, index, route, reason in routed.failed:
             event = events[index]
             letter = letters.get((event.source, event.message_id))
             if letter is None or letter["replayed_at"]:  # else it is a dead letter already
-                work.append(Work(self._shard(event), "", self._dead(run, event, route, reason)))
+                at_ms = max(now_ms(), after_ms(letter["last_at"]) if letter else 0)
+                work.append(Work(self._shard(event), "", self._dead(run, event, route, reason, at_ms)))
         await self._feed(work)
 
     async def _letters(self, events: Sequence[StoredEvent]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -201,8 +205,8 @@ class Replay:
     def _digest(self, run: str, event: StoredEvent) -> bytes:
         return digest_of("replay", run, event.source, event.message_id, self._name)
 
-    def _dead(self, run: str, event: StoredEvent, route: str, reason: str) -> Piece:
-        name, now = self._name, write_time(EPOCH + timedelta(milliseconds=now_ms()))
+    def _dead(self, run: str, event: StoredEvent, route: str, reason: str, at_ms: int) -> Piece:
+        name, at = self._name, write_time(EPOCH + timedelta(milliseconds=at_ms))
         letter = DeadLetter(
             source=event.source,
             message_id=event.message_id,
@@ -211,8 +215,8 @@ class Replay:
             class_="template",
             reason=reason,
             attempts=0,
-            first_at=now,
-            last_at=now,
+            first_at=at,
+            last_at=at,
             event_type=event.event["type"],
             event_name=event_name(event.event),
             rules=self._rules,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -155,9 +156,10 @@ def register(app: typer.Typer) -> None:
 
         async def main() -> None:
             nonlocal sent
-            async with opened(settings) as router, _chosen(router, filters, limit, yes, "Send {} again") as chosen:
-                async for letters, page in chosen:
-                    done = await letters.replay(page, as_was=as_was)
+            chosen = partial(_chosen, filters=filters, limit=limit, yes=yes, what="Send {} again")
+            async with opened(settings) as router, chosen(router) as (until, pages):
+                async for letters, page in pages:
+                    done = await letters.replay(page, as_was=as_was, until=until)
                     sent += done.sent
                     filtered.extend(done.filtered)
                     skipped.extend(done.skipped)
@@ -193,8 +195,9 @@ def register(app: typer.Typer) -> None:
 
         async def main() -> int:
             number = 0
-            async with opened(settings) as router, _chosen(router, filters, limit, yes, "Discard {}") as chosen:
-                async for letters, page in chosen:
+            chosen = partial(_chosen, filters=filters, limit=limit, yes=yes, what="Discard {}")
+            async with opened(settings) as router, chosen(router) as (_, pages):
+                async for letters, page in pages:
                     number += await letters.discard(page)
             return number
 
@@ -213,12 +216,16 @@ def state(row: dict[str, Any]) -> str:
 @asynccontextmanager
 async def _chosen(
     router: EventRouter, filters: dict[str, Any], limit: int | None, yes: bool, what: str
-) -> AsyncIterator[AsyncIterator[tuple[DeadLetters, list[dict[str, Any]]]]]:
-    """After a question, the pages of those that fit and that there are now, with a progress bar on stderr."""
+) -> AsyncIterator[tuple[datetime, AsyncIterator[tuple[DeadLetters, list[dict[str, Any]]]]]]:
+    """After a question, the pages of those that fit and that there are now, with a progress bar on stderr.
+
+    Before them the time up to which they were last tried: what dies again is not met again.
+    """
     await _check_destination(router, filters["destination"])
     seconds, micros = await router.redis.time()
     now = datetime.fromtimestamp(seconds + micros / 1e6, UTC) + APART
-    filters = filters | {"until": min(filters["until"] or now, now)}
+    until = min(filters["until"] or now, now)
+    filters = filters | {"until": until}
     counts: Counter[str] = Counter()
     for (name, _), number in (await (await router.warehouse()).count_dead_letters(**filters)).items():
         counts[name] += number
@@ -235,7 +242,7 @@ async def _chosen(
                 yield letters, page
                 bar.advance(len(page))
 
-        yield pages()
+        yield until, pages()
 
 
 def _told(found: Sequence[tuple[str, str]]) -> list[dict[str, str]]:

@@ -38,24 +38,29 @@ _REPLAYED: Final[dict[str, Kind]] = {
     "outcome": TEXT,
 }
 
-# A delivery that fails again after its replay is a dead letter again, not a replayed one. A replay that came before its
-# dead letter left a row without a class, which only waits for it.
+# A mark names its dead letter by `last_at`; that of the version before names none, and is of all up to `replayed_at`.
+# One that came before its dead letter left a row without a class, which only waits for it. A delivery that fails again
+# is a dead letter again: what it answers is older by `last_at`, whatever the clocks said.
+_WAITING: Final = f"""\
+dead_letters.class = '' AND (dead_letters.last_at = excluded.last_at
+OR dead_letters.last_at = '{EPOCH}' AND dead_letters.replayed_at >= excluded.last_at)"""
 _KEPT: Final = ", ".join(
-    f"{column} = CASE WHEN dead_letters.class = '' AND dead_letters.replayed_at >= excluded.last_at"
-    f" THEN dead_letters.{column} END"
-    for column in ("replayed_at", "outcome")
+    f"{column} = CASE WHEN {_WAITING} THEN dead_letters.{column} END" for column in ("replayed_at", "outcome")
 )
 _LATER: Final = f"""\
 ON CONFLICT (source, message_id, destination) DO UPDATE SET
 {", ".join(f'"{column}" = excluded."{column}"' for column in COLUMNS if column not in _KEY)},
 {_KEPT}
-WHERE excluded.last_at > dead_letters.last_at"""
+WHERE excluded.last_at > dead_letters.last_at OR {_WAITING}"""
 
-_MARK: Final = """\
+# A mark whose dead letter is not there, only an older one, goes to that row, and takes the missing one's place in it.
+_MARK: Final = f"""\
 ON CONFLICT (source, message_id, destination) DO UPDATE SET
-replayed_at = excluded.replayed_at, outcome = excluded.outcome
-WHERE excluded.replayed_at >= dead_letters.last_at
-AND (dead_letters.replayed_at IS NULL OR excluded.replayed_at > dead_letters.replayed_at)"""
+replayed_at = excluded.replayed_at, outcome = excluded.outcome,
+last_at = CASE WHEN excluded.last_at > dead_letters.last_at THEN excluded.last_at ELSE dead_letters.last_at END
+WHERE CASE WHEN excluded.last_at = '{EPOCH}' THEN excluded.replayed_at ELSE excluded.last_at END >= dead_letters.last_at
+AND (dead_letters.replayed_at IS NULL OR excluded.replayed_at > dead_letters.replayed_at
+OR excluded.last_at > dead_letters.last_at)"""
 
 
 def load_dead_letters(store: Store, letters: Iterable[DeadLetter], replays: Iterable[DeadLetterReplayed]) -> None:
@@ -84,11 +89,15 @@ def load_dead_letters(store: Store, letters: Iterable[DeadLetter], replays: Iter
             latest[key] = row
     if latest:
         store.merge("dead_letters", COLUMNS, [latest[key] for key in sorted(latest)], _LATER)
-    marks: dict[tuple[str, str, str], tuple[str, str]] = {}
+    marks: dict[tuple[str, str, str], tuple[str, str, str, str]] = {}
     for replay in replays:
         key = (replay.source, replay.message_id, replay.destination)
-        mark = read_time(replay.replayed_at) or EPOCH, replay.outcome
+        last_at, replayed_at = read_time(replay.last_at) or EPOCH, read_time(replay.replayed_at) or EPOCH
+        mark = last_at if last_at != EPOCH else replayed_at, replayed_at, replay.outcome, last_at
         marks[key] = max(marks.get(key, mark), mark)
     if marks:
-        rows = [(*key, "", "", "", 0, EPOCH, EPOCH, *marks[key]) for key in sorted(marks)]
+        rows = []
+        for key in sorted(marks):
+            _, replayed_at, outcome, last_at = marks[key]
+            rows.append((*key, "", "", "", 0, last_at, last_at, replayed_at, outcome))
         store.merge("dead_letters", _REPLAYED, rows, _MARK)
