@@ -20,6 +20,7 @@ from eventrouter.events import lane_key
 from eventrouter.lane import Append, Lane
 from eventrouter.lanes import Lanes, Turn
 from eventrouter.log_entry import encode_entry
+from eventrouter.moves import MEMORY_SHORT
 from eventrouter.records import DeadLetter, EventRecord, Identity, RejectedEvent
 from lane_kit import counts, expire_lease, leftovers, shares
 
@@ -180,6 +181,8 @@ async def test_while_memory_is_short_a_destination_with_a_backlog_gets_no_more_a
     await router.run()
     found = await counts(redis)
     assert (1, 1) == (found["dead:crm:backlog_full"], found["to:erp"])
+    letters = [record for record in await router.lane("warehouse") if isinstance(record, DeadLetter)]
+    assert [("crm", MEMORY_SHORT)] == [(letter.destination, letter.reason) for letter in letters]
     assert ["m1"] == await router.ids("erp")
     with_memory(monkeypatch, router, used=50_000)
     await router.accept(event(2))

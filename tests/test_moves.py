@@ -42,6 +42,15 @@ def test_what_a_destination_has_no_room_for_is_a_dead_letter_and_counted():
     assert {"to:crm": 2, "dead:crm:backlog_full": 2} == moves.counts
 
 
+def test_want_of_room_and_want_of_memory_are_told_apart():
+    moves = Moves("abc", {"crm": 0, "erp": 100}, frozenset({"erp"}))
+    moves.add(events(1), everything_to("crm", "erp")(events(1)))
+    assert {"crm": moves_module.BACKLOG_FULL, "erp": moves_module.MEMORY_SHORT} == {
+        letter.destination: letter.reason for letter in moves.letters
+    }
+    assert {"backlog_full"} == {letter.class_ for letter in moves.letters}
+
+
 def test_events_are_counted_by_source_and_for_each_destination_that_there_is():
     moves = Moves("abc", {})
     moves.count([*events(1, 1, 2), *events(1, 1, source="app")], [*events(1, 2), *events(1, source="app")], ["crm"])

@@ -146,9 +146,8 @@ class RouterTurn:
         room = {
             name: max(max(rules.backlogs[name] // self._shards, 1) - there, 0)
             for name, there in zip(destinations, waiting, strict=True)
-            if name not in cut
         }
-        moves = Moves(rules.version, room)
+        moves = Moves(rules.version, room, cut)
         mismatches = rules.mismatches()
         moves.add(kept, rules.route(kept))
         moves.records += [*records, *_refusals(self._shard, items, entries)]

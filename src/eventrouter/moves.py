@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Protocol
 
@@ -18,6 +18,8 @@ from .server_time import now_ms
 PACK_RECORDS = 200
 """Records in one item of the warehouse's lane."""
 PACK_BYTES = 512 * 1024
+BACKLOG_FULL = "the destination's backlog is full"
+MEMORY_SHORT = "Redis is short of memory, of which what waits for the destination takes more than its part"
 
 _source = attrgetter("source")
 
@@ -54,10 +56,14 @@ class Routed(Protocol):
 class Moves:
     """Gathers what becomes of one batch, for the step that takes it from the log, and counts it."""
 
-    def __init__(self, version: str, room: dict[str, int]) -> None:
-        """`version` is that of the rules, `room` how many deliveries each destination may get."""
+    def __init__(self, version: str, room: dict[str, int], cut: Collection[str] = ()) -> None:
+        """`version` is that of the rules, `room` how many deliveries each destination may get.
+
+        Those that are `cut` get none for want of memory.
+        """
         self._version = version
         self._room = room
+        self._cut = cut
         self._lanes: dict[str, list[tuple[str, int, bytes]]] = {}
         self.letters: list[DeadLetter] = []
         self.records: list[AnyRecord] = []
@@ -90,8 +96,9 @@ class Moves:
         for one in routed.deliveries:
             event = events[one.index]
             name = one.destination
-            if self._room.get(name, 0) <= 0:
-                self._letter(event, name, one.route, "backlog_full", "the destination's backlog is full")
+            cut = name in self._cut
+            if cut or self._room.get(name, 0) <= 0:
+                self._letter(event, name, one.route, "backlog_full", MEMORY_SHORT if cut else BACKLOG_FULL)
                 continue
             self._room[name] -= 1
             body = event.event
