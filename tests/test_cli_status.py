@@ -37,6 +37,35 @@ def test_a_person_gets_tables(place):
     assert result.returncode == 0
 
 
+def test_with_a_broken_file_the_rules_in_use_and_their_destinations_are_told(place):
+    file, there = place.path / "routes.yaml", ["--config", "routes.yaml"]
+    rules, version = file.read_text(), json.loads(place.run("status", "--json").stdout)["rules"]
+    try:
+        file.write_text("version: 7\nnonsense: 1\n")
+        result, found = place.run("status", *there), json.loads(place.run("status", "--json", *there).stdout)
+    finally:
+        file.write_text(rules)
+    assert (result.returncode, found["rules"], list(found["sources"])) == (0, version, ["website", "app"])
+    assert result.stderr.startswith("The rules file can't be used (and 2 more: `eventrouter check`):\nroutes.yaml:1:")
+    assert f"Rules {version} (the last good ones: the file can't be used), 4 shards" in result.stdout
+    assert found["problem"].startswith("the rules file can't be used: routes.yaml:1:")
+
+
+@pytest.mark.parametrize(
+    ("rules", "processes", "told"),
+    [
+        ("kept", [], "Rules kept (the last good ones: "),
+        ("kept", ["one", "two", "one"], "Rules one and two (the last good ones: "),
+        ("", ["one"], "Rules one (the last good ones: "),
+        ("", [], "Rules unknown (the last good ones: "),
+    ],
+)
+def test_what_is_in_use_is_what_the_processes_tell(capsys, rules, processes, told):
+    there = [{"kind": "worker", "host": "here", "pid": 7, "rules": one, "problem": ""} for one in processes]
+    show({"rules": rules, "problem": "the rules file can't be used", "processes": there})
+    assert told in capsys.readouterr().out
+
+
 def test_a_destination_in_trouble_shows_why_and_when_it_is_tried_again(capsys):
     row = {"state": "backing off", "waiting": 7, "filtered": {"consent": 2, "sample": 1}, "dead": {"permanent": 4}}
     row |= {"reason": "HTTP 503", "next_try_seconds": 12.0, "oldest_seconds": 7200.0}

@@ -172,6 +172,11 @@ def shown(width: int = 80, **changes) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
+def test_with_a_broken_file_the_rules_in_use_are_told():
+    found = shown(problem="the rules file can't be used: it is wrong", width=100)
+    assert "rules   abc (the last good ones: the file can't be used), 4 shards, 1 worker" in found
+
+
 def test_what_is_in_trouble_comes_first_with_its_reason_below():
     hold = WELL | {"state": "on hold", "reason": "HTTP 401", "next_try_seconds": 290.0, "waiting": 1234567}
     hold |= {"oldest_seconds": 7200.0, "dead": {"permanent": 2, "attempts": 1}}

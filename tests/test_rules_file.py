@@ -11,7 +11,7 @@ from eventrouter.config import load
 from eventrouter.errors import ConfigError
 from eventrouter.kept_rules import KeptRules
 from eventrouter.masking import Mask
-from eventrouter.rules_file import RulesFile
+from eventrouter.rules_file import RulesFile, last_good
 from routes_kit import HEAD, PLUGINS
 
 RULES = HEAD + "  - { name: pages, to: crm, when: type == 'page' }\n"
@@ -230,6 +230,15 @@ async def test_what_was_taken_over_and_what_it_includes_is_kept_too(place):
     place.path.with_name("more.yaml").write_text("routes: []\n")
     await place.look(None)
     assert place.taken[1:] == [place.file.config.version]
+
+
+async def test_the_last_good_rules_are_those_that_were_kept(place):
+    assert last_good(place.path, PLUGINS, {}, place.kept) is None
+    await place.follow_once()
+    place.path.write_text("version: 7\n")
+    found = last_good(place.path, PLUGINS, {}, place.kept)
+    assert found is not None
+    assert found.version == place.file.config.version
 
 
 async def test_a_test_that_fails_at_a_start_is_as_a_broken_file(place):

@@ -162,12 +162,15 @@ class RulesFile:
             log.warning("the rules can't be kept: a start needs a good rules file", reason=str(error))
 
 
-def _last_good(path: Path, plugins: Plugins, environ: Mapping[str, str], kept: KeptRules) -> Config | None:
+def last_good(path: Path, plugins: Plugins, environ: Mapping[str, str], kept: KeptRules) -> Config | None:
+    """The rules that were kept of this file, None where there are none. Raises `ConfigError` where they don't do."""
     texts = kept.texts()
-    if not texts:
-        return None
+    return loads(texts[0][1], plugins, environ, path=str(path), included=texts[1:]) if texts else None
+
+
+def _last_good(path: Path, plugins: Plugins, environ: Mapping[str, str], kept: KeptRules) -> Config | None:
     try:
-        return loads(texts[0][1], plugins, environ, path=str(path), included=texts[1:])
+        return last_good(path, plugins, environ, kept)
     except ConfigError as error:
         log.error("the last good rules can't be used either", problem=str(error)[:MAX_PROBLEM])
         return None

@@ -90,6 +90,28 @@ def without_rules(settings: Settings) -> EventRouter:
     return EventRouter(Config(str(settings.config), "", {}), settings, Plugins.load())
 
 
+def last_good_app(settings: Settings) -> EventRouter:
+    """An app of the last good rules, where the data directory has them; else without rules."""
+    import os
+
+    from ..app import EventRouter
+    from ..errors import ConfigError
+    from ..hiding import hide_secrets
+    from ..kept_rules import KeptRules
+    from ..plugins import Plugins
+    from ..rules_file import last_good
+
+    plugins, kept = Plugins.load(), KeptRules(settings.data_dir, settings.config)
+    try:
+        config = last_good(settings.config, plugins, os.environ, kept)
+    except ConfigError:  # the variables of this shell may not be those of the processes
+        config = None
+    if config is None:
+        return without_rules(settings)
+    hide_secrets(config)
+    return EventRouter(config, settings, plugins)
+
+
 def check_data_dir(settings: Settings, *, needed: bool) -> None:
     """Raises `StartError` when the data directory is `needed` and not there: nothing has run on it yet."""
     from ..errors import StartError
@@ -102,14 +124,16 @@ def check_data_dir(settings: Settings, *, needed: bool) -> None:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, connect: bool = True, rules: bool = True) -> AsyncIterator[EventRouter]:
+async def opened(
+    settings: Settings, *, connect: bool = True, rules: bool = True, broken: bool = False
+) -> AsyncIterator[EventRouter]:
     """The app, connected to its server unless `connect` is False: its warehouse can be read without one.
 
-    Without `rules` it has none, and is of use where the rules file is broken.
+    Without `rules` it has none; where their file is `broken`, the last good ones, if they are kept here.
     """
     from ..errors import DeliveryError, UnavailableError
 
-    app = load_app(settings) if rules else without_rules(settings)
+    app = last_good_app(settings) if broken else load_app(settings) if rules else without_rules(settings)
     check_data_dir(settings, needed=settings.embedded if connect else not app.config.warehouse.url)
     try:
         if connect:

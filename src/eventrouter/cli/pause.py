@@ -70,8 +70,8 @@ def _do(settings: Settings, destination: str, step: Callable[[EventRouter], Awai
 
     from ..counters import by_destination, read_snapshot
 
-    async def main(*, rules: bool = True) -> dict[str, Any]:
-        async with opened(settings, rules=rules) as router:
+    async def main(*, broken: bool = False) -> dict[str, Any]:
+        async with opened(settings, broken=broken) as router:
             _check(destination, {*(await router.snapshot()).lanes} - {"log"})
             await step(router)
             row = by_destination(await read_snapshot(router.lanes, router.settings.shards, [destination]), destination)
@@ -81,7 +81,7 @@ def _do(settings: Settings, destination: str, step: Callable[[EventRouter], Awai
         return asyncio.run(main())
     except ConfigError as error:
         typer.echo(f"The rules file can't be used: {error.problems[0]}\n", err=True)
-        return asyncio.run(main(rules=False))
+        return asyncio.run(main(broken=True))
 
 
 def _check(name: str, known: set[str]) -> None:

@@ -34,6 +34,8 @@ def register(app: typer.Typer) -> None:
         For each destination: events routed = delivered + waiting + filtered + dead (letters that were not sent again).
         The warehouse counts records: events, and what is told of them, such as dead letters and merged persons.
         """
+        from ..logs import mask
+
         settings = read_settings(config=config, data_dir=data_dir)
         if watch or every is not None:
             from .watch import watch as watch_it
@@ -41,14 +43,14 @@ def register(app: typer.Typer) -> None:
             watch_it(settings, every or 2.0, as_json=as_json)
             return
 
-        async def ask(*, rules: bool = True) -> dict[str, Any]:
-            async with opened(settings, rules=rules) as router:
-                return await router.status()
+        async def ask(problem: str = "") -> dict[str, Any]:
+            async with opened(settings, broken=bool(problem)) as router:
+                return {**await router.status(), "problem": mask(problem)}
 
         try:
             found = asyncio.run(ask())
         except ConfigError as error:
-            found = asyncio.run(ask(rules=False))
+            found = asyncio.run(ask(f"the rules file can't be used: {error.problems[0]}"))
             more = f" (and {len(error.problems) - 1} more: `eventrouter check`)" if len(error.problems) > 1 else ""
             typer.echo(f"The rules file can't be used{more}:\n{error.problems[0]}\n", err=True)
         if as_json:
@@ -66,7 +68,7 @@ def show(found: dict[str, Any]) -> None:
         rates = ", ".join(f"{name} {rate(number)}" for name, number in found["per_second"].items())
         typer.echo(f"A second, over the last {duration(over)}: {rates}")
     typer.echo(
-        f"Rules {found.get('rules') or 'unknown'}, {found.get('shards')} shards, duplicates are known back to"
+        f"Rules {rules_in_use(found)}, {found.get('shards')} shards, duplicates are known back to"
         f" {duration(found.get('dedup_window_seconds') or 0.0)} ago"
     )
     for line in process_lines(found):
@@ -100,6 +102,15 @@ def show(found: dict[str, Any]) -> None:
             for name, row in found.get("destinations", {}).items()
         ],
     )
+
+
+def rules_in_use(found: dict[str, Any]) -> str:
+    """The version of the rules in use; with a broken file, those that the processes go on with."""
+    own = str(found.get("rules") or "")
+    if not found.get("problem"):
+        return own or "unknown"
+    there = sorted({one["rules"] for one in found.get("processes", [])})
+    return f"{' and '.join(there) or own or 'unknown'} (the last good ones: the file can't be used)"
 
 
 def process_lines(found: dict[str, Any]) -> list[str]:

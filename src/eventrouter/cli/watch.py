@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import ConfigError, EventRouterError
-from .common import CONNECT_SECONDS, check_data_dir, counted, load_app, without_rules
+from .common import CONNECT_SECONDS, check_data_dir, counted, last_good_app, load_app
 from .common import short_duration as duration
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Looks:
             files = router.config.files
         except ConfigError as error:
             router, self._note = (
-                without_rules(self._settings),
+                last_good_app(self._settings),
                 f"the rules file can't be used: {str(error.problems[0]).splitlines()[0]}",
             )
             files = error.files
@@ -194,7 +194,7 @@ def screen(found: Mapping[str, Any], seen: Mapping[str, Any], every: float, cons
 def _head(found: Mapping[str, Any]) -> Iterator[Text]:
     from rich.text import Text
 
-    from .status import memory_line, process_lines, rate
+    from .status import memory_line, process_lines, rate, rules_in_use
 
     events, rates, router = found["events"], found["per_second"], found["router"]
     over = found["rates_over_seconds"]
@@ -206,7 +206,7 @@ def _head(found: Mapping[str, Any]) -> Iterator[Text]:
     yield Text(f"        {waits}; {events['accepted']:,} accepted so far")
     there = Counter(one["kind"] for one in found["processes"])
     here = ", ".join(counted(there[kind], kind) for kind in ("collector", "worker") if there[kind])
-    yield Text(f"rules   {found['rules'] or 'unknown'}, {found['shards']} shards, {here or 'no process'}")
+    yield Text(f"rules   {rules_in_use(dict(found))}, {found['shards']} shards, {here or 'no process'}")
     if not there["worker"]:
         yield Text("No worker is there: nothing is routed or delivered.", style="bold red")
     if router["reason"]:
