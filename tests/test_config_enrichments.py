@@ -110,7 +110,12 @@ def test_options_switch_it_on_and_the_order_is_that_of_the_plugins() -> None:
         ("enrichments: [geo]", (3, 14, "`enrichments` must be an object (`key: value`)", "")),
         (
             "enrichments: { weekend: no }",
-            (3, 25, "`weekend` must be true or false, or an object with its options", ""),
+            (
+                3,
+                25,
+                "`weekend` must be true or false, or an object with its options",
+                "write `false`: in YAML 1.2 `no` is a text",
+            ),
         ),
         ("enrichments: { weekend: [1] }", (3, 25, "`weekend` must be an object (`key: value`)", "")),
         (

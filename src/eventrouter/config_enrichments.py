@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .config_model import EnrichmentConfig
 from .config_options import OptionsReader
-from .config_reader import Reader, did_you_mean
+from .config_reader import Reader, did_you_mean, switch_hint
 from .enrichment import Enrichment
 from .yaml_file import MapNode, Node, Scalar
 
@@ -48,7 +48,8 @@ def _read_enrichment(
         if switch == "false":
             return None
         if switch != "true":
-            reader.problem(value, f"`{cls.name}` must be true or false, or an object with its options")
+            what = f"`{cls.name}` must be true or false, or an object with its options"
+            reader.problem(value, what, switch_hint(value))
             return None
         value = None
     name = f"the enrichment `{cls.name}`"
