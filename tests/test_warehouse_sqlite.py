@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from eventrouter.builtin.warehouse import SqliteWarehouse, sqlite_store
 from eventrouter.errors import Retry, StartError, UnavailableError
@@ -85,15 +86,19 @@ async def test_a_lock_that_is_held_too_long_is_a_retry(tmp_path: Path, monkeypat
     assert [(1,)] == select(url, "SELECT count(*) FROM events")
 
 
-async def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
+async def test_a_file_that_was_deleted_is_made_anew_and_the_log_says_why(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'w.sqlite3'}"
     warehouse = warehouse_at(url)
     await warehouse.deliver(messages(record("m1")))
     for path in tmp_path.iterdir():
         path.unlink()
-    await warehouse.deliver(messages(record("m2")))
+    with capture_logs() as logged:
+        await warehouse.deliver(messages(record("m2")))
     await warehouse.close()
     assert [("m2",)] == select(url, "SELECT id FROM events")
+    [told] = logged
+    assert "the warehouse is opened again" == told["event"]
+    assert "w.sqlite3 was moved, replaced or deleted while it was in use" in told["reason"]
 
 
 async def test_readers_see_whole_batches_while_it_is_written(tmp_path: Path) -> None:

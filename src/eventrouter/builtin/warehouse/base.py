@@ -215,6 +215,7 @@ class SqlWarehouse(Warehouse):
                 lost = not isinstance(error, StartError) and loader.store.trouble(error) is Trouble.AWAY
                 if not lost or self.closing.is_set():
                     raise
+                self.log.warning("the warehouse is opened again", reason=self.explain(error)[0][:300])
             else:
                 self._give_back(loader)
                 return result
