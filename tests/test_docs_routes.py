@@ -94,7 +94,7 @@ def test_each_template_gives_what_the_page_says(text, value):
 
 
 def test_the_tables_are_found():
-    assert (len(rows("condition")), len(rows("template"))) == (34, 16)
+    assert (len(rows("condition")), len(rows("template"))) == (36, 20)
 
 
 def test_the_several_files_of_the_page_are_one(tmp_path, plugins):

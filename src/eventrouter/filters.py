@@ -92,19 +92,26 @@ def first(value: Any) -> Any:
     return get(value if type(value) is str else _list(value), 0)
 
 
-def float_(value: Any, default: Any = 0.0) -> Any:
-    """The value as a number with a fraction; `default` where that can't be."""
+def _otherwise(default: Any) -> Any:
+    """What `float` and `int` make of what is no number: zero would be taken for one that was sent."""
+    if default is MISSING:
+        raise MismatchError("needs a number, or text that is one")
+    return default
+
+
+def float_(value: Any, default: Any = MISSING) -> Any:
+    """The value as a number with a fraction; `default` where that can't be, without which it fails."""
     if type(value) in (int, float, str, bool):
         try:
             number = float(value)
         except (ValueError, OverflowError):
-            return default
-        return number if math.isfinite(number) else default
-    return default
+            return _otherwise(default)
+        return number if math.isfinite(number) else _otherwise(default)
+    return _otherwise(default)
 
 
-def int_(value: Any, default: Any = 0) -> Any:
-    """The value as a whole number, cut towards zero; `default` where that can't be."""
+def int_(value: Any, default: Any = MISSING) -> Any:
+    """The value as a whole number, cut towards zero; `default` where that can't be, without which it fails."""
     if type(value) is str:
         try:
             return bounded_number(int(value))
@@ -112,7 +119,7 @@ def int_(value: Any, default: Any = 0) -> Any:
             value = float_(value, None)
     if type(value) in (int, float, bool):
         return bounded_number(int(value))
-    return default
+    return _otherwise(default)
 
 
 def join(value: Any, separator: str = "", attribute: str | None = None) -> Any:
