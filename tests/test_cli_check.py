@@ -70,6 +70,15 @@ def test_json_for_scripts(run):
     assert json.loads(run(GOOD, "--json").stdout)["ok"] is True
 
 
+def test_of_thousands_of_problems_some_are_told_and_all_are_counted(run):
+    text = GOOD + "".join(f"key{number}: 1\n" for number in range(1200))
+    lines = run(text).stderr.splitlines()
+    assert sum("the file has no key" in line for line in lines) == 50
+    assert lines[-2:] == ["… and 1,150 more", "routes.yaml: 1200 problems"]
+    report = json.loads(run(text, "--json").stdout)
+    assert (len(report["problems"]), report["left_out"]) == (1000, 200)
+
+
 def test_another_file_can_be_named(run, tmp_path, monkeypatch):
     (tmp_path / "other.yaml").write_text(GOOD)
     assert run(None, "other.yaml").exit_code == 0

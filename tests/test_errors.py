@@ -11,12 +11,14 @@ import pytest
 
 from eventrouter.errors import (
     MAX_TEXT,
+    MAX_TOLD,
     ConfigError,
     EventRouterError,
     Problem,
     Reject,
     Retry,
     UnavailableError,
+    first_of,
     is_cancellation,
     plain,
 )
@@ -45,6 +47,15 @@ def test_a_config_error_tells_all_its_problems_in_order() -> None:
     error = ConfigError(problems)
     assert str(error) == "a:1:1: first\na:2:1: second"
     assert error.problems == problems
+
+
+def test_of_many_problems_the_first_are_told_and_errors_before_warnings() -> None:
+    warnings = [Problem("a", line, 1, "look", severity="warning") for line in range(1, MAX_TOLD)]
+    errors = [Problem("a", line, 1, "wrong") for line in range(MAX_TOLD, MAX_TOLD + 3)]
+    told = str(ConfigError([*warnings, *errors])).splitlines()
+    assert (len(told), told[:3], told[3]) == (MAX_TOLD + 1, list(map(str, errors)), "a:1:1: warning: look")
+    assert told[-1] == "… and 2 more"
+    assert first_of(warnings) == warnings
 
 
 def test_an_error_carries_its_advice() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 EXIT_CONFIG = 78
 """The exit code for a bad configuration (`EX_CONFIG` of BSD's sysexits.h)."""
+MAX_TOLD = 50
+"""Problems of a configuration that a person is told at once."""
 MAX_TEXT = 65_536
 """Characters of a reason or an answer that are kept in memory. Less is stored, once secrets are masked."""
 MAX_AFTER = 86_400.0
@@ -72,11 +74,24 @@ class Problem:
         return "\n".join(lines)
 
 
+def first_of(problems: Sequence[Problem], most: int = MAX_TOLD) -> list[Problem]:
+    """So many of them at most; where some have to be left out, warnings are before errors."""
+    if len(problems) <= most:
+        return list(problems)
+    return sorted(problems, key=lambda problem: problem.severity == "warning")[:most]
+
+
 class ConfigError(EventRouterError):
-    """All problems of a configuration, in the order of the file. Never raised with none."""
+    """All problems of a configuration, in the order of the file. Never raised with none.
+
+    Its message tells the first `MAX_TOLD`.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        told = [str(problem) for problem in first_of(problems)]
+        if len(problems) > len(told):
+            told.append(f"… and {len(problems) - len(told):,} more")
+        super().__init__("\n".join(told))
         self.problems = list(problems)
         self.files: tuple[str, ...] = ()
         """The files and folders that were looked at: what is wrong may be put right there."""

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EXIT_CONFIG, ConfigError, EventRouterError, Problem
+from ..errors import EXIT_CONFIG, ConfigError, EventRouterError, Problem, first_of
 from .common import JsonOption, counted
 
 if TYPE_CHECKING:
     from ..config import Config
+
+
+MAX_JSON = 1000
+"""Problems that a script is told."""
 
 
 def register(app: typer.Typer) -> None:
@@ -48,12 +52,13 @@ def register(app: typer.Typer) -> None:
                 "ok": config is not None,
                 "path": str(file),
                 "version": config.version if config else None,
-                "problems": [asdict(problem) for problem in problems],
+                "problems": [asdict(problem) for problem in first_of(problems, MAX_JSON)],
+                "left_out": max(len(problems) - MAX_JSON, 0),
             }
             typer.echo(json.dumps(report, ensure_ascii=False))
         else:
-            for problem in problems:
-                typer.echo(str(problem), err=True)
+            if problems:
+                typer.echo(str(ConfigError(problems)), err=True)
             errors = sum(problem.severity == "error" for problem in problems)
             if config is None:
                 typer.echo(f"{file}: {counted(errors, 'problem')}", err=True)
