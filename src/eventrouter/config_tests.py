@@ -18,6 +18,11 @@ from .yaml_file import ListNode, MapNode, Node, Scalar, data, parse
 WAREHOUSE = "warehouse"
 """What `expect` calls the events as they are stored."""
 POST_KEYS = ("body", "headers", "query")
+NEEDED = {
+    "given": "add the event: `given: { type: page }`",
+    "expect": "say what each destination gets; `expect: {}`: none gets anything",
+}
+"""What a test can't do without, and how it is written."""
 KEYS = ("name", "source", "given", "expect", "exact")
 
 
@@ -97,9 +102,9 @@ def read_tests(
 def _read_test(reader: Reader, node: Node, sources: Mapping[str, SourceConfig], destinations: list[str]) -> TestConfig:
     settings = reader.mapping(node, "a test", KEYS, needed=True)
     if isinstance(node, MapNode):
-        for key in ("given", "expect"):
+        for key, hint in NEEDED.items():
             if key not in settings:
-                reader.problem(node, f"the test has no `{key}`")
+                reader.problem(node, f"the test has no `{key}`", hint)
     source = reader.text(settings.get("source"), "`source`") or ""
     if source and source not in sources:
         hint = did_you_mean(source, sources, "the sources are")
