@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 
 import pytest
 
@@ -110,6 +112,14 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
     assert lines["outcome"]["reason"] == "no_route"
 
 
+def test_a_pipe_is_read_as_a_file_is(place):
+    os.mkfifo(place.path / "pipe")
+    writer = threading.Thread(target=(place.path / "pipe").write_text, args=(json.dumps(ORDER),))
+    writer.start()
+    assert explained(place, "pipe").startswith("track “Order Completed” order-1 from website")
+    writer.join()
+
+
 def test_what_an_event_carries_is_no_command_for_the_terminal(place):
     told = explained(place, "-", stdin=json.dumps(ORDER | {"event": "\x1b[2J\nevil", "context": {"\x9b": "\u202e"}}))
     assert told.splitlines()[0].startswith("track “\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}evil” order-1")
@@ -125,6 +135,20 @@ def test_what_an_event_carries_is_no_command_for_the_terminal(place):
         (["-"], '{"batch": [{"type": "page"}]}', 1, "stdin is a batch of events: one is wanted"),
         (["evnt", "--data-dir", "nowhere"], None, 1, "there is no file evnt, and there is no data directory nowhere"),
         (["-"], '{"type": "track", "userId": "u"}', 1, "(event_not_defined)"),
+        (["-"], " " * 1_000_001, 1, "stdin has more than 1,000,000 bytes: too many for an event"),
+        (
+            [json.dumps(ORDER)],
+            None,
+            2,
+            "an event itself is no argument = hint: pipe it: echo '{…}' | eventrouter explain -",
+        ),
+        (["x" * 300, "--data-dir", "nowhere"], None, 1, "there is no file xxx"),
+        (
+            ["a/b+c==", "--data-dir", "nowhere"],
+            None,
+            1,
+            "there is no file a/b+c==, and there is no data directory nowhere",
+        ),
         (["order.json", "--source", "web"], None, 2, "there is no source 'web'; there are: website, app"),
         (["order.json", "--destination", "crn"], None, 2, "there is no destination 'crn'; there are: crm, lines"),
         (["ordr.json"], None, 2, "there is no file ordr.json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..events import StoredEvent
     from ..explain import Explanation
 
+MAX_BYTES = 1_000_000
+"""Of a file with an event."""
 SHOWN = 100
 """How many characters of a value are shown."""
 
@@ -63,16 +66,18 @@ def register(app: typer.Typer) -> None:
         from ..events import StoredEvent
         from ..explain import Explainer
 
-        if event is None:
+        if not event:
             raise UsageError(
                 "explain needs an event",
                 hint=f"give a file with an event as JSON, - for stdin, or the messageId of a stored event: {FIND}",
             )
+        if event.lstrip().startswith("{"):
+            raise UsageError("an event itself is no argument", hint="pipe it: echo '{…}' | eventrouter explain -")
         settings = read_settings(config=config, data_dir=data_dir)
-        if event == "-" or Path(event).is_file():
+        if event == "-" or _is_readable(event):
             router = load_app(settings)
             stored = asyncio.run(patched(router.config.enrichments.values(), _read_file(event, source, router)))
-        elif "/" in event or event.endswith(".json"):
+        elif event.endswith(".json"):
             raise typer.BadParameter(f"there is no file {event}")
         else:
             router, stored = asyncio.run(_find(event, source, settings))
@@ -99,6 +104,27 @@ def _known(source: str | None, router: EventRouter) -> str:
     return source or next(iter(sources))
 
 
+def _is_readable(path: str) -> bool:
+    """Whether there is a file, or a pipe, as of `<(…)`."""
+    try:
+        return Path(path).exists() and not Path(path).is_dir()
+    except (OSError, ValueError):  # too long for a name, or none
+        return False
+
+
+def _bytes_of(path: str) -> bytes:
+    """Raises `EventRouterError` where it can't be read, or doesn't end soon."""
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise EventRouterError(f"{path} can't be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        name = "stdin" if path == "-" else path
+        raise EventRouterError(f"{name} has more than {MAX_BYTES:,} bytes: too many for an event")
+    return data
+
+
 def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEvent:
     """The event of a file, accepted as the collector would. Raises `EventRouterError` that says why it wouldn't."""
     from datetime import UTC, datetime
@@ -114,9 +140,8 @@ def _read_file(path: str, source: str | None, router: EventRouter) -> StoredEven
     config = router.config
     known = make_source(config.sources[_known(source, router)], router.plugins.template_filters, config.vars)
     name = "stdin" if path == "-" else path
-    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     try:
-        value = decode(data).value
+        value = decode(_bytes_of(path)).value
         batch = isinstance(value, dict) and "batch" in value and "type" not in value
         if batch or isinstance(value, list):
             what = "batch" if batch else "list"
