@@ -143,6 +143,12 @@ async def test_a_dead_letter_is_sent_by_todays_rules_under_its_old_id(make, redi
     assert {"crm", "warehouse"} == {claim.lane.name for claim in claims}
 
 
+async def test_what_had_a_new_key_keeps_it(make, redis):
+    await make(event(1), event(2)).replay([letter(1, again="run 1"), letter(2, again=None)])
+    again = {one.message_id: one.again for one in [decode(item.data) for item in await sent(redis)]}
+    assert {"m1": "run 1", "m2": ""} == again
+
+
 async def test_a_page_keeps_its_name(make, redis):
     page = event(1, type="page", name="Home", event=None)
     await make(page).replay([letter(1, event_type="page", event_name="Home")], as_was=True)

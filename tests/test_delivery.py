@@ -89,6 +89,11 @@ def test_what_dies_again_is_later_than_the_dead_letter_that_it_answers_even_by_a
         assert ("2023-11-14T22:13:20.000Z", last_at) == (letter.first_at, letter.last_at)
 
 
+def test_a_dead_letter_keeps_a_new_key():
+    hand = in_hand(item_of(delivery("m1", again="run 1")), "crm")
+    assert "run 1" == dead_letter(hand, "crm", class_="permanent", reason="HTTP 400", now_ms=1).again
+
+
 def test_a_dead_letter_tells_the_whole_story():
     hand = hand_of("m1", attempts=2, made=3, first_ms=1_700_000_000_000, last_ms=1_700_000_060_500)
     letter = dead_letter(hand, "crm", class_="attempts", reason="HTTP 500", now_ms=9, status=500, response="oops")
@@ -109,6 +114,7 @@ def test_a_dead_letter_tells_the_whole_story():
         "event_type": "track",
         "event_name": "Order Completed",
         "rules": "abc",
+        "again": "",
     }
     assert expected == msgspec.structs.asdict(letter)
 

@@ -186,6 +186,12 @@ async def test_with_new_keys_each_replay_has_keys_of_its_own(make, redis):
     assert 3 == len(ids | {idempotency_key("web", "m01", "crm")})
 
 
+async def test_a_template_that_fails_in_a_replay_with_new_keys_is_a_dead_letter_with_its_key(make, redis):
+    await play(make([event(1), event(2, "Broken")], new_keys=True))
+    [item], [dead] = await sent(redis), await records(redis)
+    assert "" != decode(item.data).again == dead.again
+
+
 def letter(number: int, **fields: Any) -> dict[str, Any]:
     row = {"source": "web", "message_id": f"m{number:02}", "destination": "crm", "class": "attempts"}
     return {**row, "last_at": "2026-11-24T18:00:00.000Z", "replayed_at": None, "outcome": None, **fields}

@@ -51,7 +51,14 @@ def outcomes(store: Store) -> list[tuple[Any, ...]]:
 
 def test_a_dead_letter_is_kept_whole(store: Store) -> None:
     whole = letter(
-        status=400, response="no", traceback="t", payload='{"a":1}', event_type="track", event_name="A", rules="r"
+        status=400,
+        response="no",
+        traceback="t",
+        payload='{"a":1}',
+        event_type="track",
+        event_name="A",
+        rules="r",
+        again="x",
     )
     load(store, whole)
     names = ["class_" if name == "class" else name for name in COLUMNS]

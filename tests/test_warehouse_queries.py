@@ -222,6 +222,7 @@ def test_a_dead_letter_has_the_tables_columns(letters: Store) -> None:
         "rules": "",
         "replayed_at": None,
         "outcome": None,
+        "again": "",
     } == row
 
 

@@ -177,7 +177,8 @@ class DeadLetters:
         assert event is not None
         key = f"{event.source}:{event.message_id}"
         floor_ms = max(after_ms(row["last_at"]), _ms(until) if until else 0)
-        item = redelivery(event, name, *made, self._rules, key=key, floor_ms=floor_ms)
+        again = row.get("again") or ""
+        item = redelivery(event, name, *made, self._rules, key=key, again=again, floor_ms=floor_ms)
         return Work(shard, name, Piece(digest_of_letter(row), [item, mark(row, SENT)], counts))
 
 

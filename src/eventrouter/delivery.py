@@ -174,6 +174,7 @@ def dead_letter(
         event_type=delivery.type,
         event_name=delivery.name,
         rules=delivery.rules,
+        again=delivery.again,
     )
 
 

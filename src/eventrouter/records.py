@@ -94,6 +94,8 @@ class DeadLetter(Record, tag="dead_letter"):
     event_type: str = ""
     event_name: str | None = None
     rules: str = ""
+    again: str = ""
+    """That of its delivery: what made another idempotency key of it."""
 
 
 SENT, DISCARDED = "sent", "discarded"

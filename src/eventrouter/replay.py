@@ -220,6 +220,7 @@ class Replay:
             event_type=event.event["type"],
             event_name=event_name(event.event),
             rules=self._rules,
+            again=run if self._new_keys else "",
         )
         item = Item("warehouse", "", 1, pack([letter]), "to:warehouse")
         counts = {f"to:{name}": 1, f"dead:{name}:template": 1, f"replayed:{name}:again": 1}

@@ -44,6 +44,7 @@ SURE = (
     "last_at",
     "event_type",
     "rules",
+    "again",
 )
 
 

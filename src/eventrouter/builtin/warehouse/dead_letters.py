@@ -29,6 +29,7 @@ COLUMNS: Final[dict[str, Kind]] = {
     "event_type": TEXT,
     "event_name": TEXT,
     "rules": TEXT,
+    "again": TEXT,
 }
 _KEY: Final = ("source", "message_id", "destination")
 
@@ -84,6 +85,7 @@ def load_dead_letters(store: Store, letters: Iterable[DeadLetter], replays: Iter
             letter.event_type,
             letter.event_name,
             letter.rules,
+            letter.again,
         )
         if key not in latest or last_at > str(latest[key][8]):
             latest[key] = row

@@ -24,6 +24,7 @@ class Migration(NamedTuple):
 MIGRATIONS: Final = [
     Migration(1, "the first tables", schema.create_all),
     Migration(2, "what became of dead letters", lambda _: ["ALTER TABLE dead_letters ADD COLUMN outcome TEXT"]),
+    Migration(3, "the new keys of dead letters", lambda _: ["ALTER TABLE dead_letters ADD COLUMN again TEXT"]),
 ]
 """All steps, in order. An empty database gets today's tables at once, and counts as having made every step."""
 

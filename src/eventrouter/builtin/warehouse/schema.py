@@ -91,6 +91,7 @@ dead_letters = sa.Table(
     sa.Column("rules", sa.Text),
     sa.Column("replayed_at", _TIME),
     sa.Column("outcome", sa.Text),
+    sa.Column("again", sa.Text),
     sa.Index("eventrouter_dead_letters_last_at", "last_at"),
 )
 
