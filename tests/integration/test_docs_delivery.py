@@ -13,6 +13,7 @@ from system import System
 from eventrouter.cli.replay import RATE
 from eventrouter.config_model import DEFAULT_BACKLOG, RetryConfig
 from eventrouter.limits import NEAR, TELL_SECONDS
+from eventrouter.once import REMEMBERED, WINDOW_MS
 from eventrouter.replay import KEPT_SECONDS, PATIENCE_SECONDS
 from eventrouter.testing import Answer
 
@@ -99,6 +100,11 @@ def test_history_is_sent_again_as_the_page_says(tmp_path: Path, sink: Sink) -> N
         assert lines(earnest[1]) == lines(shell(system, earnest[0]))
         assert first.id == sink.wait("/history", 2)[1].id
         shell(system, "eventrouter audit")
+
+
+def test_what_is_remembered_of_it_is_what_the_code_remembers() -> None:
+    assert f"{REMEMBERED:,} dead letters (and events of replays) in each shard, for a day at most" in PAGE
+    assert 86_400_000 == WINDOW_MS
 
 
 def test_the_rate_is_that_of_the_code() -> None:
