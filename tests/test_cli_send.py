@@ -8,6 +8,8 @@ import re
 import pytest
 
 from cli_kit import Place
+from eventrouter.cli.send import open_input
+from eventrouter.errors import EventRouterError
 
 FILE = '{"type":"track","event":"Paid","userId":"u1"}\nnonsense\n{"type":"track"}\n{"type":"page","anonymousId":"a"}\n'
 
@@ -54,6 +56,12 @@ def test_a_source_that_is_not_there_is_told_with_those_that_are(place):
 def test_a_file_that_is_not_there_is_told(place):
     result = place.run("send", "none.jsonl")
     assert (result.returncode, "cannot read none.jsonl: No such file" in result.stderr) == (1, True)
+
+
+def test_a_closed_standard_input_is_told(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(EventRouterError, match="the standard input is closed"):
+        open_input("-")
 
 
 def test_a_collector_that_is_away_is_waited_for_as_long_as_told(place):

@@ -12,6 +12,8 @@ from werkzeug import Request, Response
 from eventrouter.errors import EventRouterError, UnavailableError
 from eventrouter.sender import Sender
 
+OK = (200, {"success": True}, {})
+
 
 class Collector:
     """A collector whose answers a test chooses; keeps what came."""
@@ -103,6 +105,7 @@ async def test_bad_lines_are_told_by_number_and_cost_no_other(collector, send):
         (4, "not_an_object"),
         (5, "invalid_json"),
     ]
+    assert "the line is not UTF-8 (byte 11)" == report.faults[2].message
     assert report.sent == 2
 
 
@@ -133,14 +136,22 @@ async def test_a_batch_that_is_refused_is_halved_until_the_line_is_found(collect
 
 async def test_a_busy_collector_is_tried_again_when_it_says(collector, send):
     busy = {"code": "unavailable", "message": "full"}
-    collector.answers = [(503, busy, {"Retry-After": "7"}), (500, {}, {}), (429, busy, {}), (200, {}, {})]
+    collector.answers = [
+        (503, busy, {"Retry-After": "7"}),
+        (500, {}, {}),
+        (429, busy, {}),
+        OK,
+    ]
     report = await send(lines(1))
     assert (report.sent, len(send.waits), send.waits[0]) == (1, 3, 7.0)
     assert 0 < send.waits[1] < send.waits[2] * 2
 
 
 async def test_a_collector_that_stays_busy_is_given_up_with_where_it_broke_off(collector, send):
-    collector.answers = [(200, {}, {}), (503, {"code": "unavailable", "message": "full"}, {"Retry-After": "60"})]
+    collector.answers = [
+        OK,
+        (503, {"code": "unavailable", "message": "full"}, {"Retry-After": "60"}),
+    ]
     with pytest.raises(UnavailableError, match=r"answers 503: full.*; 100 were sent, line 101 and later") as caught:
         await send(lines(200), patience=30)
     assert "same command" in caught.value.hint
@@ -149,7 +160,7 @@ async def test_a_collector_that_stays_busy_is_given_up_with_where_it_broke_off(c
 async def test_that_it_waits_is_told_at_once_and_once(collector, send):
     told: list[tuple[str, float]] = []
     busy = {"code": "unavailable", "message": "full"}
-    collector.answers = [(503, busy, {}), (503, busy, {}), (200, {}, {}), (503, busy, {}), (200, {}, {})]
+    collector.answers = [(503, busy, {}), (503, busy, {}), OK, (503, busy, {}), OK]
     await send(lines(200), patience=30, waiting=lambda why, seconds: told.append((why, round(seconds))))
     assert told == [("it answers 503: full", 30)]
 
@@ -164,9 +175,23 @@ async def test_an_address_that_is_none_is_told():
         await Sender("ftp://x", "key").send(io.BytesIO(b"{}"))
 
 
-@pytest.mark.parametrize(("status", "what"), [(401, "refuses the write key: unknown"), (404, "there is no collector")])
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (401, "refuses the write key: unknown"),
+        (404, "there is no collector"),
+        (302, "there is no collector at .*: something else answers 302"),
+    ],
+)
 async def test_what_no_repetition_helps_is_told_at_once(collector, send, status, what):
     collector.answers = [(status, {"code": "c", "message": "unknown"}, {})]
     with pytest.raises(EventRouterError, match=what):
         await send(lines(1))
     assert send.waits == []
+
+
+@pytest.mark.parametrize("page", ["<html>Log in", "[]", '{"success": "yes"}'])
+async def test_a_success_that_no_collector_would_tell_is_none(httpserver, send, page):
+    httpserver.expect_request("/v1/batch").respond_with_data(page)
+    with pytest.raises(EventRouterError, match=r"there is no collector at .*: something else answers 200"):
+        await send(lines(1))

@@ -25,6 +25,8 @@ PATIENCE_SECONDS = 120.0
 """How long a collector that is away or busy is tried again before the rest is given up."""
 QUIET_SECONDS = 30.0
 """How often it is told that one is waited for, at most: a collector may put off every batch for a moment."""
+NO_COLLECTOR = frozenset({301, 302, 303, 307, 308, 404, 405})
+"""What a collector never answers to events: somebody else is at that address."""
 REJECTED_BYTES = 2_000_000
 """How much of an answer is read: it names each refused event."""
 
@@ -110,7 +112,7 @@ class Sender:
     async def _send(self, batch: list[_Line], report: Report, tell: Callable[[int, str], None]) -> None:
         response = await self._post(batch, report, tell)
         if response.status == 200:
-            rejected = response.json().get("rejected", [])
+            rejected = self._rejected(response)
             for one in rejected:
                 line = batch[int(one["index"])]
                 report.faults.append(Fault(line.number, str(one.get("code")), str(one.get("message"))))
@@ -121,8 +123,8 @@ class Sender:
             raise EventRouterError(
                 f"the collector refuses the write key: {message}", hint="see --write-key and --source"
             )
-        if response.status == 404:
-            raise EventRouterError(f"there is no collector at {self._url}", hint="see --url")
+        if response.status in NO_COLLECTOR:
+            raise self._no_collector(response)
         if len(batch) == 1:
             report.faults.append(Fault(batch[0].number, code, message))
             return
@@ -130,6 +132,21 @@ class Sender:
         middle = len(batch) // 2
         await self._send(batch[:middle], report, tell)
         await self._send(batch[middle:], report, tell)
+
+    def _rejected(self, response: Response) -> list[dict[str, Any]]:
+        """The events that a collector did not take; raises `EventRouterError` where somebody else answers."""
+        try:
+            body = response.json()
+        except Retry:
+            body = None
+        if not isinstance(body, dict) or body.get("success") is not True:
+            raise self._no_collector(response)
+        return list(body.get("rejected", []))
+
+    def _no_collector(self, response: Response) -> EventRouterError:
+        return EventRouterError(
+            f"there is no collector at {self._url}: something else answers {response.status}", hint="see --url"
+        )
 
     async def _post(self, batch: list[_Line], report: Report, tell: Callable[[int, str], None]) -> Response:
         body = b'{"batch":[' + b",".join([line.raw for line in batch]) + b"]}"
@@ -178,7 +195,10 @@ def _lines(stream: BinaryIO, seed: str, report: Report) -> Iterator[_Line]:
         try:
             text.decode("utf-8")  # the decoder doesn't look into what it skips
             event = _decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UnicodeDecodeError as error:
+            report.faults.append(Fault(number, "invalid_json", f"the line is not UTF-8 (byte {error.start})"))
+            continue
+        except (msgspec.DecodeError, RecursionError) as error:
             code = "not_an_object" if isinstance(error, msgspec.ValidationError) else "invalid_json"
             what = "is not a JSON object" if code == "not_an_object" else f"is not valid JSON: {error}"
             report.faults.append(Fault(number, code, f"the line {what}"))

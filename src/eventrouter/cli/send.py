@@ -144,6 +144,8 @@ def open_input(file: str) -> tuple[BinaryIO, int, str]:
     from ..errors import EventRouterError
 
     if file == "-":
+        if sys.stdin is None:
+            raise EventRouterError("the standard input is closed", hint="give a JSONL file, or pipe one in")
         return sys.stdin.buffer, 0, ""
     path = Path(file)
     try:
