@@ -1,5 +1,8 @@
 """Rules of several files: `include`."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from eventrouter import config_documents
@@ -185,6 +188,16 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path):
         read_text(tmp_path / "latin.yaml")
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfversion: 1\n")
     assert read_text(tmp_path / "bom.yaml") == "version: 1\n"
+
+
+def test_a_pipe_is_read_to_its_end_and_one_that_nobody_writes_to_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert read_text(tmp_path / "pipe") == ""
+    reading, writing = os.pipe()
+    os.write(writing, b"version: 1\n")
+    os.close(writing)
+    assert read_text(Path(f"/dev/fd/{reading}")) == "version: 1\n"
+    os.close(reading)
 
 
 def test_names_of_one_file_alone_are_no_problem():

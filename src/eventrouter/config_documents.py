@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,11 +33,18 @@ class Document:
     text: str
 
 
+def _opened(path: str, flags: int) -> int:
+    """Opens a file without waiting for who may write to it, where it is a pipe: a process that runs looks at it."""
+    opened = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(opened, True)
+    return opened
+
+
 def read_text(path: Path) -> str:
     """The text of a rules file. Raises `ConfigError` that says why it can't be had."""
     name = str(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = get_close_matches(path.name, [one.name for one in path.parent.glob("*.y*ml")], 1)
