@@ -112,6 +112,11 @@ def test_stdin_is_read_too_and_json_is_for_scripts(place):
     assert lines["outcome"]["reason"] == "no_route"
 
 
+def test_what_the_collector_mends_is_shown_as_it_is_stored(place):
+    text = '{"type": "page", "userId": "u", "properties": {"n": 1e400, "half": "a\\ud800"}}'
+    assert {"n": None, "half": "a�"} == json.loads(explained(place, "-", "--json", stdin=text))["event"]["properties"]
+
+
 def test_a_pipe_is_read_as_a_file_is(place):
     os.mkfifo(place.path / "pipe")
     writer = threading.Thread(target=(place.path / "pipe").write_text, args=(json.dumps(ORDER),))
@@ -135,6 +140,7 @@ def test_what_an_event_carries_is_no_command_for_the_terminal(place):
         (["-"], '{"batch": [{"type": "page"}]}', 1, "stdin is a batch of events: one is wanted"),
         (["evnt", "--data-dir", "nowhere"], None, 1, "there is no file evnt, and there is no data directory nowhere"),
         (["-"], '{"type": "track", "userId": "u"}', 1, "(event_not_defined)"),
+        (["-"], '{"type": "page", "userId": "\\ud800"}', 1, "the collector would refuse this event"),
         (["-"], " " * 1_000_001, 1, "stdin has more than 1,000,000 bytes: too many for an event"),
         (
             [json.dumps(ORDER)],
