@@ -103,7 +103,7 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
                 why = "" if settings.embedded or not told else f" ({told})"
                 raise AwayError(
                     f"the Redis at {settings.shown_server_url} is not reachable{why}",
-                    hint="`eventrouter up` starts the embedded server"
+                    hint="`eventrouter up` starts the embedded server; where it runs, its log says what is wrong"
                     if settings.embedded
                     else "start it, or correct EVENTROUTER_REDIS_URL",
                 ) from None
