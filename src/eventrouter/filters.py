@@ -101,13 +101,11 @@ def _otherwise(default: Any) -> Any:
 
 def float_(value: Any, default: Any = MISSING) -> Any:
     """The value as a number with a fraction; `default` where that can't be, without which it fails."""
-    if type(value) in (int, float, str, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return _otherwise(default)
-        return number if math.isfinite(number) else _otherwise(default)
-    return _otherwise(default)
+    try:
+        number = float(value) if type(value) in (int, float, str, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    return number if math.isfinite(number) else _otherwise(default)
 
 
 def int_(value: Any, default: Any = MISSING) -> Any:
