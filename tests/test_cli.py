@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -30,6 +31,14 @@ def app_that_fails(error: Exception) -> typer.Typer:
         raise error
 
     return app
+
+
+def test_output_that_has_no_room_is_told():
+    done = invoke(app_that_fails(OSError(errno.ENOSPC, "No space left on device")), "fails")
+    assert (1, "eventrouter: no space is left where this writes to\n  = hint: make room, or write elsewhere\n") == (
+        done.exit_code,
+        done.stderr,
+    )
 
 
 def test_the_version_is_told():

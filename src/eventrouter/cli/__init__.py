@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it: `--help` and the start of `
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import sys
@@ -33,6 +34,11 @@ class Root(TyperGroup):
             return super().invoke(ctx)
         except EventRouterError as error:
             raise typer.Exit(fail(error)) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            full = EventRouterError("no space is left where this writes to", hint="make room, or write elsewhere")
+            raise typer.Exit(fail(full)) from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All commands; with those of plugins, unless a plugin is broken."""

@@ -114,6 +114,8 @@ def _is_readable(path: str) -> bool:
 
 def _bytes_of(path: str) -> bytes:
     """Raises `EventRouterError` where it can't be read, or doesn't end soon."""
+    if path == "-" and not sys.stdin:
+        raise EventRouterError("stdin is closed")
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
