@@ -1,6 +1,6 @@
 import pytest
 
-from eventrouter.interpolation import interpolate
+from eventrouter.interpolation import MAX_FILLED, interpolate
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "DOLLAR": "${NAME}"}
 
@@ -75,3 +75,8 @@ def test_a_value_that_is_no_text_is_told():
     found = interpolate("a ${BYTES:-default}", {"BYTES": "\udcff"})
     assert (found.text, found.values) == ("a ", [])
     assert found.faults == [(2, "the value of the variable BYTES is not UTF-8", "set BYTES to text in UTF-8")]
+
+
+def test_a_variable_that_is_repeated_makes_no_endless_text():
+    found = interpolate("${LONG}" * 10_000, {"LONG": "x" * 100_000})
+    assert MAX_FILLED < len(found.text) < MAX_FILLED + 2 * 100_000

@@ -126,6 +126,12 @@ def test_aliases_of_a_long_text_are_stopped_early():
     assert [fault.message for fault in found] == ["it has texts of more than 4,194,304 characters, aliases followed"]
 
 
+def test_variables_of_a_long_value_are_stopped_early():
+    root, found = parse(f"a: {'${A}' * 10_000}\n", {"A": "x" * 100_000})
+    assert root is None
+    assert [fault.message for fault in found] == ["it has texts of more than 4,194,304 characters, aliases followed"]
+
+
 def test_a_value_that_is_not_there_has_the_place_of_its_key():
     root, _ = parse("a:\n  b:\n\n  c: # nothing\nd: 1\n", {})
     assert isinstance(root, MapNode)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+MAX_FILLED = 4_194_304
+"""Characters. A text that is longer is not filled in to its end: it is longer than any that may be used."""
+
 _PART = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{")
 _INNER = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)(.*))?\Z", re.DOTALL)
 
@@ -47,6 +50,8 @@ def interpolate(text: str, environ: Mapping[str, str]) -> Interpolated:
         length += len(piece)
 
     for match in _PART.finditer(text):
+        if length > MAX_FILLED:
+            break
         add(text[position : match.start()], position, False)
         position = match.end()
         if match[0] == "$$":

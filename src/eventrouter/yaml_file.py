@@ -14,12 +14,12 @@ import ruamel.yaml
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from .interpolation import Interpolated, interpolate
+from .interpolation import MAX_FILLED, Interpolated, interpolate
 
 MAX_BYTES = 1_048_576
 MAX_NODES = 100_000
 MAX_DEPTH = 50
-MAX_CHARACTERS = 4 * MAX_BYTES
+MAX_CHARACTERS = MAX_FILLED
 """Of all values, aliases followed: each is looked at for itself."""
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
