@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 
 
 def decode(body: bytes) -> Decoded:
-    """Reads `body`. Integers keep their exact value, however long; of a repeated key the last one counts.
+    """Reads `body`. Integers keep their exact value, up to 4,300 digits; of a repeated key the last one counts.
 
     What a real client may send although JSON has no word for it is mended: NaN, Infinity, and numbers that are too
     large become null and are counted. Nesting may be cut, but so that the event is still seen to be too deep.
