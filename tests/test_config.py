@@ -1,7 +1,6 @@
-from pathlib import Path
-
 import pytest
 
+from eventrouter import config_documents
 from eventrouter.config import load as load_file
 from eventrouter.config import loads
 from eventrouter.errors import ConfigError
@@ -198,7 +197,7 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path, monkeypatch, error, mess
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(config_documents, "_opened", fail)
     with pytest.raises(ConfigError, match=message):
         load_file(tmp_path / "routes.yaml", Plugins(), {})
 
