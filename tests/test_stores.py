@@ -45,6 +45,19 @@ def test_a_file_that_the_rules_name_is_known_by_its_directory(tmp_path: Path) ->
     assert (one[0], True) == (other[0], one[1] != other[1])
 
 
+@pytest.mark.parametrize(
+    ("damaged", "expected"), [(b"\xb9\x00 ", "b90020"), (b"a b", "612062"), (b"\x00" * 16, "00" * 16)]
+)
+def test_a_damaged_mark_is_one_word_all_the_same(tmp_path: Path, damaged: bytes, expected: str) -> None:
+    (tmp_path / ".eventrouter-id").write_bytes(damaged)
+    assert f"{expected} {expected}" == stores_of(FILES, tmp_path)
+
+
+def test_a_directory_with_an_empty_mark_is_known_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / ".eventrouter-id").touch()
+    assert f"{tmp_path} {tmp_path}" == stores_of(FILES, tmp_path)
+
+
 def test_servers_are_left_to_the_operator(tmp_path: Path) -> None:
     assert "server server" == stores_of(POSTGRES, tmp_path / "none")
     assert not (tmp_path / "none").exists()

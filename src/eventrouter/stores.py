@@ -52,7 +52,10 @@ def _mark(directory: Path) -> str:
             with contextlib.suppress(FileExistsError):
                 os.link(made, path)  # whole, and by one of several
             made.unlink()
-        return path.read_text("ascii")
+        data = path.read_bytes()
+        text = data.decode("ascii", "replace")
+        # What a power failure left of it is the same for all, too, if it is not empty.
+        return text if text.isalnum() else data[:16].hex() or str(directory)
     return str(directory)
 
 
