@@ -19,7 +19,7 @@ class Serve:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, turn, stopping):
+    async def __call__(self, turn, stopping, others_wait):
         self.turns.append(turn.lane)
         await self.gate.wait()
         if self.error:

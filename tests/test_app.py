@@ -186,7 +186,7 @@ async def test_deliveries_of_a_destination_that_is_gone_wait_and_are_shown(app: 
     claims = await app.lanes.append(0, [Append("old", items, "to:old")])
     turn = await app.lanes.begin(Lane(0, "old"), claims[0].token)
     assert turn is not None
-    claim = await app._serve_turn(turn, asyncio.Event())
+    claim = await app._serve_turn(turn, asyncio.Event(), lambda: False)
     assert claim is not None
     assert claim.delay == 30.0
     app._snapshot = None

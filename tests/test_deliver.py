@@ -1013,6 +1013,52 @@ async def test_a_turn_lets_others_in_after_its_time(make, monkeypatch):
     assert 10 == len(set(post.sink.got)) == len(post.sink.got)
 
 
+async def test_a_turn_ends_sooner_while_others_wait_for_its_slot(make, monkeypatch):
+    monkeypatch.setattr(deliver, "SHARED_SECONDS", 0.15)
+    post = make(seconds=0.05)
+    await post.put(*(str(number) for number in range(20)))
+    others = []
+    turn = deliver.DeliveryTurn(await post.begin(), post.target, post.stopping, lambda: bool(others))
+    running = asyncio.create_task(turn.run())
+    while len(post.sink.got) < 5:
+        await asyncio.sleep(0.01)
+    others.append("erp")
+    claim = await running
+    assert 0 == claim.delay
+    assert 5 <= len(post.sink.got) <= 7
+    post.claims.append(claim)
+    await post.run()
+    assert 20 == len(set(post.sink.got)) == len(post.sink.got)
+
+
+async def test_a_search_for_the_event_at_fault_goes_on_to_its_end_while_others_wait_for_the_slot(make, monkeypatch):
+    monkeypatch.setattr(deliver, "SHARED_SECONDS", 0.1)
+
+    def answer(messages):
+        if any(message.message_id == "h" for message in messages):
+            raise Reject("one of them is bad", status=400)
+
+    post = make(answer, seconds=0.05, batch_size=8, concurrency=2)
+    await post.put(*"abcdefgh", *(str(number) for number in range(8 * 10)))
+    turn = deliver.DeliveryTurn(await post.begin(), post.target, post.stopping, lambda: True)
+    assert await turn.run() is not None
+    found = await counts(post.redis)
+    assert 1 == found["dead:crm:permanent"]
+    assert 7 <= found["delivered:crm"] < 80
+
+
+async def test_a_turn_waits_at_an_empty_lane_only_for_a_moment_while_others_wait_for_its_slot(make, monkeypatch, redis):
+    monkeypatch.setattr(deliver, "LINGER_SECONDS", 30.0)
+    post = make(fail_first(1, Retry("later", after=60.0)), batch_size=1)
+    await post.put("a", "b")
+    turn = deliver.DeliveryTurn(await post.begin(), post.target, post.stopping, lambda: True)
+    async with asyncio.timeout(10):
+        assert await turn.run() is None
+    assert ["a", "b"] == post.sink.got
+    [claim] = await post.lanes.append(0, [Append("crm", [("k", 1, b"")], "to:crm")])  # nobody has the lane
+    assert post.lane == claim.lane
+
+
 async def test_a_worker_that_stops_ends_the_attempt_in_hand_and_hands_the_lane_over(make):
     post = make(seconds=0.05)
     await post.put("a", "b")

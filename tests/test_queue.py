@@ -118,6 +118,23 @@ async def test_a_claim_with_a_delay_waits_in_arq(queue, redis):
     assert 55 < due / 1000 - time.time() <= 60.5
 
 
+async def test_a_deferred_job_may_be_hastened(queue, redis):
+    job = await queue.defer(Claim(CRM, "token", 60.0))
+    assert await queue.hasten(CRM, job)
+    [(found, due)] = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    assert (job, True) == (found.decode(), due / 1000 <= time.time())
+
+
+async def test_hastening_brings_no_job_back_that_was_done_meanwhile_and_delays_none(queue, redis):
+    job = await queue.defer(Claim(CRM, "token"))
+    before = await redis.zscore(QUEUE, job)
+    assert not await queue.hasten(CRM, job)
+    assert before == await redis.zscore(QUEUE, job)
+    await redis.zrem(QUEUE, job)
+    assert not await queue.hasten(CRM, job)
+    assert [] == await jobs(redis)
+
+
 async def test_the_same_claim_again_is_another_job(queue, redis):
     await queue.enqueue([Claim(CRM, "token")])
     await queue.enqueue([Claim(CRM, "token")])
@@ -222,6 +239,8 @@ async def test_workers_serve_the_lanes_of_their_group_alone(both, redis, lanes, 
 async def test_a_server_that_is_away_does_not_break_the_caller(redis):
     queue = Queue(ArqRedis.from_url("unix:///nowhere/valkey.sock"))
     await queue.enqueue([Claim(CRM, "token")])
+    assert "" == await queue.defer(Claim(CRM, "token", 1.0))
+    assert await queue.hasten(CRM, "job")  # who knows
 
 
 async def test_no_job_is_a_pickle(queue, redis):
@@ -290,7 +309,7 @@ async def test_the_sweep_enqueues_while_the_server_is_full(turns, lanes, redis, 
 async def test_a_worker_picks_turns_up_within_milliseconds_and_leaves_nothing_in_arq(valkey, queue, lanes, redis):
     done = []
 
-    async def serve(turn, stopping):
+    async def serve(turn, stopping, others_wait):
         done.append(time.monotonic())
         await turn.read()
 
@@ -336,7 +355,7 @@ from eventrouter.queue import Queue, run_worker, worker_settings
 from eventrouter.turns import Turns
 
 url = sys.argv[1]
-async def serve(turn, stopping):
+async def serve(turn, stopping, others_wait):
     print("begun", flush=True)
     await stopping.wait()
     await asyncio.sleep(0.3)  # the attempt in hand

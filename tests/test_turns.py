@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from contextlib import AsyncExitStack
 
 import pytest
@@ -14,7 +15,8 @@ from eventrouter import turns as turns_module
 from eventrouter.counters import failing, read_snapshot
 from eventrouter.lane import Lane
 from eventrouter.queue import QUEUE, Queue, queue_of
-from eventrouter.turns import MISPLACED_SECONDS, TURNS_PER_DESTINATION, Turns
+from eventrouter.slots import TURNS_PER_DESTINATION
+from eventrouter.turns import MISPLACED_SECONDS, Turns
 from lane_kit import CRM, append, expire_lease
 from queue_kit import Serve, jobs, until
 
@@ -42,6 +44,10 @@ async def queue_by(valkey):
 @pytest.fixture
 def turns(lanes, queue):
     return lambda serve, shards=2: Turns(lanes, shards, queue, serve)
+
+
+def token_of(job: str) -> str:
+    return job.split(":")[2]
 
 
 async def test_a_turn_that_has_more_to_do_is_enqueued_again(turns, lanes, redis):
@@ -95,7 +101,7 @@ async def test_a_turn_that_lost_its_server_goes_on_soon_after_it_is_back(turns, 
 
 async def test_a_turn_that_fails_when_it_was_fenced_off_ends_quietly(turns, lanes, redis):
     class Late(Serve):
-        async def __call__(self, turn, stopping):
+        async def __call__(self, turn, stopping, others_wait):
             await expire_lease(redis, CRM)
             await lanes.sweep(0)
             raise ZeroDivisionError
@@ -119,6 +125,92 @@ async def test_one_destination_cannot_take_every_slot_and_the_warehouse_has_its_
     assert 2 == len(await jobs(redis))  # those that found no slot come back soon
     serve.gate.set()
     await asyncio.gather(*running)
+
+
+class EachItsGate(Serve):
+    """Serves each lane until its gate opens, then hands it over: there is more."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = defaultdict(asyncio.Event)
+        self.others_wait = {}
+
+    async def __call__(self, turn, stopping, others_wait):
+        self.turns.append(turn.lane)
+        self.others_wait[turn.lane] = others_wait
+        await self.gates[turn.lane].wait()
+        return await turn.give_up()
+
+
+@pytest.fixture
+async def crowd(turns, lanes):
+    """Begins turns of so many lanes of crm; returns the runner and who is served, once all slots are taken."""
+    running = []
+    serve = EachItsGate()
+    runner = turns(serve, shards=64)
+
+    async def begin(number):
+        for shard in range(number):
+            [claim] = await lanes.append(shard, [append(("k", "one"))])
+            running.append(asyncio.create_task(runner.run(claim.lane, claim.token, "job")))
+            if shard < TURNS_PER_DESTINATION:
+                await until(lambda shard=shard: len(serve.turns) == shard + 1)
+            else:
+                await running[-1]
+        return runner, serve
+
+    yield begin
+    for lane in serve.turns:
+        serve.gates[lane].set()
+    await asyncio.gather(*running)
+
+
+async def job_of(redis, shard):
+    """The job of a lane of crm that waits, and when it is due."""
+    found = await redis.zrange(QUEUE, 0, -1, withscores=True)
+    [one] = [(job.decode(), due) for job, due in found if job.startswith(f"crm:{shard}:".encode())]
+    return one
+
+
+async def test_lanes_without_a_slot_cost_few_jobs(crowd, redis):
+    began = time.time()
+    await crowd(64)
+    due = [ms / 1000 - began for _, ms in await redis.zrange(QUEUE, 0, -1, withscores=True)]
+    assert 64 - TURNS_PER_DESTINATION == len(due)
+    assert sum(1 / seconds for seconds in due) < 25  # jobs a second
+
+
+async def test_a_turn_that_ends_calls_the_lane_that_has_waited_longest_for_its_slot(crowd, redis):
+    _, serve = await crowd(10)
+    before = [await job_of(redis, shard) for shard in (8, 9)]
+    serve.gates[Lane(0, "crm")].set()
+    async with asyncio.timeout(5):
+        while await job_of(redis, 8) == before[0]:
+            await asyncio.sleep(0.01)
+    (job, due), second = await job_of(redis, 8), await job_of(redis, 9)
+    assert (before[0][0], before[1]) == (job, second)
+    assert due < before[0][1]
+
+
+async def test_a_lane_that_had_its_turn_does_not_overtake_those_that_wait_for_one(crowd, redis):
+    runner, serve = await crowd(9)
+    serve.gates[Lane(0, "crm")].set()
+    async with asyncio.timeout(5):
+        while not any(job.startswith("crm:0:") for job in await jobs(redis)):
+            await asyncio.sleep(0.01)
+    again, _ = await job_of(redis, 0)
+    await runner.run(CRM, token_of(again), again)
+    first, _ = await job_of(redis, 8)
+    running = asyncio.create_task(runner.run(Lane(8, "crm"), token_of(first), first))
+    await until(lambda: len(serve.turns) == 9)
+    assert [Lane(shard, "crm") for shard in range(9)] == serve.turns
+    serve.gates[Lane(8, "crm")].set()
+    await running
+
+
+async def test_a_turn_is_told_that_others_wait_for_its_slot(crowd):
+    _, serve = await crowd(9)
+    assert serve.others_wait[CRM]()
 
 
 async def test_a_worker_that_stops_hands_its_jobs_on_as_they_are(turns, lanes, redis):
@@ -180,10 +272,6 @@ async def test_a_turn_of_another_group_is_handed_on_unserved_and_not_at_once(lan
     assert await lanes.begin(CRM, token_of(job.decode())) is not None
 
 
-def token_of(job: str) -> str:
-    return job.split(":")[2]
-
-
 async def test_groups_that_hand_a_lane_to_each_other_do_so_with_one_job_however_many_copies_there_are(
     lanes, redis, queue_by
 ):
@@ -233,7 +321,7 @@ async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_
     queue = await queue_by(lambda lane: groups[lane], "old")
 
     class Moves(Serve):
-        async def __call__(self, turn, stopping):
+        async def __call__(self, turn, stopping, others_wait):
             groups["crm"] = "new"
             return await turn.give_up()
 

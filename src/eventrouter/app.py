@@ -230,7 +230,7 @@ class EventRouter:
         self._rules = make_rules(self.config, self.router, self._dedup_limit)
         child.report(worker_groups=config.worker_groups)
 
-    async def _serve_turn(self, turn: Turn, stopping: asyncio.Event) -> Claim | None:
+    async def _serve_turn(self, turn: Turn, stopping: asyncio.Event, others_wait: Callable[[], bool]) -> Claim | None:
         if turn.lane.name == "log":
             return await RouterTurn(
                 turn,
@@ -251,7 +251,7 @@ class EventRouter:
                 if name == WAREHOUSE:
                     return await turn.give_up(wait)
                 target = await unserved(self.config, name, self.lanes, self._enqueue, dropped, wait)
-            return await DeliveryTurn(turn, target, Ends(stopping, target.service)).run()
+            return await DeliveryTurn(turn, target, Ends(stopping, target.service), others_wait).run()
 
     # Operators
 

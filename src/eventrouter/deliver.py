@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
+from .arrivals import Arrivals
 from .delivery import InHand
 from .errors import Reject
 from .hands import Hands
@@ -28,6 +29,10 @@ LINGER_SECONDS = 1.0
 """How long a turn waits at an empty lane before it gives the claim back."""
 TURN_SECONDS = 60.0
 """After so long a turn lets others in."""
+SHARED_SECONDS = 5.0
+"""The same, while other lanes wait for its slot."""
+SHARED_LINGER_SECONDS = 0.1
+"""How long it waits at an empty lane then."""
 NEWER_SECONDS = 30.0
 """How long a lane waits whose next item is for a newer version."""
 LOOK_SECONDS = 300.0
@@ -39,27 +44,28 @@ READ_BYTES = 4_000_000
 class DeliveryTurn:
     """One turn of one lane. `run` serves it; a turn is used once."""
 
-    def __init__(self, turn: Turn, target: Target, stopping: Flag) -> None:
+    def __init__(
+        self, turn: Turn, target: Target, stopping: Flag, others_wait: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`others_wait` tells whether other lanes wait for this turn's slot."""
         self._turn = turn
         self._lease = Lease(turn)
         self._target = target
         self._stopping = stopping
+        self._others_wait = others_wait
         self._hands = Hands(target.policy)
-        self._more: asyncio.Task[bool] | None = None
-        """Waits for new items."""
+        self._arrivals = Arrivals(turn, LINGER_SECONDS)
         self._cursor = ""
-        self._last_id = "0-0"
         self._closing: float | None = None
         """Seconds until the next turn, once this one is to end before the lane is empty."""
+        self._makes_room = False
+        """Whether it ends after the attempts in hand; a search for the event at fault goes on to its end."""
         self._probing = False
         self._lost: list[tuple[Item, UnreadableError]] = []
         """Items that nobody can read."""
         self._newer = ""
         """Says so when an item is for a newer version: what came before it is sent, then the lane waits."""
         self._crowded = turn.parked >= MAX_PARKED_KEYS
-        self._ahead_ms = 0.0
-        """How far the server's clock is ahead of our monotonic one."""
-        self._next_due_ms = 0
         self._pace = Pace(target.throttle)
 
     async def run(self) -> Claim | None:
@@ -71,29 +77,32 @@ class DeliveryTurn:
             try:
                 return await self._serve()
             finally:
-                leftovers = [*self._hands.tasks, *([self._more] if self._more else [])]
+                leftovers = [*self._hands.tasks, *self._arrivals.tasks]
                 for task in leftovers:
                     task.cancel()
                 await asyncio.gather(*leftovers, return_exceptions=True)
         return None
 
     async def _serve(self) -> Claim | None:
-        ends = time.monotonic() + TURN_SECONDS
+        began = time.monotonic()
         lingered = False
         await self._restore_pins()
         while True:
-            if self._closing is None and (self._stopping.is_set() or time.monotonic() > ends):
+            lasted = time.monotonic() - began
+            self._makes_room = lasted > SHARED_SECONDS and self._others_wait()
+            ends = self._stopping.is_set() or lasted > TURN_SECONDS or (self._makes_room and not self._hands.tasks)
+            if self._closing is None and ends:
                 self._closing = 0.0
             got = False
-            if self._closing is None and self._may_read() and self._hands.room()[0] > 0:
-                idle = not self._hands.tasks and not self._hands.waiting
-                status, got = await self._read(give_back=lingered and idle)
+            leaves = lingered and not self._hands.tasks and not self._hands.waiting
+            if self._goes_on() and self._may_read(leaves) and self._hands.room()[0] > 0:
+                status, got = await self._read(give_back=leaves)
                 if status == "idle":
                     return None
             if self._closing is None and self._newer and not (self._hands.tasks or self._hands.waiting):
                 await tell(self._turn, self._newer, NEWER_SECONDS)
                 self._closing = NEWER_SECONDS
-            if self._closing is None and self._hands.waiting:
+            if self._goes_on() and self._hands.waiting:
                 await self._gate()
             await self._launch()
             if self._hands.tasks:
@@ -107,7 +116,7 @@ class DeliveryTurn:
             elif got:
                 lingered = False
             elif not self._hands.pending:
-                await self._linger()
+                await self._arrivals.linger(SHARED_LINGER_SECONDS if self._others_wait() else None)
                 lingered = True
 
     async def _restore_pins(self) -> None:
@@ -152,22 +161,18 @@ class DeliveryTurn:
             if gate.wait > 0:
                 self._closing = gate.wait
 
-    def _due_in(self) -> float | None:
-        """Seconds until a parked key is due; None: none is parked."""
-        if not self._next_due_ms:
-            return None
-        return max((self._next_due_ms - self._ahead_ms) / 1000 - time.monotonic(), 0.0)
+    def _goes_on(self) -> bool:
+        return self._closing is None and not self._makes_room
 
-    def _may_read(self) -> bool:
-        return not self._newer and (self._more is None or self._more.done() or self._due_in() == 0.0)
+    def _may_read(self, leaves: bool) -> bool:
+        return not self._newer and (self._arrivals.may_be_there() or (leaves and self._others_wait()))
 
     async def _read(self, *, give_back: bool) -> tuple[str, bool]:
         units, size = self._hands.room()
         batch = await self._turn.read(
             self._cursor, units=units, size=min(size, READ_BYTES), per_key=units, give_back=give_back
         )
-        self._next_due_ms = batch.next_due_ms
-        self._ahead_ms = batch.now_ms - time.monotonic() * 1000
+        self._arrivals.note(batch)
         pinned = {item for parts in self._turn.pins.values() for item in chain(*parts)}
         taken = self._hands.parked_keys()
         aged = Settlement(self._target)
@@ -192,18 +197,10 @@ class DeliveryTurn:
         if some_aged:
             await aged.apply(self._turn)
         await self._set_aside()
-        self._forget_more()
+        self._arrivals.forget()
         if batch.status == "empty":
-            self._last_id = batch.last_id
-            if self._more is None:
-                self._more = asyncio.create_task(self._turn.wait(self._last_id, LINGER_SECONDS))
+            self._arrivals.of_empty(batch.last_id)
         return batch.status, bool(batch.items)
-
-    def _forget_more(self) -> None:
-        """Forgets the wait for new items when it has ended; raises what it met."""
-        if self._more is not None and self._more.done():
-            more, self._more = self._more, None
-            more.result()
 
     def _aged_reason(self, hand: InHand) -> str:
         last = hand.tries.reason or self._target.health.reason
@@ -213,14 +210,9 @@ class DeliveryTurn:
         max_age = self._target.policy.max_age
         return max_age is not None and hand.delivery is not None and now_ms - hand.delivery.since_ms > max_age * 1000
 
-    async def _linger(self) -> None:
-        if self._more is None:
-            self._more = asyncio.create_task(self._turn.wait(self._last_id, LINGER_SECONDS))
-        await asyncio.wait({self._more}, timeout=self._due_in())
-
     async def _launch(self) -> None:
         policy = self._target.policy
-        while self._closing is None and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
+        while self._goes_on() and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
             if self._probing:
                 self._hands.parked_last()
             batch = self._hands.another() if self._probing else []
@@ -248,7 +240,7 @@ class DeliveryTurn:
         if not policy.batch_wait or len(self._hands.pending) >= policy.batch_size:
             return 0.0
         appended_ms = int(self._hands.pending[0].item.id.split("-")[0])
-        wait = appended_ms / 1000 + policy.batch_wait - self._ahead_ms / 1000 - time.monotonic()
+        wait = (appended_ms - self._arrivals.now_ms) / 1000 + policy.batch_wait
         return wait if wait < policy.batch_wait + 1 else 0.0  # longer: the server's clock was set back
 
     def _start(self, *parts: list[InHand]) -> None:
@@ -284,14 +276,12 @@ class DeliveryTurn:
         """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
         waiting: set[asyncio.Task[Any]] = set(self._hands.tasks)
         timeout = None
-        if self._closing is None and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
-            waits = [self._due_in() or 0.0, self._batch_wait() if self._hands.pending else 0.0]
+        if self._goes_on() and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
+            waits = [self._arrivals.due_in() or 0.0, self._batch_wait() if self._hands.pending else 0.0]
             timeout = min((wait for wait in waits if wait > 0), default=None)
             if not self._newer and self._hands.room()[0] > 0:
-                self._forget_more()
-                if self._more is None:
-                    self._more = asyncio.create_task(self._turn.wait(self._cursor or "0-0", LINGER_SECONDS))
-                waiting.add(self._more)
+                self._arrivals.forget()
+                waiting.add(self._arrivals.more(self._cursor or "0-0"))
         await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         ended = self._hands.ended()
         if not ended:
@@ -315,4 +305,4 @@ class DeliveryTurn:
         self._probing = False
         self._hands.drop(parked)
         if parked or any(hand.item.parked for hand in tried):
-            self._next_due_ms = 1  # what is due has changed: the next read tells
+            self._arrivals.due_has_changed()

@@ -23,7 +23,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from .connections import pool_of, single_server
 from .lane import Claim, Lane
-from .turns import SWEEP_SECONDS, TURNS, Turns
+from .slots import TURNS
+from .turns import SWEEP_SECONDS, Turns
 from .unrefused import Unrefused
 from .worker_group import DEFAULT_GROUP, start_hint
 
@@ -97,6 +98,25 @@ class Queue:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("turns could not be enqueued; the sweep will", error=str(error) or type(error).__name__)
 
+    async def defer(self, claim: Claim) -> str:
+        """As `enqueue`, and returns the id of the job, for `hasten`; '' when the server is away."""
+        try:
+            return await self._enqueue(claim)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("a turn could not be enqueued; the sweep will", error=str(error) or type(error).__name__)
+            return ""
+
+    async def hasten(self, lane: Lane, job: str) -> bool:
+        """Lets a deferred job of `lane` come at once; False when it waits no more.
+
+        Never raises for a server that is away: the job comes in its time.
+        """
+        queue, now = queue_of(self._group_of(lane.name)), int(time.time() * 1000)
+        try:
+            return bool(await self._redis.zadd(queue, {job: now}, xx=True, lt=True, ch=True))
+        except (RedisError, OSError, TimeoutError):
+            return True
+
     async def enqueue_again(self, claims: Sequence[Claim]) -> None:
         """As `enqueue`, for what the sweep found: not for groups without a worker, where jobs would only pile up.
 
@@ -118,20 +138,22 @@ class Queue:
         """Whether a worker of `group` was alive in the last seconds."""
         return group == self._group or bool(await self._redis.exists(queue_of(group) + health_check_key_suffix))
 
-    async def _enqueue(self, claim: Claim) -> None:
+    async def _enqueue(self, claim: Claim) -> str:
+        """Returns the id of the job."""
         queue = queue_of(self._group_of(claim.lane.name))
         if claim.job:
             await self._forget(queue, claim.job)
-        nonce = f"{random.getrandbits(32):08x}"
+        job = f"{claim.lane.name}:{claim.lane.shard}:{claim.token}:{random.getrandbits(32):08x}"
         await self._redis.enqueue_job(
             "turn",
             claim.lane.shard,
             claim.lane.name,
             claim.token,
-            _job_id=f"{claim.lane.name}:{claim.lane.shard}:{claim.token}:{nonce}",
+            _job_id=job,
             _queue_name=queue,
             _defer_by=claim.delay or None,
         )
+        return job
 
     async def _forget(self, queue: str, job: str) -> None:
         """Takes the job of a dead turn out of arq, which would hold it until its in-progress key ends."""

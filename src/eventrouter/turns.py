@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from .lane import LEASE_MS, Claim, FencedError, Lane
 from .lanes import Lanes, Turn
+from .slots import Slots
 from .turn_failures import FAILED_SECONDS, tell
 
 if TYPE_CHECKING:
@@ -29,11 +30,6 @@ TELL_SECONDS = 30.0
 """How often it is told that the sweep waits for Redis."""
 SWEEP_TURNS = 100
 """How many turns of a shard one sweep makes anew; more of them wait for the next."""
-TURNS_PER_DESTINATION = 8
-"""Turns of one destination at once in one worker; router and warehouse have slots of their own."""
-TURNS = 192
-"""Turns of all destinations at once in one worker."""
-RESERVED = ("log", "warehouse")
 MISPLACED_SECONDS = 0.3
 """When the workers of another group get a lane that is theirs: who sent it here may learn of new rules later."""
 MISPLACED_LONGEST = 5.0
@@ -41,9 +37,14 @@ MISPLACED_LONGEST = 5.0
 
 
 class Served(Protocol):
-    """What a worker does with a turn: serves it and returns the claim of the next one, or None."""
+    """What a worker does with a turn: serves it and returns the claim of the next one, or None.
 
-    def __call__(self, turn: Turn, stopping: asyncio.Event) -> Awaitable[Claim | None]: ...
+    It should end soon once the worker is `stopping`, and before long while `others_wait` for its slot.
+    """
+
+    def __call__(
+        self, turn: Turn, stopping: asyncio.Event, others_wait: Callable[[], bool]
+    ) -> Awaitable[Claim | None]: ...
 
 
 class Turns:
@@ -54,7 +55,7 @@ class Turns:
         self._shards = shards
         self._queue = queue
         self._serve = serve
-        self._running: Counter[str] = Counter()
+        self._slots = Slots()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._misplaced: dict[Lane, float] = {}
         """By lanes of other groups that came here: in how many seconds those get them, when they come here again."""
@@ -65,6 +66,10 @@ class Turns:
         for task in self._tasks:
             task.cancel()
 
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def run(self, lane: Lane, token: str, job: str) -> None:
         """What an arq job does. Never raises: what fails is logged, and the sweep repairs it."""
         if self.stopping.is_set():
@@ -72,8 +77,7 @@ class Turns:
             return
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(task)
         turn: Turn | None = None
         try:
             turn = await self._lanes.begin(lane, token, job)
@@ -117,21 +121,27 @@ class Turns:
     async def _run(self, turn: Turn) -> Claim | None:
         if not self._queue.is_mine(turn.lane):
             return await self._pass_on(turn)
-        self._misplaced.pop(turn.lane, None)
-        name = turn.lane.name
-        others = self._running.total() - sum(self._running[reserved] for reserved in RESERVED)
-        if name not in RESERVED and (self._running[name] >= TURNS_PER_DESTINATION or others >= TURNS):
-            return await turn.give_up(random.uniform(0.1, 0.3))
-        self._running[name] += 1
+        lane = turn.lane
+        self._misplaced.pop(lane, None)
+        if (delay := self._slots.take(lane)) > 0:
+            self._slots.deferred(lane, await self._queue.defer(await turn.give_up(delay)))
+            return None
         try:
-            return await self._serve(turn, self.stopping)
+            return await self._serve(turn, self.stopping, partial(self._slots.others_wait, lane))
         except (RedisError, OSError, TimeoutError, FencedError):
             raise
         except Exception as error:
             await tell(turn, f"{type(error).__name__}: {error}", FAILED_SECONDS, error)
             return await turn.give_up(FAILED_SECONDS)
         finally:
-            self._running[name] -= 1
+            if (following := self._slots.give_back(lane)) is not None:
+                self._keep(asyncio.create_task(self._call(*following)))
+
+    async def _call(self, lane: Lane, job: str) -> None:
+        """Lets a lane that waits for a slot have it, or the next one when it waits elsewhere by now."""
+        following: tuple[Lane, str] | None = (lane, job)
+        while following is not None and not await self._queue.hasten(*following):
+            following = self._slots.gone(following[0])
 
     async def sweep_forever(self) -> None:
         """Looks for dead turns and due lanes about once a second, until cancelled."""
