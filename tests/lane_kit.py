@@ -76,7 +76,7 @@ async def leftovers(redis: Redis, shard: int = 0) -> dict[str, object]:
         elif kind == "stream" and ":park:" not in key and ":outcomes" not in key:
             if await redis.xlen(key):
                 found[key] = await redis.xrange(key)
-        elif ":seen" not in key and ":outcomes" not in key and not key.endswith((":counts", ":clock")):
+        elif ":seen" not in key and ":outcomes" not in key and not key.endswith((":counts", ":clock", ":again")):
             found[key] = kind
     return found
 
