@@ -23,10 +23,10 @@ FLOORS = {
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict
-        attempts health poison throttle target settlement hands arrivals deliver outcome_log lane_search dead_letters
-        dead_letter_log presence onlookers tracing otel counters rates limits audit metrics slots turns queue pausing once
-        feed redelivery replay comparison server_check connections server_pool sentinel cluster steps step_arguments
-        ports serve unrefused turn_failures set_aside""",
+        attempts health poison throttle target settlement hands arrivals deliver outcome_log lane_search
+        dead_letters dead_letter_log presence onlookers tracing otel counters rates limits audit metrics slots
+        turns queue pausing once feed redelivery replay comparison server_check connections server_pool sentinel
+        cluster steps step_arguments ports serve unrefused turn_failures set_aside""",
     "wiring": """routing targets unserved intake collecting outcome fates trace rule_tests hiding kept_rules
         rules_file following status stores pytest_plugin explain preview app tail child data_directory embedded
         supervise watchdog sender fake_server testing __init__ __main__ cli builtin""",
