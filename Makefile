@@ -13,8 +13,8 @@ NPM = $(patsubst %/package-lock.json,%/node_modules/.stamp,$(wildcard tests/clie
   browser/package-lock.json))
 WITH_NODE = PATH="$(abspath $(BIN)):$$PATH"
 CHROMIUM =
-# One more than there are processors: many tests wait for something.
-JOBS = $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Two for each processor: many tests wait for something.
+JOBS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 ARGS =
 
 up: $(VENV)/up.stamp
@@ -23,7 +23,7 @@ up: $(VENV)/up.stamp
 test: lint $(NPM)
 	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
 	@$(BIN)/python tests/integration/lan.py
-	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not long" $(ARGS)
+	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
 
 # Crashes, power loss, machines without network, failovers, upgrades, a database that dies, a full disk; `make test` has the
 # short ones of them. EVENTROUTER_CHAOS_SEEDS=20 repeats those that are at random.
