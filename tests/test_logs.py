@@ -76,7 +76,8 @@ def test_what_is_below_the_level_is_not_told_nor_is_every_request():
     assert stream.getvalue() == ""
 
 
-def test_debug_tells_every_request():
+def test_debug_tells_every_request(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)  # a server in this process ends that
     stream = io.StringIO()
     logs.setup("debug", stream=stream)
     logging.getLogger("uvicorn.access").info("GET /")

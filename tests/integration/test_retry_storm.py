@@ -108,6 +108,8 @@ async def test_a_hundred_lanes_of_a_dead_sink_send_one_probe_for_each_pause_and_
                 assert number <= later[name] - first[name] + 1 + 2 * SHARDS, name
             sink.status = 200
             await asyncio.gather(*serving)
+            for post in posts:  # what was parked when a lane's last turn ended
+                await post.run(60)
         finally:
             for task in serving:
                 task.cancel()
