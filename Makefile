@@ -30,6 +30,7 @@ test: lint $(NPM)
 chaos: $(VENV)/test.stamp
 	@$(BIN)/python tests/integration/lan.py
 	$(BIN)/pytest -n $(JOBS) --dist worksteal tests/chaos $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal --ignore tests/chaos -m long tests $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -734,7 +734,7 @@ PIPES = st.sampled_from([
 BETWEEN = st.sampled_from([", ", " ~ ", " + ", " == ", " or ", " in ", " not in ", " < "])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.integers(0, 5), PATHS, st.lists(PIPES, max_size=4), BETWEEN, st.integers(1, 4_000), st.lists(PIPES, max_size=4)
 )

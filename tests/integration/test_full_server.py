@@ -116,7 +116,7 @@ def workers(system: System) -> list[int]:
     return [int(pid) for pid, parent, args in rows if int(parent) == system._process.pid and args.endswith(" work")]
 
 
-@pytest.fixture(params=["embedded", "outside"])
+@pytest.fixture(params=["embedded", pytest.param("outside", marks=pytest.mark.long)])
 def full(request: pytest.FixtureRequest, start: Any, tmp_path: Path, sink: Sink) -> Iterator[Full]:
     """A system of 64 MB with eight destinations that are away, on the embedded server or on one of the user's own."""
     for name in DEAD:

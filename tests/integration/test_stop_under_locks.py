@@ -58,7 +58,14 @@ def stops_in_time(system: System) -> None:
     assert "Traceback" not in system.log
 
 
-@pytest.mark.parametrize("names", [["warehouse"], ["state"], ["warehouse", "state"]], ids="+".join)
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["warehouse"], marks=pytest.mark.long, id="warehouse"),
+        pytest.param(["state"], marks=pytest.mark.long, id="state"),
+        pytest.param(["warehouse", "state"], id="both"),
+    ],
+)
 def test_locked_sqlite_files_do_not_hold_up_the_end(start: Callable[..., System], names: list[str]) -> None:
     system = start(RULES)
     system.track("Before", "a", messageId="before")
