@@ -75,3 +75,14 @@ async def test_without_rules_of_its_own_three_days_are_the_limit(post):
 async def test_the_claim_of_an_empty_lane_is_given_back(post):
     await post.put("old", age=5 * DAY)
     assert await serve(post, rules()) is None
+
+
+async def test_a_batch_that_has_to_be_repeated_as_it_was_stays_so(post, redis):
+    await post.put("a", "b")
+    turn = await post.begin()
+    items = (await turn.read()).items
+    await turn.pin(items[0].id, items)
+    post.claims.append(await turn.give_up())
+    await serve(post, rules(enabled=False))
+    ids = " ".join(item.id for item in items).encode()
+    assert {items[0].id.encode(): ids} == await redis.hgetall(f"{post.lane.key}:pins")

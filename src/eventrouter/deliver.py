@@ -137,7 +137,7 @@ class DeliveryTurn:
     def _may_repeat(self, ids: Sequence[Sequence[str]]) -> bool:
         """Whether a batch may go as it went: not where the destination has another plugin now, or smaller batches."""
         policy = self._target.policy
-        return policy.pin and max(map(len, ids)) <= policy.batch_size
+        return not policy.sends or (policy.pin and max(map(len, ids)) <= policy.batch_size)
 
     def _decode(self, item: Item) -> InHand | None:
         """The item in hand; None when it can't be read: see `_lost` and `_newer`."""

@@ -28,6 +28,8 @@ class Policy:
     max_attempts: int = 10
     pin: bool = False
     """Whether a retry must repeat the very same batch."""
+    sends: bool = True
+    """False: nothing is sent for now, so that nobody knows what may be repeated."""
     apart: bool = False
     """Whether a batch holds one delivery of each key."""
 

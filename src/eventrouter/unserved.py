@@ -49,4 +49,4 @@ async def unserved(
         await health.is_paused()  # it is, or it can't start: now the reason is known
     retry = one.retry if one else RetryConfig()
     attempts = Attempts(Destination(Destination.Options(), destination=name), 1.0)
-    return Target(name, Policy(max_age=retry.max_age), attempts, health, in_hand, enqueue, dropped=dropped)
+    return Target(name, Policy(max_age=retry.max_age, sends=False), attempts, health, in_hand, enqueue, dropped=dropped)
