@@ -53,8 +53,7 @@ class Place:
     def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""
         environment = self.environment | environment
-        done = run_command(arguments, environment, self.path, (stdin or "").encode())
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return run_command(arguments, environment, self.path, (stdin or "").encode())
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Starts a command; its output goes to the files `out` and `err` of the directory."""

@@ -35,16 +35,17 @@ COMMAND = (sys.executable, "-P", "-m", "eventrouter")
 
 def run_command(
     arguments: Sequence[str], environment: Mapping[str, str], directory: Path, stdin: bytes = b"", seconds: float = 60
-) -> subprocess.CompletedProcess[bytes]:
-    """Runs `eventrouter …` to its end. Raises `TimeoutExpired`, having killed it, after so many seconds.
+) -> subprocess.CompletedProcess[str]:
+    """Runs `eventrouter …` to its end; its output as text.
 
-    Where the environment is to change Python itself (`PYTHONPATH` and the like), it is not forked but started.
+    Raises `TimeoutExpired`, having killed it, after so many seconds. Where the environment is to change Python itself (`PYTHONPATH` and the like), it is not forked but started.
     """
     command = [*COMMAND, *arguments]
     if _of_python(environment) != _of_python(os.environ):
-        return subprocess.run(
+        done = subprocess.run(
             command, env=environment, cwd=directory, input=stdin, capture_output=True, timeout=seconds, check=False
         )
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
     with contextlib.ExitStack() as stack:
         request, source, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(4))
         request.write(json.dumps([list(arguments), dict(environment), str(directory)]).encode())
@@ -54,7 +55,7 @@ def run_command(
         code = _ask(request, source, out, err, command, seconds)
         for file in (out, err):
             file.seek(0)
-        return subprocess.CompletedProcess(command, code, out.read(), err.read())
+        return subprocess.CompletedProcess(command, code, out.read().decode(), err.read().decode())
 
 
 def _of_python(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1118,17 +1118,22 @@ async def test_a_turn_that_was_taken_over_sends_nothing_more_of_a_batch_that_it_
     assert {"to:crm": 8} == await counts(redis)
 
 
+async def freeze(post):
+    """Another turn takes over, and nothing of this process runs for longer than a lease."""
+    await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
+    time.sleep(0.1)
+
+
 async def test_a_turn_that_was_frozen_asks_whether_the_lane_is_still_its_own_before_it_sends(make, monkeypatch):
     monkeypatch.setattr("eventrouter.lease.LEASE_MS", 60)
     post = make()
     await post.put("a")
 
-    async def freeze(messages):
-        await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
-        time.sleep(0.1)  # nothing of this process runs
+    async def throttle(messages):
+        await freeze(post)
         return 0.0
 
-    post.target = dataclasses.replace(post.target, throttle=freeze)
+    post.target = dataclasses.replace(post.target, throttle=throttle)
     assert await post.turn() is None
     assert [] == post.sink.batches
 
@@ -1138,12 +1143,11 @@ async def test_a_turn_that_was_frozen_during_an_attempt_tells_nobody_that_the_de
     post = make()
     await post.put("a")
 
-    async def freeze(messages):
-        await post.enqueue((await post.lanes.sweep(0, everything=True))[0])
-        time.sleep(0.1)  # nothing of this process runs
+    async def deliver(messages):
+        await freeze(post)
         raise Retry("no answer within 10 s", everyone=True)
 
-    post.sink.deliver = freeze
+    post.sink.deliver = deliver
     assert await post.turn() is None
     assert "" == (await read_snapshot(post.lanes, 1, ["crm"])).health["crm"].get("state", "")
 

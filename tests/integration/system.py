@@ -113,8 +113,7 @@ class System:
 
     def run(self, *arguments: object, stdin: bytes = b"", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Runs `eventrouter …` with the same settings, to its end."""
-        done = run_command([*map(str, arguments)], self.variables(), self.directory, stdin, seconds)
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return run_command([*map(str, arguments)], self.variables(), self.directory, stdin, seconds)
 
     def is_ready(self) -> bool:
         """What /ready says."""
