@@ -38,7 +38,8 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `eventrouter …` to its end; its output as text.
 
-    Raises `TimeoutExpired`, having killed it, after so many seconds. Where the environment is to change Python itself (`PYTHONPATH` and the like), it is not forked but started.
+    Raises `TimeoutExpired`, having killed it, after so many seconds. Where the environment is to change Python
+    itself (`PYTHONPATH` and the like), it is not forked but started.
     """
     command = [*COMMAND, *arguments]
     if _of_python(environment) != _of_python(os.environ):
