@@ -140,6 +140,7 @@ CRM = HEAD + "destinations: { crm: { plugin: acme, options: { api_key: k, %s } }
         (HEAD + "enrichments: { geo: { databse: x } }\n", ["enrichments/geo"]),
         (CRM % "region: mars", ["destinations/crm/options/region"]),
         (CRM % "tries: 0", ["destinations/crm/options/tries"]),
+        (CRM % "timeout: 200", ["destinations/crm/options/timeout"]),
         (CRM % "strict: perhaps", ["destinations/crm/options/strict"]),
         (CRM % "regoin: eu", ["destinations/crm/options"]),
         (CRM % "tree: { inner: { inner: { name: 5 } } }", ["destinations/crm/options/tree/inner"]),
@@ -151,7 +152,15 @@ def test_it_finds_what_is_wrong(faults, text, places):
 
 @pytest.mark.parametrize(
     "options",
-    ["region: us", 'strict: "${STRICT}"', 'tries: "${TRIES:-3}"', "tree: { inner: { name: x } }", "timeout: 5"],
+    [
+        "region: us",
+        'strict: "${STRICT}"',
+        'tries: "${TRIES:-3}"',
+        "tree: { inner: { name: x } }",
+        "timeout: 5",
+        "timeout: 2s",
+        'timeout: "${T}"',
+    ],
 )
 def test_a_variable_may_stand_for_any_plain_value(faults, options):
     assert faults(CRM % options) == []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, EventRouterError, Reject, Retry
     from .hookspecs import hookimpl
     from .masking import MASK
-    from .options import OptionPath
+    from .options import OptionDuration, OptionPath
     from .warehouse import Warehouse
 
 _PUBLIC = {
@@ -25,6 +25,7 @@ _PUBLIC = {
     "EventRouter": "app",
     "EventRouterError": "errors",
     "Message": "destination",
+    "OptionDuration": "options",
     "OptionPath": "options",
     "Outcome": "destination",
     "RateLimit": "destination",
@@ -45,6 +46,7 @@ __all__ = [
     "EventRouter",
     "EventRouterError",
     "Message",
+    "OptionDuration",
     "OptionPath",
     "Outcome",
     "RateLimit",

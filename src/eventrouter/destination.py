@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 
 from .errors import Reject, Retry
 from .http import HttpClient, Response, retry_after
+from .options import OptionDuration
 from .options import Options as BaseOptions
 
 Outcome = Retry | Reject
@@ -102,8 +103,8 @@ class Destination:
         # A wrong secret is as secret as a right one: errors show no values.
         model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-        timeout: float = Field(
-            default=10.0, gt=0, le=MAX_TIMEOUT, description="Seconds before an HTTP request is given up."
+        timeout: OptionDuration = Field(
+            default=10.0, gt=0, le=MAX_TIMEOUT, description="How long an HTTP request may take, 120s at most."
         )
         allow_private: bool = Field(
             default=False, description="Allow requests to loopback, private and link-local addresses."

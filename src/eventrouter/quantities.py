@@ -5,22 +5,14 @@ from __future__ import annotations
 import re
 
 from .destination import RateLimit
+from .durations import SECONDS
+from .durations import duration as duration
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(_NUMBER + r"\s*(ms|s|m|h|d)?\Z")
 _SIZE = re.compile(_NUMBER + r"\s*(B|KB|MB|GB|KiB|MiB|GiB)?\Z", re.IGNORECASE)
 _SHARE = re.compile(_NUMBER + r"\s*(%)?\Z")
 _RATE = re.compile(r"(\d+)\s*/\s*(\d*)\s*(s|m|h|d)\Z")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "kb": 1024, "mb": 1024**2, "gb": 1024**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
-
-
-def duration(text: str) -> float:
-    """Seconds: `250ms`, `1s`, `5m`, `72h`, `2d`; a plain number is seconds. Raises `ValueError`."""
-    match = _DURATION.match(text.strip())
-    if match is None:
-        raise ValueError("write a duration such as 250ms, 1s, 5m, 72h; a plain number means seconds")
-    return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def size(text: str) -> int:
@@ -45,4 +37,4 @@ def rate(text: str) -> RateLimit:
     match = _RATE.match(text.strip())
     if match is None or int(match[1]) < 1 or match[2] == "0":
         raise ValueError("write a rate such as 10/s, 600/m or 100/10s")
-    return RateLimit(int(match[1]), int(match[2] or 1) * _SECONDS[match[3]])
+    return RateLimit(int(match[1]), int(match[2] or 1) * SECONDS[match[3]])

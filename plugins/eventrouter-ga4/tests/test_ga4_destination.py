@@ -262,6 +262,10 @@ def test_a_wrong_option_is_named_and_no_value_shown(wrong, where):
     assert "s3cr3t" not in str(caught.value)
 
 
+def test_the_window_of_a_session_is_a_duration():
+    assert Ga4.Options.model_validate({**OPTIONS, "session_window": "30m"}).session_window == 1800
+
+
 def test_shown_requests_mask_the_secret():
     destination = Ga4(Ga4.Options.model_validate(OPTIONS))
     (request,) = destination.requests([make_message()])

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from eventrouter.destination import Destination, Message, Outcome, Request, check_response
 from eventrouter.errors import Reject, Retry
 from eventrouter.http import is_http_url, to_json
+from eventrouter.options import OptionDuration
 
 from . import limits
 from .hits import Hit, Rules, hit
@@ -79,11 +80,11 @@ class Ga4(Destination):
         identify_event: str = Field(
             default="identify", min_length=1, description="The event that carries the user properties of an identify."
         )
-        session_window: float = Field(
+        session_window: OptionDuration = Field(
             default=1800.0,
             ge=0,
             le=86_400,
-            description="Seconds that events without a session id of Google's share a session; 0: no session.",
+            description="How long events without a session id of Google's share a session; 0: no session.",
         )
         consent_category: str | None = Field(
             default=None, description="The consent category that stands for ad_user_data and ad_personalization."
