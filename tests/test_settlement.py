@@ -89,6 +89,13 @@ async def test_what_is_delivered_and_what_is_dead_leaves_the_lane_and_is_counted
     assert case.wait is None
 
 
+async def test_records_that_nobody_can_read_are_counted_in_the_same_step(case, redis):
+    await case.begin("a", "b", "c")
+    case.hands["a"].unreadable, case.hands["b"].unreadable, case.hands["c"].unreadable = 2, 1, 1
+    await case.settle("ab", {"c": Retry("away")})
+    assert {"to:crm": 3, "delivered:crm": 2, "crm:unreadable": 3} == await counts(redis)
+
+
 async def test_a_dead_letter_reaches_the_warehouses_lane_without_secrets(case, redis):
     await case.begin("a")
     await case.settle("", {"a": Reject("no s3cr3t", status=422, response="you sent s3cr3t")})

@@ -295,8 +295,6 @@ class DeliveryTurn:
         tried = [hand for _, batch in ended for hand in batch]
         parked = await settlement.apply(self._turn, self._hands.siblings, tried)
         self._crowded = settlement.crowded
-        if unreadable := sum(hand.unreadable for verdict, _ in ended for hand in verdict.delivered):
-            await self._turn.settle(counts={f"{self._target.name}:unreadable": unreadable})
         if settlement.wait is not None:
             self._closing = max(self._closing or 0.0, settlement.wait)
         elif self._probing and self._target.health.state:

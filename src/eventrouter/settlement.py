@@ -65,6 +65,8 @@ class Settlement:
         self._held = False
         self._retried: Counter[str] = Counter()
         """Failures after which something is tried again, by status."""
+        self._unreadable = 0
+        """Records of what is delivered that nobody can read."""
         self._last_reason = ""
         self.wait: float | None = None
         """After `apply`: seconds that every lane of the destination has to wait; None: go on."""
@@ -75,6 +77,7 @@ class Settlement:
         """Takes a verdict; `pins` tells what is left of pinned batches (see `Turn.settle`)."""
         self._verdicts.append(verdict)
         self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
+        self._unreadable += sum(hand.unreadable for hand in verdict.delivered)
         self._pins |= pins or {}
         self._notes += [hand.item for hand in (*verdict.together, *verdict.refused)]
 
@@ -98,6 +101,7 @@ class Settlement:
         appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         counts = dict(self._target.counts() if self._target.counts else {}) | self._retried
+        counts |= {f"{name}:unreadable": self._unreadable} if self._unreadable else {}
         claims, parked = await turn.settle(
             self._removals,
             list(self._parks.values()),
