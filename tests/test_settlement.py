@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from deliver_kit import Post, Sink
 from eventrouter import health as health_module
@@ -12,7 +15,9 @@ from eventrouter import settlement as settlement_module
 from eventrouter.builtin.webhook import Webhook
 from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
+from eventrouter.lane import FencedError
 from eventrouter.settlement import Settlement
+from eventrouter.target import Counts
 from eventrouter.verdict import Bug, Verdict
 from lane_kit import counts, make_due, retries, take
 
@@ -389,13 +394,61 @@ async def test_what_is_dead_is_dead_also_when_there_are_too_many_parked_keys(cas
 # what is told
 
 
+def counting(case, *taken):
+    """The destination counted these, one after the other."""
+    counted = list(taken)
+    case.post.target = replace(case.post.target, counts=Counts(lambda: counted.pop(0) if counted else {}))
+
+
 async def test_what_the_destination_counted_is_added_once_to_the_counters(case, redis):
-    counted = [{"warehouse:late_duplicates": 3}]
-    object.__setattr__(case.post.target, "counts", lambda: counted.pop() if counted else {})
+    counting(case, {"warehouse:late_duplicates": 3})
     await case.begin("a", "b")
     await case.settle("a")
     await case.settle("b")
     assert {"to:crm": 2, "delivered:crm": 2, "warehouse:late_duplicates": 3} == await counts(redis)
+
+
+async def test_what_the_destination_counted_is_kept_by_the_next_settlement_when_one_is_fenced_off(case, redis):
+    counting(case, {"warehouse:late_duplicates": 3}, {"warehouse:late_duplicates": 2, "warehouse:discarded": 1})
+    await case.begin("a")
+    [claim], _ = await case.post.lanes.sweep(0, everything=True)
+    present = await take(case.post.lanes, claim)
+    with pytest.raises(FencedError):
+        await case.settle("a")
+    assert {"to:crm": 1} == await counts(redis)
+    case.turn = present
+    await case.settle("a")
+    told = {"warehouse:late_duplicates": 5, "warehouse:discarded": 1}
+    assert {"to:crm": 1, "delivered:crm": 1, **told} == await counts(redis)
+
+
+async def test_what_the_destination_counted_is_kept_once_redis_is_back(case, redis, monkeypatch):
+    counting(case, {"warehouse:refused": 3})
+    await case.begin("a")
+
+    async def away(*_):
+        raise RedisConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(case.turn.lanes, "run", away)
+        with pytest.raises(RedisConnectionError):
+            await case.settle("a")
+    await case.settle("a")
+    assert {"to:crm": 1, "delivered:crm": 1, "warehouse:refused": 3} == await counts(redis)
+
+
+async def test_what_was_kept_is_not_counted_again_when_claims_can_not_be_handed_on(case, redis):
+    counting(case, {"warehouse:refused": 3})
+    await case.begin("a", "b")
+
+    async def away(_):
+        raise RedisConnectionError("away")
+
+    case.post.target = replace(case.post.target, enqueue=away)
+    with pytest.raises(RedisConnectionError):
+        await case.settle("", {"a": Reject("bad", status=400)})
+    await case.settle("b")
+    assert 3 == (await counts(redis))["warehouse:refused"]
 
 
 async def test_dead_letters_are_told_to_the_hook(case):

@@ -11,7 +11,7 @@ from eventrouter.attempts import Attempts
 from eventrouter.delivery import in_hand
 from eventrouter.errors import Reject, Retry
 from eventrouter.health import Health
-from eventrouter.target import Policy, Target
+from eventrouter.target import Counts, Policy, Target
 from eventrouter.verdict import Verdict
 
 
@@ -63,3 +63,15 @@ def test_spans_are_made_of_an_attempt_and_of_none_that_was_not_made(target):
 @pytest.mark.parametrize(("batch_size", "concurrency", "units"), [(1, 1, 100), (1000, 1, 2000), (100, 8, 1600)])
 def test_what_a_turn_has_in_hand_is_bounded_and_keeps_its_attempts_busy(batch_size, concurrency, units):
     assert units == Policy(batch_size=batch_size, concurrency=concurrency).read_units
+
+
+def test_what_a_destination_counted_is_taken_once_and_comes_again_when_it_was_not_kept():
+    counted = [{"late": 3}, {"late": 1, "refused": 1}, {}]
+    counts = Counts(lambda: counted.pop(0))
+    with pytest.raises(OSError), counts.taken() as taken:
+        assert {"late": 3} == taken
+        raise OSError
+    with counts.taken() as taken:
+        assert {"late": 4, "refused": 1} == taken
+    with counts.taken() as taken:
+        assert {} == taken

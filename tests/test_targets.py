@@ -301,12 +301,17 @@ async def test_a_close_does_not_wait_for_redis(
 async def test_the_warehouses_counts_are_told_once(targets: Targets) -> None:
     target = await targets.get("warehouse")
     assert target is not None
-    assert target.counts is not None
     warehouse = await targets.warehouse()
     warehouse.late_duplicates, warehouse.refused = 3, 1
-    assert target.counts() == {"warehouse:late_duplicates": 3, "warehouse:refused": 1}
-    warehouse.late_duplicates = 5
-    assert (target.counts(), target.counts()) == ({"warehouse:late_duplicates": 2}, {})
+    with target.counts.taken() as first:
+        warehouse.late_duplicates = 5
+    with target.counts.taken() as second, target.counts.taken() as third:
+        pass
+    assert [{"warehouse:late_duplicates": 3, "warehouse:refused": 1}, {"warehouse:late_duplicates": 2}, {}] == [
+        first,
+        second,
+        third,
+    ]
 
 
 async def test_close_closes_what_was_started(targets: Targets) -> None:

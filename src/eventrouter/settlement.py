@@ -100,18 +100,18 @@ class Settlement:
         self._removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
         appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
-        counts = dict(self._target.counts() if self._target.counts else {}) | self._retried
-        counts |= {f"{name}:unreadable": self._unreadable} if self._unreadable else {}
-        claims, parked = await turn.settle(
-            self._removals,
-            list(self._parks.values()),
-            self._pins,
-            sorted(due),
-            appends,
-            counts,
-            notes=self._notes,
-            outcomes=self._outcomes(records) if turn.lanes.outcome_bytes else (),
-        )
+        unreadable = {f"{name}:unreadable": self._unreadable} if self._unreadable else {}
+        with self._target.counts.taken() as taken:
+            claims, parked = await turn.settle(
+                self._removals,
+                list(self._parks.values()),
+                self._pins,
+                sorted(due),
+                appends,
+                {**taken, **self._retried, **unreadable},
+                notes=self._notes,
+                outcomes=self._outcomes(records) if turn.lanes.outcome_bytes else (),
+            )
         self.crowded = parked >= MAX_PARKED_KEYS
         if claims:
             await self._target.enqueue(claims)

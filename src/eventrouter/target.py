@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,6 +69,28 @@ class Ends:
         return self._service.retired or self._stopping.is_set()
 
 
+class Counts:
+    """What a destination counted by itself, until a settlement has kept it."""
+
+    def __init__(self, take: Callable[[], Mapping[str, int]] = dict) -> None:
+        """`take` tells what was counted since it was asked last, for the counters of all shards."""
+        self._take = take
+        self._left: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self) -> Iterator[Counter[str]]:
+        """All of it, for the settlement that is made within; when that fails, it is there for the next one.
+
+        Where only the answer was lost, it is kept twice: better than not at all.
+        """
+        counts, self._left = self._left + Counter(self._take()), Counter()
+        try:
+            yield counts
+        except BaseException:
+            self._left += counts
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A destination, ready to be served in any lane."""
@@ -85,9 +109,7 @@ class Target:
     """Told of each dead letter once it is kept."""
     throttle: Callable[[int], Awaitable[float]] | None = None
     """Says whether so many messages may be sent now (`rate_limit`): 0.0, or in how many seconds to ask again."""
-    counts: Callable[[], Mapping[str, int]] | None = None
-    """What the destination counted since it was asked last, for the counters of all shards."""
-
+    counts: Counts = field(default_factory=Counts)
     traced: Callable[[str, int, Verdict, float, str], None] | None = None
     """Makes spans of each attempt, where there are traces."""
 

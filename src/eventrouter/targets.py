@@ -23,7 +23,7 @@ from .plugins import Plugins
 from .records import EventRecord, unpack_each
 from .settings import Settings
 from .stored import UnreadableError
-from .target import Policy, Target
+from .target import Counts, Policy, Target
 from .throttle import Throttle
 from .unreadable import refusal
 from .warehouse import Warehouse
@@ -231,7 +231,8 @@ class Targets:
             policy = Policy(batch_size=destination.batch_size, concurrency=destination.concurrency, max_age=None)
             attempts = Attempts(destination, destination.timeout, lenient=False)
             assert isinstance(destination, Warehouse)
-            return Target(name, policy, attempts, health, records_in_hand, counts=destination.take_counts, **common)
+            common["counts"] = Counts(destination.take_counts)
+            return Target(name, policy, attempts, health, records_in_hand, **common)
         one = self._config.destinations[name]
         policy = Policy(
             batch_size=one.batch_size,
