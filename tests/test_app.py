@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
@@ -359,6 +362,18 @@ async def test_a_collectors_sources_change(changing: EventRouter) -> None:
     await changing.use_sources(collector, config)
     assert set(collector.reception.sources) == {"k", "new"}
     assert (await changing.ready())["rules"] == config.version
+
+
+def test_a_collector_loads_nothing_of_databases(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text("version: 1\nsources: { website: { write_key: k } }\n")
+    code = (
+        "import sys; from eventrouter.app import EventRouter; from eventrouter.settings import Settings;"
+        "EventRouter.open(Settings()).collector(); print({name.split('.')[0] for name in sys.modules})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(result.stdout)
+    assert {"eventrouter", "redis"} <= loaded
+    assert loaded & {"sqlalchemy", "psycopg", "maxminddb", "ua_parser"} == set()
 
 
 async def test_ids_are_remembered_in_a_quarter_of_the_embedded_server_at_most(tmp_path: Path) -> None:

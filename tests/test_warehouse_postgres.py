@@ -21,9 +21,11 @@ async def test_both_schemes_work(postgres_url: str, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "postgresql://u:s3cret@host:port/d"])
-def test_a_url_that_is_none_is_an_error_without_its_password(url: str) -> None:
+async def test_a_url_that_is_none_is_an_error_without_its_password(url: str) -> None:
+    warehouse = PostgresWarehouse(PostgresWarehouse.Options(url=url))
     with pytest.raises(StartError, match="not a URL") as caught:
-        PostgresWarehouse(PostgresWarehouse.Options(url=url))
+        await warehouse.start()
+    await warehouse.close()
     assert SECRET not in str(caught.value) + repr(caught.value.__cause__)
 
 

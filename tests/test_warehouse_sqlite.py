@@ -26,12 +26,14 @@ async def deliver_one(url: str) -> None:
 
 async def test_an_absolute_and_a_relative_url_name_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for url in (f"sqlite:///{tmp_path / 'a.sqlite3'}", "sqlite:///b.sqlite3"):
+    for url in (f"sqlite:///{tmp_path / 'a.sqlite3'}", "sqlite:///b.sqlite3", "sqlite:///c%20d.sqlite3?timeout=1"):
         await deliver_one(url)
-    assert {"a.sqlite3", "b.sqlite3"} == {path.name for path in tmp_path.iterdir()}
+    assert {"a.sqlite3", "b.sqlite3", "c d.sqlite3"} == {path.name for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:/nonsense", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:/nonsense", "sqlite://host/x", "nonsense"]
+)
 def test_a_url_without_a_file_is_an_error(url: str) -> None:
     with pytest.raises(StartError, match="does not name a file") as caught:
         SqliteWarehouse(SqliteWarehouse.Options(url=url))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from eventrouter.destination import Message, Outcome
 from eventrouter.errors import EventRouterError, Retry, StartError, UnavailableError
@@ -18,12 +18,11 @@ from eventrouter.records import EventRecord
 from eventrouter.warehouse import EventId, Warehouse
 
 from ...threads import StoppedError, Threads
-from . import queries
-from .load import Item, Loader
-from .migrations import migrate
-from .prepare import prepare, refusal
+from .prepare import Item, prepare, refusal
 from .store import Store, Trouble
-from .typed import Names
+
+if TYPE_CHECKING:
+    from .session import Session
 
 T = TypeVar("T")
 
@@ -63,8 +62,7 @@ class SqlWarehouse(Warehouse):
         """Values that did not fit, kept in `discarded_values`."""
         self.refused = 0
         """Records that could not be loaded, kept in `rejected_events`."""
-        self._names = Names()
-        self._idle: list[Loader] = []
+        self._idle: list[Session] = []
         self._lock = threading.Lock()
         self._threads = Threads(self.connections, "eventrouter-warehouse")
         self._busy: set[Store] = set()
@@ -121,7 +119,7 @@ class SqlWarehouse(Warehouse):
         return None
 
     async def find_events(self, ids: Sequence[tuple[str, str]]) -> list[StoredEvent]:
-        return await self._ask(lambda store: queries.find_events(store, ids))
+        return await self._ask(lambda session: session.find_events(ids))
 
     async def scan_events(
         self,
@@ -134,28 +132,28 @@ class SqlWarehouse(Warehouse):
         person: str | None = None,
     ) -> list[StoredEvent]:
         return await self._ask(
-            lambda store: queries.scan_events(
-                store, since=since, until=until, newest_first=newest_first, limit=limit, after=after, person=person
+            lambda session: session.scan_events(
+                since=since, until=until, newest_first=newest_first, limit=limit, after=after, person=person
             )
         )
 
     async def count_events(self, **bounds: Any) -> int:
-        return await self._ask(lambda store: queries.count_events(store, **bounds))
+        return await self._ask(lambda session: session.count_events(**bounds))
 
     async def scan_ids(self, **bounds: Any) -> list[EventId]:
-        return await self._ask(lambda store: queries.scan_ids(store, **_SCAN | bounds))
+        return await self._ask(lambda session: session.scan_ids(**_SCAN | bounds))
 
     async def find_stored(self, message_id: str) -> list[dict[str, Any]]:
-        return await self._ask(lambda store: queries.find_stored(store, message_id))
+        return await self._ask(lambda session: session.find_stored(message_id))
 
     async def find_rejected(self, **filters: Any) -> list[dict[str, Any]]:
-        return await self._ask(lambda store: queries.find_rejected(store, **_FIND | filters))
+        return await self._ask(lambda session: session.find_rejected(**_FIND | filters))
 
     async def count_dead_letters(self, **filters: Any) -> dict[tuple[str, str], int]:
-        return await self._ask(lambda store: queries.count_dead_letters(store, **filters))
+        return await self._ask(lambda session: session.count_dead_letters(**filters))
 
     async def find_dead_letters(self, **filters: Any) -> list[dict[str, Any]]:
-        return await self._ask(lambda store: queries.find_dead_letters(store, **filters))
+        return await self._ask(lambda session: session.find_dead_letters(**filters))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
@@ -163,26 +161,27 @@ class SqlWarehouse(Warehouse):
         except StoppedError:
             raise UnavailableError("the warehouse is being closed") from None
 
-    async def _ask(self, question: Callable[[Store], T]) -> T:
+    async def _ask(self, question: Callable[[Session], T]) -> T:
         try:
-            return await self._in_thread(lambda: self._with_loader(lambda loader: question(loader.store)))
+            return await self._in_thread(lambda: self._with_session(question))
         except EventRouterError:
             raise
         except Exception as error:
             message, hint = self.explain(error)
             raise UnavailableError(message, hint=hint) from None
 
-    def _connect(self) -> Loader:
+    def _connect(self) -> Session:
         if self.closing.is_set():
             raise UnavailableError("the warehouse is being closed")
+        from .session import Session  # here: who only reads the rules, or collects, should not pay for SQLAlchemy
+
         store = self.open()
         try:
             with self._in_use(store):
-                migrate(store, _now())
+                return Session(store, _now(), max_tables=self.max_tables, max_columns=self.max_columns)
         except BaseException:
             store.close()
             raise
-        return Loader(store, self._names, max_tables=self.max_tables, max_columns=self.max_columns)
 
     @contextmanager
     def _in_use(self, store: Store) -> Iterator[None]:
@@ -195,66 +194,66 @@ class SqlWarehouse(Warehouse):
             with self._lock:
                 self._busy.discard(store)
 
-    def _give_back(self, loader: Loader) -> None:
+    def _give_back(self, session: Session) -> None:
         with self._lock:
             if not self.closing.is_set():
-                self._idle.append(loader)
+                self._idle.append(session)
                 return
-        loader.store.close()
+        session.store.close()
 
-    def _with_loader(self, work: Callable[[Loader], T]) -> T:
+    def _with_session(self, work: Callable[[Session], T]) -> T:
         """`work` over an idle connection, else a new one; once more over a new one when an idle one was lost."""
         with self._lock:
-            loader = self._idle.pop() if self._idle else None
-        if loader is not None:
+            session = self._idle.pop() if self._idle else None
+        if session is not None:
             try:
-                with self._in_use(loader.store):
-                    result = work(loader)
+                with self._in_use(session.store):
+                    result = work(session)
             except Exception as error:
-                loader.store.close()
-                lost = not isinstance(error, StartError) and loader.store.trouble(error) is Trouble.AWAY
+                session.store.close()
+                lost = not isinstance(error, StartError) and session.store.trouble(error) is Trouble.AWAY
                 if not lost or self.closing.is_set():
                     raise
                 self.log.warning("the warehouse is opened again", reason=self.explain(error)[0][:300])
             else:
-                self._give_back(loader)
+                self._give_back(session)
                 return result
-        loader = self._connect()
+        session = self._connect()
         try:
-            with self._in_use(loader.store):
-                result = work(loader)
+            with self._in_use(session.store):
+                result = work(session)
         except BaseException:
-            loader.store.close()
+            session.store.close()
             raise
-        self._give_back(loader)
+        self._give_back(session)
         return result
 
     def _deliver(self, messages: Sequence[Message]) -> None:
         try:
             items = prepare(messages, _now())
-            self._with_loader(lambda loader: self._load(loader, items))
+            self._with_session(lambda session: self._load(session, items))
         except Exception as error:
             message, hint = self.explain(error)
             raise Retry(f"{message} ({hint})" if hint else message, everyone=True) from None
 
-    def _load(self, loader: Loader, items: Sequence[Item]) -> None:
-        error = self._try(loader, items)
+    def _load(self, session: Session, items: Sequence[Item]) -> None:
+        error = self._try(session, items)
         if error is None:
             return
         if len(items) > 1:
             middle = len(items) // 2
-            self._load(loader, items[:middle])
-            self._load(loader, items[middle:])
+            self._load(session, items[:middle])
+            self._load(session, items[middle:])
             return
-        self._refuse(loader, items[0], error)
+        self._refuse(session, items[0], error)
 
-    def _try(self, loader: Loader, items: Sequence[Item]) -> Exception | None:
+    def _try(self, session: Session, items: Sequence[Item]) -> Exception | None:
         """Loads `items`; returns what is wrong with them, raises what is wrong with the database."""
         for tried in range(TRIES):
             try:
-                loaded = loader.load(items, _now())
+                loaded = session.load(items, _now())
             except Exception as error:
-                trouble = loader.store.trouble(error)
+                trouble = session.store.trouble(error)
                 if trouble is Trouble.AWAY:
                     raise
                 if trouble is Trouble.DATA or tried == (1 if trouble is Trouble.STALE else TRIES - 1):
@@ -270,7 +269,7 @@ class SqlWarehouse(Warehouse):
                 return None
         return None
 
-    def _refuse(self, loader: Loader, item: Item, error: Exception) -> None:
+    def _refuse(self, session: Session, item: Item, error: Exception) -> None:
         """Keeps what can be kept of one record that cannot be loaded as it is."""
         record = item.record
         attempts: list[list[Item]] = []
@@ -280,7 +279,7 @@ class SqlWarehouse(Warehouse):
         attempts.append([Item(refusal(record, item.ref, error, _now()), item.ref)])
         last: Exception = error
         for attempt in attempts:
-            failure = self._try(loader, attempt)
+            failure = self._try(session, attempt)
             if failure is None:
                 with self._lock:
                     self.refused += 1

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from eventrouter.records import (
-    AnyRecord,
     DeadLetter,
     DeadLetterReplayed,
     EventRecord,
@@ -20,6 +19,7 @@ from . import schema
 from .catalog import Catalog
 from .dead_letters import load_dead_letters
 from .merges import load_merges
+from .prepare import Item
 from .store import Store
 from .typed import Names, TypedRows
 from .upserts import load_upserts
@@ -48,19 +48,6 @@ _NEWER_IDENTITY: Final = """\
 ON CONFLICT (type, value) DO UPDATE SET person_id = excluded.person_id, seq = excluded.seq, seen_at = excluded.seen_at
 WHERE excluded.seq > identities.seq"""
 _DISCARDED: Final = tuple(column.name for column in schema.discarded_values.columns)
-
-
-@dataclass(slots=True)
-class Item:
-    """One record on its way, with its text prepared once for as often as it is tried."""
-
-    record: AnyRecord
-    ref: str
-    """The id of its delivery."""
-    payload: str = ""
-    """The event as JSON text."""
-    typed: bool = True
-    """False: into `events` only, because the typed tables refused it."""
 
 
 @dataclass(slots=True)

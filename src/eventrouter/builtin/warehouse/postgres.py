@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from eventrouter.errors import StartError
-from eventrouter.warehouse import Warehouse
 
 from ...masking import MASK
 from .base import SqlWarehouse
 from .store import Store
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 class PostgresWarehouse(SqlWarehouse):
@@ -22,19 +25,21 @@ class PostgresWarehouse(SqlWarehouse):
     schemes = ("postgresql", "postgres")
     connections = 2
 
-    def __init__(self, options: Warehouse.Options, *, destination: str = "") -> None:
-        super().__init__(options, destination=destination)
+    @cached_property
+    def _url(self) -> sa.URL:
+        """Raises `StartError` when it is none."""
+        from sqlalchemy import exc, make_url  # here for the reason that `_connect` has
+
         try:
-            self._url = sa.make_url(options.url).set(drivername="postgresql+psycopg")
-        except (sa.exc.ArgumentError, ValueError):
+            return make_url(self.options.url).set(drivername="postgresql+psycopg")
+        except (exc.ArgumentError, ValueError):
             raise StartError(
                 "warehouse.url is not a URL of a PostgreSQL database",
                 hint="write postgresql://user:password@host:5432/database; encode special characters as %40 and so on",
             ) from None
 
     def open(self) -> Store:
-        # Imported when it is needed: who loads into SQLite should not pay for a second driver.
-        from .postgres_store import PostgresStore
+        from .postgres_store import PostgresStore  # here for the reason that `_connect` has
 
         store = PostgresStore(self._url)
         try:

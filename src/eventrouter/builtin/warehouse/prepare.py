@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -10,11 +11,23 @@ import msgspec
 from eventrouter.destination import Message
 from eventrouter.records import AnyRecord, EventRecord, RejectedEvent, cut_payload
 
-from .load import Item
 from .values import is_clean, scrub, to_text
 
 REFUSED: Final = "warehouse_refused"
 """The code in `rejected_events` of a record that the warehouse could not load."""
+
+
+@dataclass(slots=True)
+class Item:
+    """One record on its way, with its text prepared once for as often as it is tried."""
+
+    record: AnyRecord
+    ref: str
+    """The id of its delivery."""
+    payload: str = ""
+    """The event as JSON text."""
+    typed: bool = True
+    """False: into `events` only, because the typed tables refused it."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
-
-import sqlalchemy as sa
+from urllib.parse import unquote
 
 from eventrouter.errors import StartError
 from eventrouter.warehouse import Warehouse
 
 from .base import SqlWarehouse
-from .sqlite_store import SqliteStore
 from .store import Store
+
+_URL = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
 
 
 class SqliteWarehouse(SqlWarehouse):
@@ -33,6 +34,8 @@ class SqliteWarehouse(SqlWarehouse):
             )
         if self.path.is_dir():
             raise StartError(f"the warehouse {self.path} is a directory", hint="name a file in warehouse.url")
+        from .sqlite_store import SqliteStore  # here for the reason that `_connect` has
+
         try:
             return SqliteStore(self.path, self.closing)
         except sqlite3.DatabaseError as error:
@@ -52,16 +55,13 @@ class SqliteWarehouse(SqlWarehouse):
 
 
 def _path(url: str) -> Path:
-    try:
-        database = sa.make_url(url).database
-    except sa.exc.ArgumentError:
-        database = None
-    if not database or database == ":memory:":
+    found = _URL.match(url)
+    if found is None or found["path"] == ":memory:":
         raise StartError(
             "warehouse.url does not name a file",
             hint="write sqlite:////absolute/path.sqlite3 or sqlite:///relative.sqlite3",
         )
-    return Path(database)
+    return Path(unquote(found["path"]))
 
 
 _HINTS = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .values import Kind
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 Row = Sequence[Any]
 
