@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import socket
@@ -137,6 +138,19 @@ def test_a_broken_plugin_breaks_neither_help_nor_the_other_commands(monkeypatch)
 def test_nothing_heavy_is_imported_before_a_command_runs(module):
     code = f"import sys; from eventrouter import cli; cli.build(); sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_who_only_reads_the_rules_pays_for_no_database_and_no_colors(tmp_path):
+    (tmp_path / "routes.yaml").write_text("version: 1\nsources: { website: { write_key: k } }\n")
+    code = (
+        "import atexit, sys; from eventrouter import cli;"
+        "atexit.register(lambda: print({name.split('.')[0] for name in sys.modules}));"
+        "sys.argv[1:] = ['check', 'routes.yaml']; cli.main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = ast.literal_eval(result.stdout.splitlines()[-1])
+    assert "structlog" in loaded
+    assert loaded & {"sqlalchemy", "psycopg", "aiohttp", "rich", "maxminddb", "ua_parser", "redis"} == set()
 
 
 def test_python_dash_m_is_the_same():

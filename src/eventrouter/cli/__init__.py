@@ -30,6 +30,7 @@ class Root(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs a command; an `EventRouterError` ends it with its message on stderr and exit code 1 (78: bad config)."""
         child.attach()
+        _import_structlog()
         try:
             return super().invoke(ctx)
         except EventRouterError as error:
@@ -107,6 +108,16 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     build()()
+
+
+def _import_structlog() -> None:
+    """Without rich, which it would bring along (5 MB) for tracebacks that show local variables: never wanted here."""
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # so that for now it can't be imported
+        try:
+            importlib.import_module("structlog")
+        finally:
+            del sys.modules["rich"]
 
 
 def _print_version(wanted: bool) -> None:
