@@ -205,6 +205,24 @@ async def test_where_very_much_waits_the_lanes_counter_has_to_do_unless_it_is_to
     assert [] == report_of(await read_counts(lanes, 2, recount=True))["not_counted"]
 
 
+@pytest.mark.parametrize(("recount", "most"), [(False, 3), (True, 1)])
+async def test_a_recount_asks_one_shard_after_the_other_since_each_may_take_long(lanes, monkeypatch, recount, most):
+    asked, under_way = lanes.run, []
+
+    async def run(*arguments):
+        under_way.append(len(under_way) + 1)
+        try:
+            return await asked(*arguments)
+        finally:
+            counts.append(len(under_way))
+            under_way.pop()
+
+    counts = []
+    monkeypatch.setattr(lanes, "run", run)
+    await read_counts(lanes, 3, recount=recount)
+    assert max(counts) == most
+
+
 async def test_many_entries_are_counted_one_by_one(lanes):
     await lanes.append(0, [Append("log", [("", n, b"x") for n in range(1, 101)], "accepted")], {"accepted:web": 5050})
     assert LaneCount(5050, 5050) == (await read_counts(lanes, 1))[0].lanes["log"]

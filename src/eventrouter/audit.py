@@ -87,10 +87,17 @@ class Fault(NamedTuple):
 async def read_counts(lanes: Lanes, shards: int, *, recount: bool = False) -> list[ShardCounts]:
     """What each shard tells, each in one atomic step. Raises `redis.RedisError`.
 
-    `recount` counts what waits however much it is; the server does nothing else meanwhile (about a second for each GB).
+    `recount` counts what waits however much it is, one shard after the other; the server does nothing else meanwhile
+    (about a second for each GB).
     """
     most = UNBOUNDED if recount else READ_BYTES
-    found = await asyncio.gather(*(lanes.run("audit", [f"er:{{{one}}}:counts"], [most]) for one in range(shards)))
+    at_once = asyncio.Semaphore(1 if recount else shards)  # each may take nearly as long as a command may
+
+    async def read(shard: int) -> Any:
+        async with at_once:
+            return await lanes.run("audit", [f"er:{{{shard}}}:counts"], [most])
+
+    found = await asyncio.gather(*map(read, range(shards)))
     return [_counts_of(shard, *rows) for shard, rows in enumerate(found)]
 
 
