@@ -13,6 +13,8 @@ NPM = $(patsubst %/package-lock.json,%/node_modules/.stamp,$(wildcard tests/clie
   browser/package-lock.json))
 WITH_NODE = PATH="$(abspath $(BIN)):$$PATH"
 CHROMIUM =
+# The tests start hundreds of processes: each would compile all files anew where this variable is set, as images like to.
+export PYTHONDONTWRITEBYTECODE =
 # Two for each processor: many tests wait for something.
 JOBS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 ARGS =
