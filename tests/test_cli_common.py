@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
+from redis.exceptions import ResponseError
 
 from eventrouter import logs
+from eventrouter.cli import common
 from eventrouter.cli.common import (
     counted,
+    opened,
     print_json,
     print_table,
     read_time,
     read_window,
     short_duration,
 )
+from eventrouter.errors import StartError, UnavailableError
+from eventrouter.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +142,19 @@ def test_numbers_have_their_words(number, text):
 def test_json_holds_times_and_foreign_letters(capsys):
     print_json({"at": datetime(2026, 11, 24, tzinfo=UTC), "name": "Zoë"})
     assert capsys.readouterr().out == '{\n  "at": "2026-11-24 00:00:00+00:00",\n  "name": "Zoë"\n}\n'
+
+
+async def test_a_server_that_says_nothing_is_told_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(common, "CONNECT_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = Settings(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0", data_dir=tmp_path)
+        with pytest.raises(StartError, match="takes connections, but does not answer"):
+            async with opened(settings, rules=False):
+                pass
+
+
+async def test_a_server_that_fails_later_is_no_traceback(tmp_path, valkey):
+    with pytest.raises(UnavailableError, match=r"the Redis at unix://.* failed at this: wrong kind"):
+        async with opened(Settings(redis_url=valkey, data_dir=tmp_path), rules=False):
+            raise ResponseError("wrong kind")

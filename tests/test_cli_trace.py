@@ -127,5 +127,7 @@ def test_a_system_that_is_stopped_still_tells_what_is_stored(place: Place) -> No
     assert done.returncode == 0
     assert "hook      unknown: sent by “orders”: delivered, or waiting where it was not looked" in done.stdout
     assert "Not asked, since it is away: Redis: " in done.stdout
+    nobody = place.run("trace", "nobody").stdout.splitlines()
+    assert nobody[:2] == ["Nothing is known of an event nobody.", "  But not everything could be asked:"]
     missing = place.run("trace", "m1", "--data-dir", "nodir")
     assert (missing.returncode, "there is no data directory nodir" in missing.stderr) == (1, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +13,12 @@ import pytest
 from arq.connections import RedisSettings
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import ResponseError
 from system import free_port
 from valkeys import started
 
 from eventrouter.cluster import Cluster
-from eventrouter.connections import META, AwayError, client, clients, single_server, wait_for_server
+from eventrouter.connections import META, AwayError, client, clients, is_busy, single_server, wait_for_server
 from eventrouter.errors import StartError
 from eventrouter.settings import Settings
 
@@ -75,6 +78,43 @@ async def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Pat
             await wait_for_server(steps, _settings(url, tmp_path), 0.1)
     assert "secret" not in str(caught.value)
     assert "EVENTROUTER_REDIS_URL" in caught.value.hint
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+async def test_a_server_that_takes_connections_and_says_nothing_is_told_so(embedded: bool, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        async with client(url) as steps:
+            with pytest.raises(AwayError, match="takes connections, but does not answer") as caught:
+                await wait_for_server(steps, _settings(None if embedded else url, tmp_path), 0, silent=0.1)
+    assert embedded == ("the log of `eventrouter up`" in caught.value.hint)
+
+
+async def test_a_server_that_is_busy_with_a_script_is_waited_for(valkey: str, redis: Redis, tmp_path: Path) -> None:
+    await redis.config_set("busy-reply-threshold", 1)
+    async with Redis.from_url(valkey) as other:
+        script = asyncio.create_task(other.eval("while true do end", 0))
+        try:
+            while not await _is_busy(redis):
+                await asyncio.sleep(0.001)
+            waiting = asyncio.create_task(wait_for_server(redis, _settings(valkey, tmp_path), 0, silent=5))
+            done, _ = await asyncio.wait([waiting], timeout=0.2)
+            assert not done
+        finally:
+            async with Redis.from_url(valkey) as third:
+                await third.script_kill()
+            await redis.config_set("busy-reply-threshold", 5000)
+        await waiting
+        with pytest.raises(ResponseError, match="killed"):
+            await script
+
+
+async def _is_busy(redis: Redis) -> bool:
+    try:
+        await redis.ping()
+    except ResponseError as error:
+        return is_busy(error)
+    return False
 
 
 async def test_an_embedded_server_that_is_away_is_started_by_up(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ class EventRouter:
         app.targets.traced = app.tracing.attempted if app.tracing else None
         return app
 
-    async def connect(self, seconds: float = 10.0) -> None:
-        """Connects, waiting up to `seconds` for the server. Raises `StartError`."""
-        await wait_for_server(self.redis, self.settings, seconds)
+    async def connect(self, seconds: float = 10.0, *, silent: float | None = None) -> None:
+        """Connects, waiting up to `seconds` for the server (see `wait_for_server`). Raises `StartError`."""
+        await wait_for_server(self.redis, self.settings, seconds, silent=silent)
         try:
             url, group = self.settings.queue_server_url, self.settings.worker_group
             self._queue = await Queue.connect(url, lambda lane: self.config.group_of(lane), group)

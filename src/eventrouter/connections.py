@@ -82,12 +82,18 @@ def single_server(url: str) -> dict[str, Any]:
     }
 
 
-async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> None:
-    """Returns when the server answers and fits; raises `StartError` when it doesn't within `seconds`."""
+async def wait_for_server(redis: Redis, settings: Settings, seconds: float, *, silent: float | None = None) -> None:
+    """Returns when the server answers and fits; raises `StartError` when it doesn't within `seconds`.
+
+    One that says that it is busy is waited for, however long. One that takes the connection and says nothing has
+    `silent` seconds for its first answer, by default as many as any command.
+    """
     deadline = time.monotonic() + seconds
+    told = False
     while True:
         try:
-            await redis.ping()
+            async with asyncio.timeout(silent):
+                await redis.ping()
             warnings = [] if settings.embedded else await _check(redis, settings)
             await _check_meta(redis, settings)
             break
@@ -97,19 +103,38 @@ async def wait_for_server(redis: Redis, settings: Settings, seconds: float) -> N
                 hint="correct EVENTROUTER_REDIS_URL (redis://user:password@host:port/0)",
             ) from None
         except (RedisError, OSError, TimeoutError) as error:
-            # A server that is loading its data is there, and says so; it is waited for.
-            if time.monotonic() > deadline and not isinstance(error, BusyLoadingError):
-                told = str(error).partition(" : ")[0].rstrip(".")
-                why = "" if settings.embedded or not told else f" ({told})"
-                raise AwayError(
-                    f"the Redis at {settings.shown_server_url} is not reachable{why}",
-                    hint="`eventrouter up` starts the embedded server; where it runs, its log says what is wrong"
-                    if settings.embedded
-                    else "start it, or correct EVENTROUTER_REDIS_URL",
-                ) from None
+            if time.monotonic() > deadline:
+                if not is_busy(error):
+                    raise _away(error, settings) from None
+                if not told:
+                    log.warning("waiting for the server", url=settings.shown_server_url, reason=str(error))
+                told = True
             await asyncio.sleep(0.05)
     for warning in dict.fromkeys(warnings):
         log.warning(warning)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether the server is there, and says that it is loading its data or runs a script."""
+    return isinstance(error, BusyLoadingError) or str(error).startswith("BUSY ")
+
+
+def _away(error: BaseException, settings: Settings) -> AwayError:
+    where = f"the Redis at {settings.shown_server_url}"
+    if isinstance(error, TimeoutError):
+        see = "the log of `eventrouter up`" if settings.embedded else "its log"
+        return AwayError(
+            f"{where} takes connections, but does not answer",
+            hint=f"it is stopped, or waits for its disk: see {see}, and start it again if it does not recover",
+        )
+    told = str(error).partition(" : ")[0].rstrip(".")
+    why = "" if settings.embedded or not told else f" ({told})"
+    return AwayError(
+        f"{where} is not reachable{why}",
+        hint="`eventrouter up` starts the embedded server; where it runs, its log says what is wrong"
+        if settings.embedded
+        else "start it, or correct EVENTROUTER_REDIS_URL",
+    )
 
 
 async def _check(redis: Redis, settings: Settings) -> list[str]:

@@ -43,6 +43,8 @@ PortOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 CONNECT_SECONDS = 3.0
+SILENT_SECONDS = 5.5
+"""How long a server may say nothing at all: from 5 s on, one that is busy with a script says so."""
 NARROW_FIRST, NARROW_LAST = 12, 24
 """How far the first and the last column of a table may be narrowed, in characters."""
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
@@ -131,20 +133,32 @@ async def opened(
 
     Without `rules` it has none; where their file is `broken`, the last good ones, if they are kept here.
     """
+    from redis.exceptions import RedisError
+
     from ..errors import DeliveryError, UnavailableError
 
     app = last_good_app(settings) if broken else load_app(settings) if rules else without_rules(settings)
     check_data_dir(settings, needed=settings.embedded if connect else not app.config.warehouse.url)
     try:
         if connect:
-            await app.connect(CONNECT_SECONDS)
+            await reach(app)
         yield app
     except DeliveryError as error:
         raise UnavailableError(
             f"the warehouse is away: {error.reason}", hint="see `warehouse:` in routes.yaml"
         ) from None
+    except RedisError as error:
+        raise UnavailableError(
+            f"the Redis at {settings.shown_server_url} failed at this: {error}",
+            hint="its log may say why; what was done until then is done",
+        ) from None
     finally:
         await app.close()
+
+
+async def reach(router: EventRouter) -> None:
+    """Connects, as patiently as somebody who looks on. Raises `StartError`."""
+    await router.connect(CONNECT_SECONDS, silent=SILENT_SECONDS)
 
 
 def read_time(text: str | None) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import EventRouterError, UnavailableError
-from .common import CONNECT_SECONDS, ConfigOption, DataDirOption, JsonOption, opened, print_json, read_settings
+from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, reach, read_settings
 from .terminal import terminal
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def _trace(router: EventRouter, message_id: str, source: str | None) -> di
     away: list[str] = []
     snapshot = redis = warehouse = None
     try:
-        await router.connect(CONNECT_SECONDS)
+        await reach(router)
         snapshot, redis = await router.snapshot(), router.redis
     except (EventRouterError, RedisError, OSError, TimeoutError) as error:
         away.append(f"Redis: {error}")
@@ -152,7 +152,9 @@ def _show_nothing(console: Console, found: Mapping[str, Any]) -> None:
             f"  But its id is remembered as routed, for {one['source']}, between {one['since']} and {until}:"
             " `audit --deep` tells whether ids are missing in the warehouse."
         )
-    if not found["remembered"]:
+    if found["not_asked"]:
+        console.print("  But not everything could be asked:")
+    elif not found["remembered"]:
         console.print(
             "  It is neither in the warehouse nor on its way there, and was not refused. It may lie in a collector's"
             " spool (its /metrics tell), have another messageId, or never have arrived."
