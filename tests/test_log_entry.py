@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from eventrouter.events import StoredEvent
-from eventrouter.log_entry import decode_each, decode_entry, encode_entry, source_of
+from eventrouter.log_entry import decode_each, decode_entry, encode_entry, source_of, sources_in
 from eventrouter.stored import NewerFormatError, UnreadableError
 
 
@@ -30,11 +30,12 @@ def good(message_id: str) -> bytes:
     ("bad", "source"),
     [
         (b"5", ""),
-        (b'["web",5]', ""),
+        (b'["web",5]', "web"),
+        (b'["we b",5]', ""),
         (b'["web",{"messageId":"m"}]', "web"),
         (good("m").replace(b'"track"', b"null"), "web"),
         (good("m").replace(b'"m"', b"7"), "web"),
-        (b'["web",{"type":"\xff"}]', ""),
+        (b'["web",{"type":"\xff"}]', "web"),
     ],
 )
 def test_an_event_that_cannot_be_read_costs_no_other(bad: bytes, source: str) -> None:
@@ -61,3 +62,18 @@ def test_an_entry_without_events_is_an_error_as_a_whole(data: bytes, kind: type[
 @pytest.mark.parametrize("source", ["web", "My-App_2", "x" * 64])
 def test_the_source_of_an_encoded_event_is_what_stands_in_front(source: str) -> None:
     assert source == source_of(msgspec.json.encode(StoredEvent(source, {"messageId": 'a"b'})))
+
+
+def test_an_entry_tells_its_sources_whatever_is_in_its_events() -> None:
+    payload = {"messageId": '\n["web",', "list": [["web", {}], '\n["web",'], '\n["web",': "\n"}
+    events = [StoredEvent(source, payload) for source in ("app", "web", "app", "My-App_2")]
+    data = encode_entry(list(map(msgspec.json.encode, events)))
+    assert {"app": 2, "web": 1, "My-App_2": 1} == sources_in(data)
+    assert {"app": 1, "web": 1, "My-App_2": 1} == sources_in(data[:-1].replace(b'["app"', b'["a p"', 1))
+    assert {} == sources_in(encode_entry([])) == sources_in(b"nonsense")
+
+
+def test_an_entry_of_the_version_before_is_read() -> None:
+    events = [StoredEvent("web", {"messageId": "m1"}), StoredEvent("app", {"messageId": "m2"})]
+    data = b'{"v":1,"events":[%b]}' % b",".join(map(msgspec.json.encode, events))
+    assert (events, {}) == (decode_entry(data), sources_in(data))
