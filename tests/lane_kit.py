@@ -44,7 +44,7 @@ async def counts(redis: Redis, shard: int = 0) -> dict[str, int]:
     }
 
 
-SHARES = ("accepted:", "duplicates:", "routed:", "events:")
+SHARES = ("accepted:", "duplicates:", "routed:", "unreadable:", "events:")
 
 
 async def shares(redis: Redis, shard: int = 0) -> dict[str, int]:

@@ -424,6 +424,18 @@ async def test_an_event_that_nobody_can_read_costs_no_other_of_its_entry(make, r
     assert ("web", '["web",{"messageId":"torn"}]') == (refused.source, refused.payload)
     found = Counter(await counts(redis))
     assert (3, 1, 2) == (found["accepted"], found["unreadable"], found["routed"])
+    assert {"routed:web": 2, "unreadable:web": 1, "events:crm": 2} == await shares(redis)
+
+
+async def test_of_an_entry_that_nobody_can_read_its_lines_tell_the_sources(make, redis):
+    router = make()
+    events = [msgspec.json.encode([source, event(number)]) for number, source in enumerate(["web", "app", "web"])]
+    await put(router, encode_entry(events).replace(b'"events"', b'"evens"'), 3)
+    await put(router, b"nonsense", 2)
+    await router.run()
+    assert [] == await router.ids("crm")
+    assert 5 == (await counts(redis))["unreadable"]
+    assert {"unreadable:web": 2, "unreadable:app": 1} == await shares(redis)
 
 
 async def test_an_entry_for_a_newer_version_waits_behind_what_came_before_it_and_says_so(make, lanes):

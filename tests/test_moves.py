@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from enrich_kit import event, everything_to
 from eventrouter import moves as moves_module
 from eventrouter.delivery import decode
 from eventrouter.events import StoredEvent, lane_key
+from eventrouter.log_entry import encode_entry
 from eventrouter.moves import Moves
 from eventrouter.records import DeadLetter, EventRecord, unpack
 
@@ -76,3 +78,19 @@ def test_records_are_packed_by_number_and_by_size(monkeypatch: pytest.MonkeyPatc
     assert all(len(data) <= 2000 for _, _, data in append.items[:-1])
     assert 21 == sum(units for _, units, _ in append.items)
     assert 21 == sum(len(unpack(data)) for _, _, data in append.items)
+
+
+def test_what_nobody_can_read_is_counted_by_source_where_that_stands_in_front():
+    good = [msgspec.json.encode(["web", event(1)]), msgspec.json.encode(["app", event(2)])]
+    lost = [b'["web",5]', b'["we b",{}]']
+    moves = Moves("abc", {})
+    moves.count_unreadable(4, encode_entry([*good, *lost]), [*events(1), *events(2, source="app")])
+    moves.count_unreadable(2, encode_entry(good)[:-9], [])
+    moves.count_unreadable(3, b"nonsense", [])
+    assert {"unreadable": 7, "unreadable:web": 2, "unreadable:app": 1} == moves.counts
+
+
+def test_of_an_entry_that_says_less_events_than_it_has_nobody_can_tell_the_sources():
+    moves = Moves("abc", {})
+    moves.count_unreadable(1, encode_entry([b'["web",5]', b'["web",5]']), [])
+    assert {"unreadable": 1} == moves.counts

@@ -152,7 +152,9 @@ class RouterTurn:
         moves.add(kept, rules.route(kept))
         moves.records += [*records, *_refusals(self._shard, items, entries)]
         moves.counts["mismatches"] += rules.mismatches() - mismatches
-        moves.counts["unreadable"] += sum(item.units for item in items) - len(events)
+        if sum(item.units for item in items) != len(events):
+            for item, entry in zip(items, entries, strict=False):
+                moves.count_unreadable(item.units, item.data, _readable([entry]))
         moves.counts.update(failures)
         moves.count(events, kept, destinations)
         claims, _ = await self._turn.settle(

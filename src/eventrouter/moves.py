@@ -12,6 +12,7 @@ import msgspec
 from .delivery import FORMAT, Delivery, encode
 from .events import Event, StoredEvent, event_name, lane_key, order_key
 from .lane import Append
+from .log_entry import sources_in
 from .records import AnyRecord, DeadLetter, EventRecord, pack
 from .server_time import now_ms
 
@@ -83,6 +84,15 @@ class Moves:
             counts[f"duplicates:{source}"] += number - went[source]
         for name in destinations:
             counts[f"events:{name}"] += len(kept)
+
+    def count_unreadable(self, units: int, data: bytes, readable: Sequence[StoredEvent]) -> None:
+        """Counts what nobody can read of an entry of so many `units`; by source where that stands in front still."""
+        number = units - len(readable)
+        self.counts["unreadable"] += number
+        if number > 0:
+            known = sources_in(data) - Counter(map(_source, readable))
+            if known.total() <= number:
+                self.counts.update({f"unreadable:{source}": lost for source, lost in known.items()})
 
     def add(self, events: Sequence[StoredEvent], routed: Routed) -> None:
         """The deliveries and dead letters of routed events, and the events themselves for the warehouse."""
