@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from enrich_kit import LOG, Router, event, everything_to
 from eventrouter import enrich
 from eventrouter.audit import LaneCount, ShardCounts, differences, faults_of, read_counts, report_of
-from eventrouter.lane import Append, Lane, Park, Removal
+from eventrouter.lane import Append, Claim, Lane, Park, Removal
 from eventrouter.lanes import Lanes
+from eventrouter.log_entry import encode_entry
 from lane_kit import append, begin, take
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     monkeypatch.setattr(enrich, "LINGER_SECONDS", 0.02)
+
+
+def entry(*sources: str) -> tuple[str, int, bytes]:
+    """An entry of the log with an event of each of these."""
+    events = [msgspec.json.encode([source, event(number)]) for number, source in enumerate(sources)]
+    return "", len(events), encode_entry(events)
+
+
+async def accept(lanes: Lanes, *entries: tuple[str, int, bytes], shard: int = 0, **accepted: int) -> list[Claim]:
+    """Appends to the log, of each source as many events as are `accepted`."""
+    return await lanes.append(
+        shard, [Append("log", list(entries), "accepted")], {f"accepted:{name}": n for name, n in accepted.items()}
+    )
 
 
 async def told(lanes: Lanes, **options: bool) -> list[str]:
@@ -45,18 +60,86 @@ async def test_events_that_were_routed_add_up_while_their_deliveries_wait(lanes)
     assert [] == await told(lanes)
     report = report_of(await read_counts(lanes, 2))
     assert {"accepted": 4, "in_log": 0, "duplicates": 1, "routed": 3, "unreadable": 0} == report["events"]
-    assert {"web": {"accepted": 4, "in_log": 0, "duplicates": 1, "routed": 3, "rejected": {}}} == report["sources"]
+    parts = {"accepted": 4, "in_log": 0, "duplicates": 1, "routed": 3, "unreadable": 0, "rejected": {}}
+    assert {"web": {**parts, "in_log_counted": True}} == report["sources"]
     crm = {"unit": "events", "routed": 3, "delivered": 0, "waiting": 3, "again": 0}
     nothing: dict[str, object] = {"filtered": {}, "dead": {}, "discarded": {}, "forgotten": {}}
     assert crm | nothing == report["destinations"]["crm"]
     assert {"unit": "records", "routed": 3, "waiting": 3}.items() <= report["destinations"]["warehouse"].items()
 
 
-async def test_events_in_the_log_are_counted_there_and_by_source(lanes):
-    await lanes.append(0, [Append("log", [("", 5, b"x"), ("", 2, b"y")], "accepted")], {"accepted:web": 7})
+async def test_events_in_the_log_are_counted_there_by_source(lanes):
+    await accept(lanes, entry("web", "app", "web"), entry("web"), web=3, app=1)
+    await accept(lanes, entry("app"), shard=1, app=1)
     report = report_of(await read_counts(lanes, 2))
-    assert (True, 7) == (report["adds_up"], report["events"]["in_log"])
-    assert 7 == report["sources"]["web"]["in_log"]
+    assert (True, 5) == (report["adds_up"], report["events"]["in_log"])
+    assert {"app": 2, "web": 3} == {name: row["in_log"] for name, row in report["sources"].items()}
+    assert {"in_log": 0, "unreadable": 0} == report["unknown_source"]
+
+
+async def test_an_event_that_vanished_from_the_log_is_missed_by_its_source(lanes):
+    await accept(lanes, entry("web", "app"), entry("app", "app"), entry("web"), web=2, app=3)
+    [_, (item, _), _] = await lanes.redis.xrange(LOG.key)
+    await lanes.redis.xdel(LOG.key, item)
+    assert "source app, shard 0: 2 missing: accepted 3, but in the log 1" in await told(lanes)
+    assert not any(fault.startswith("source web") for fault in await told(lanes))
+    assert {"app": 1, "web": 2} == {
+        name: row["in_log"] for name, row in report_of(await read_counts(lanes, 2))["sources"].items()
+    }
+
+
+async def test_an_event_that_vanished_while_it_was_routed_is_missed_by_its_source(lanes):
+    await routed(lanes, 1, 2, 3)
+    await lanes.redis.hincrby("er:{0}:counts", "routed:web", -1)
+    await accept(lanes, entry("app"), app=1)
+    assert "source web, shard 0: 1 missing: accepted 4, but duplicates 1 + routed 2 = 3" in await told(lanes)
+
+
+async def test_what_is_damaged_in_the_log_is_no_fault_wherever_it_is(lanes):
+    key, units, data = entry("web", "app", "web", "app")
+    torn = data.replace(b'"track"', b"5", 1).replace(b'["app"', b"[7", 1)
+    router = Router(lanes)
+    router.claims += await accept(lanes, (key, units, torn), ("", 2, b"nonsense"), web=3, app=3)
+    found = report_of(await read_counts(lanes, 2))
+    assert (True, {"in_log": 3, "unreadable": 0}) == (found["adds_up"], found["unknown_source"])
+    assert {"app": 1, "web": 2} == {name: row["in_log"] for name, row in found["sources"].items()}
+    await router.run()
+    found = report_of(await read_counts(lanes, 2))
+    assert (True, {"in_log": 0, "unreadable": 3}) == (found["adds_up"], found["unknown_source"])
+    assert {"app": (0, 1), "web": (1, 1)} == {
+        name: (row["unreadable"], row["routed"]) for name, row in found["sources"].items()
+    }
+
+
+async def test_beyond_what_nobody_can_tell_the_source_of_a_source_misses_its_events(lanes):
+    await accept(lanes, entry("web"), ("", 2, b"nonsense"), web=4)
+    await lanes.append(0, [], {"accepted": 1, "log_out": 1, "unreadable": 1})
+    parts = "in the log 1 + in the log of unknown sources 2 + unreadable of unknown sources 1 = 4"
+    assert [] == await told(lanes)
+    await lanes.append(0, [], {"accepted:web": 1})
+    assert f"source web, shard 0: 1 missing: accepted 5, but {parts}" in await told(lanes)
+
+
+async def test_a_name_that_nothing_was_accepted_of_is_no_source(lanes):
+    router = Router(lanes)
+    _, units, data = entry("web", "wab")
+    router.claims += await accept(lanes, ("", units, data.replace(b'"events"', b'"evens"')), web=2)
+    assert [] == await told(lanes)
+    await router.run()
+    found = report_of(await read_counts(lanes, 2))
+    assert (True, ["web"], 1) == (found["adds_up"], list(found["sources"]), found["unknown_source"]["unreadable"])
+
+
+async def test_what_the_version_before_counted_and_wrote_is_no_fault(lanes):
+    router = await routed(lanes, 1, 2, 3)
+    old = b'{"v":1,"events":[%b]}' % msgspec.json.encode(["web", event(9)])
+    await lanes.append(0, [], {"accepted": 2, "log_out": 2, "accepted:web": 2, "unreadable": 2})
+    await accept(lanes, ("", 1, old), entry("web"), web=2)
+    found = report_of(await read_counts(lanes, 2))
+    assert (True, {"in_log": 1, "unreadable": 2}) == (found["adds_up"], found["unknown_source"])
+    router.claims = [claim for claim in (await lanes.sweep(0, everything=True))[0] if claim.lane == LOG]
+    await router.run()
+    assert [] == await told(lanes)
 
 
 async def test_whatever_becomes_of_deliveries_adds_up(lanes):
@@ -152,10 +235,10 @@ async def test_a_parked_delivery_that_vanished_is_missed(lanes):
 
 
 async def test_an_entry_of_the_log_that_vanished_is_missed(lanes):
-    await lanes.append(0, [Append("log", [("", 5, b"x")], "accepted")], {"accepted:web": 5})
+    await accept(lanes, ("", 5, b"x"), web=5)
     await lanes.redis.delete(LOG.key)
     assert "event log, shard 0: 5 missing: accepted 5, but nothing" in await told(lanes)
-    [fault, _] = faults_of((await read_counts(lanes, 1))[0])
+    fault, *_ = faults_of((await read_counts(lanes, 1))[0])
     assert "audit --deep" in fault.hint
 
 
@@ -175,6 +258,9 @@ async def test_records_that_vanished_on_the_way_to_the_warehouse_are_missed(lane
         ("duplicates", "sources, shard 0: 1 missing: duplicates in all 2, but web 1"),
         ("duplicates:web", "source web, shard 0: 1 too many: accepted 4, but duplicates 2 + routed 3 = 5"),
         ("accepted:app", "sources, shard 0: 1 too many: accepted in all 4, but app 1 + web 4 = 5"),
+        ("accepted:web", "source web, shard 0: 1 missing: accepted 5, but duplicates 1 + routed 3 = 4"),
+        ("unreadable", "event log, shard 0: 1 too many: taken out 4, but duplicates 1 + routed 3 + unreadable 1 = 5"),
+        ("unreadable:web", "sources, shard 0: 1 too many: unreadable in all 0, but web 1"),
         ("events:crm", "destination crm, shard 0: 1 missing: routed 4, but deliveries 3"),
         ("filtered:crm:sample", "destination crm, shard 0: 1 too many: routed 3, but deliveries 3 + sample 1 = 4"),
         ("to:crm", "destination crm, shard 0: 1 missing: deliveries 4, but waiting 3"),
@@ -203,6 +289,24 @@ async def test_where_very_much_waits_the_lanes_counter_has_to_do_unless_it_is_to
     assert [] == await told(lanes)
     assert "event log, shard 0: 50 missing: accepted 51, but in the log 1" in await told(lanes, recount=True)
     assert [] == report_of(await read_counts(lanes, 2, recount=True))["not_counted"]
+
+
+async def test_where_very_much_waits_what_a_source_has_there_is_what_is_left_unless_it_is_to_be_counted(
+    lanes, monkeypatch
+):
+    monkeypatch.setattr("eventrouter.audit.READ_BYTES", 5_000)
+    await accept(lanes, *[entry("web", "app")] * 9, web=9, app=9)
+    await accept(lanes, entry("app"), shard=1, app=1)
+    [(item, _)] = await lanes.redis.xrange(LOG.key, count=1)
+    await lanes.redis.xdel(LOG.key, item)
+    report = report_of(await read_counts(lanes, 2))
+    rows = {name: (row["in_log"], row["in_log_counted"]) for name, row in report["sources"].items()}
+    assert (True, {"app": (10, False), "web": (9, False)}) == (report["adds_up"], rows)
+    assert {"in_log": 0, "unreadable": 0} == report["unknown_source"]
+    report = report_of(await read_counts(lanes, 2, recount=True))
+    rows = {name: (row["in_log"], row["in_log_counted"]) for name, row in report["sources"].items()}
+    assert (False, {"app": (9, True), "web": (8, True)}) == (report["adds_up"], rows)
+    assert "source app, shard 0: 1 missing: accepted 9, but in the log 8" in await told(lanes, recount=True)
 
 
 @pytest.mark.parametrize(("recount", "most"), [(False, 3), (True, 1)])
@@ -251,3 +355,11 @@ def test_the_sums_of_all_shards_tell_of_each_thing_by_how_much_it_is_off():
     counts |= Counter({"to:warehouse": 4, "delivered:warehouse": 3, "events:crm": 4, "to:crm": 4, "delivered:crm": 2})
     off = differences(counts, {"log": 1, "warehouse": 1, "crm": 5})
     assert {"event log": 0, "sources": 0, "destination crm": -3, "destination warehouse": 0} == off
+
+
+def test_by_the_counters_alone_a_source_has_no_more_left_than_is_in_the_log_or_unreadable():
+    counts = Counter({"accepted": 9, "accepted:web": 9, "log_out": 5, "routed": 3, "routed:web": 3, "unreadable": 2})
+    counts |= Counter({"unreadable:web": 1, "to:warehouse": 3, "delivered:warehouse": 3})
+    assert 0 == sum(map(abs, differences(counts, {"log": 4}).values()))
+    assert 2 == differences(counts + Counter({"accepted:web": 2}), {"log": 4})["source web"]
+    assert -1 == differences(counts + Counter({"routed:web": 6}), {"log": 4})["source web"]

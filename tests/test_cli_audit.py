@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from cli_kit import Place, wait_until
+from eventrouter.cli.audit import show
 from eventrouter.settings import socket_path
 
 RULES = """
@@ -78,8 +79,26 @@ def test_a_script_gets_the_numbers(place: Place) -> None:
     found = audit(place)
     assert (found["adds_up"], found["faults"], found["shards"]) == (True, [], 4)
     assert found["events"] == {"accepted": 6, "in_log": 0, "duplicates": 1, "routed": 5, "unreadable": 0}
+    parts = {"accepted": 6, "in_log": 0, "in_log_counted": True, "duplicates": 1, "routed": 5, "unreadable": 0}
+    assert parts.items() <= found["sources"]["website"].items()
+    assert found["unknown_source"] == {"in_log": 0, "unreadable": 0}
     assert found["destinations"]["out"]["filtered"] == {"consent": 2}
     assert "ids" not in found
+
+
+def test_what_is_not_counted_or_of_no_known_source_is_told(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    found = audit(place)
+    show(found)
+    assert "is not counted" not in (before := capsys.readouterr().out)
+    assert "nobody can tell" not in before
+    found["unknown_source"] = {"in_log": 1200, "unreadable": 3}
+    found["not_counted"] = ["log"]
+    found["sources"]["website"] |= {"unreadable": 7, "in_log": 4000, "in_log_counted": False}
+    show(found)
+    told = capsys.readouterr().out
+    assert ["website", "6", "4,000", "1", "5", "7", "1"] in [line.split() for line in told.splitlines()]
+    assert "Of these nobody can tell the source: in log 1,200, unreadable 3." in told
+    assert "What a source has in the log is not counted, but what is left of its sum (--recount counts it)." in told
 
 
 def test_it_needs_no_rules(place: Place) -> None:

@@ -1,8 +1,8 @@
 """The audit: sums that hold at every moment, since each counter is kept in the very step that it counts.
 
-accepted = in the log + duplicates + routed, and for each destination routed = delivered + waiting + filtered + dead +
-discarded + forgotten. A shard is read in one step, so that each adds up by itself, under load too. What waits is
-counted in the lanes, not told by a counter.
+accepted = in the log + duplicates + routed + unreadable, by source too, and for each destination routed = delivered +
+waiting + filtered + dead + discarded + forgotten. A shard is read in one step, so that each adds up by itself, under
+load too. What waits is counted in the lanes, not told by a counter.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _LOG = (
     "`eventrouter audit --deep` tells whether the ids that were routed are in the warehouse. What was lost before can"
     " only come again from those who sent it"
 )
+_ROUTED = ("duplicates", "routed", "unreadable")
+"""What becomes of the events that are taken out of the log, by their counters."""
 _SURPLUS = "nothing is missing by this sum: something was counted, or put there, by hand or twice"
 _COUNTERS = "the counters in Redis were changed by other means than eventrouter's, or restored in parts"
 _LANE = "something took items out of the lane, or put them there, that is not eventrouter: `status` is wrong by as much"
@@ -53,10 +55,31 @@ class ShardCounts:
     shard: int
     counts: Counter[str] = field(default_factory=Counter)
     lanes: dict[str, LaneCount] = field(default_factory=dict)
+    in_log: Counter[str] = field(default_factory=Counter)
+    """By source, the events that lie in the log. Nothing where they were not counted."""
 
     def waiting(self, lane: str) -> int:
         """Units that lie in a lane."""
         return self.lanes[lane].there if lane in self.lanes else 0
+
+    @property
+    def knows_log(self) -> bool:
+        """Whether what lies in the log was counted."""
+        return "log" not in self.lanes or self.lanes["log"].is_counted
+
+    def unreadable(self, source: str) -> int:
+        """A source's events that nobody could read any more."""
+        # A name that nothing was accepted of is none: it was damaged, too.
+        return self.counts[f"unreadable:{source}"] if f"accepted:{source}" in self.counts else 0
+
+    @property
+    def unknown(self) -> tuple[int, int]:
+        """Events of which nobody can tell the source: in the log, and unreadable ones that were taken out of it.
+
+        Versions before counted the latter without their source, and wrote entries that don't tell it in the log.
+        """
+        known = sum(map(self.unreadable, _sources(self.counts)))
+        return self.waiting("log") - self.in_log.total(), max(self.counts["unreadable"] - known, 0)
 
 
 class Fault(NamedTuple):
@@ -101,13 +124,15 @@ async def read_counts(lanes: Lanes, shards: int, *, recount: bool = False) -> li
     return [_counts_of(shard, *rows) for shard, rows in enumerate(found)]
 
 
-def _counts_of(shard: int, flat: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> ShardCounts:
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return ShardCounts(
-        shard,
-        Counter({name.decode(): int(number) for name, number in pairs}),
-        {name.decode(): LaneCount(told, there, counted == 1) for name, told, there, counted in rows},
-    )
+def _counts_of(
+    shard: int, flat: Sequence[bytes], rows: Sequence[Sequence[Any]], by_source: Sequence[tuple[bytes, int]]
+) -> ShardCounts:
+    counts = Counter({name.decode(): int(number) for name, number in zip(flat[::2], flat[1::2], strict=True)})
+    lanes = {name.decode(): LaneCount(told, there, counted == 1) for name, told, there, counted in rows}
+    # A name that nothing was accepted of is none: the entry was damaged there.
+    told = ((name.decode(), number) for name, number in by_source)
+    in_log = Counter({name: number for name, number in told if f"accepted:{name}" in counts})
+    return ShardCounts(shard, counts, lanes, in_log)
 
 
 def faults_of(found: ShardCounts) -> list[Fault]:
@@ -144,7 +169,7 @@ def _log_sums(found: ShardCounts) -> Iterator[Fault]:
     counts = found.counts
     log = {"in the log": found.waiting("log"), "taken out": counts["log_out"]}
     yield _sum("event log", found, {"accepted": counts["accepted"]}, log, _LOG)
-    routing = {name: counts[name] for name in ("duplicates", "routed", "unreadable")}
+    routing = {name: counts[name] for name in _ROUTED}
     yield _sum("event log", found, {"taken out": counts["log_out"]}, routing, _LOG)
 
 
@@ -153,12 +178,23 @@ def _source_sums(found: ShardCounts) -> Iterator[Fault]:
     for kind in ("accepted", "duplicates", "routed"):
         by_source = reasons(counts, f"{kind}:")
         yield _sum("sources", found, {f"{kind} in all": counts[kind]}, by_source, _COUNTERS)
+    log, unreadable = found.unknown
+    by_source = {name: found.unreadable(name) for name in _sources(counts)} | {"unknown sources": unreadable}
+    yield _sum("sources", found, {"unreadable in all": counts["unreadable"]}, by_source, _COUNTERS)
     for name in _sources(counts):
-        left = _left_of(counts, name)
-        if left < 0:
-            total = {"accepted": counts[f"accepted:{name}"]}
-            parts = {kind: counts[f"{kind}:{name}"] for kind in ("duplicates", "routed")}
-            yield _sum(f"source {name}", found, total, parts, _COUNTERS)
+        total, parts = {"accepted": counts[f"accepted:{name}"]}, _parts_of(found, name)
+        left = sum(total.values()) - sum(parts.values())
+        if left > 0:
+            # Those of unknown sources may all be its own: only what is missing beyond them is missing for sure.
+            parts |= {"in the log of unknown sources": log, "unreadable of unknown sources": unreadable}
+        if not 0 <= left <= log + unreadable:
+            yield _sum(f"source {name}", found, total, parts, _LOG)
+
+
+def _parts_of(found: ShardCounts, source: str) -> dict[str, int]:
+    """Where a source's events are, as far as that is known of each."""
+    routed = {kind: found.counts[f"{kind}:{source}"] for kind in ("duplicates", "routed")}
+    return {"in the log": found.in_log[source], **routed, "unreadable": found.unreadable(source)}
 
 
 def _lane_sums(found: ShardCounts) -> Iterator[Fault]:
@@ -194,11 +230,6 @@ def _sources(counts: Counter[str]) -> list[str]:
     return sorted({field.split(":")[1] for field in counts if field.startswith(kinds)})
 
 
-def _left_of(counts: Counter[str], source: str) -> int:
-    """A source's events that are in the log, or that nobody could read."""
-    return counts[f"accepted:{source}"] - counts[f"duplicates:{source}"] - counts[f"routed:{source}"]
-
-
 def report_of(shards: Sequence[ShardCounts]) -> dict[str, Any]:
     """The audit of all shards, ready for JSON.
 
@@ -218,7 +249,11 @@ def report_of(shards: Sequence[ShardCounts]) -> dict[str, Any]:
             "routed": counts["routed"],
             "unreadable": counts["unreadable"],
         },
-        "sources": {name: _source_row(counts, name) for name in _sources(counts)},
+        "sources": {name: _source_row(shards, counts, name) for name in _sources(counts)},
+        "unknown_source": {
+            "in_log": sum(one.unknown[0] for one in shards if one.knows_log),
+            "unreadable": sum(one.unknown[1] for one in shards),
+        },
         "destinations": {name: _destination_row(shards, counts, name) for name in _destinations(counts)},
         "not_counted": sorted({name for one in shards for name, lane in one.lanes.items() if not lane.is_counted}),
         "faults": [
@@ -236,12 +271,20 @@ def report_of(shards: Sequence[ShardCounts]) -> dict[str, Any]:
     }
 
 
-def _source_row(counts: Counter[str], name: str) -> dict[str, Any]:
+def _in_log(found: ShardCounts, source: str) -> int:
+    """What a source has in the log; where that was not counted, what is left of its sum."""
+    left = found.counts[f"accepted:{source}"] - sum(_parts_of(found, source).values())
+    return found.in_log[source] if found.knows_log else left
+
+
+def _source_row(shards: Iterable[ShardCounts], counts: Counter[str], name: str) -> dict[str, Any]:
     return {
         "accepted": counts[f"accepted:{name}"],
-        "in_log": _left_of(counts, name),
+        "in_log": sum(_in_log(one, name) for one in shards),
+        "in_log_counted": all(one.knows_log for one in shards),
         "duplicates": counts[f"duplicates:{name}"],
         "routed": counts[f"routed:{name}"],
+        "unreadable": sum(one.unreadable(name) for one in shards),
         "rejected": reasons(counts, f"rejected:{name}:"),
     }
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..app import EventRouter
     from ..comparison import Comparison
 
+COLUMNS = ("accepted", "in_log", "duplicates", "routed", "unreadable", "rejected")
+"""What is told of a source's events; those that were rejected are none of the accepted ones."""
 PARTS = ("delivered", "waiting", "filtered", "dead", "discarded", "forgotten")
 """What becomes of the events that are routed."""
 
@@ -121,12 +123,12 @@ def show(found: Mapping[str, Any]) -> None:
         parts.append(f"unreadable {events['unreadable']:,}")
     typer.echo(f"Events: accepted {events['accepted']:,} = {' + '.join(parts)}")
     print_table(
-        ["source", "accepted", "in log", "duplicates", "routed", "refused"],
-        [
-            (name, *(_number(row[one]) for one in ("accepted", "in_log", "duplicates", "routed", "rejected")))
-            for name, row in found["sources"].items()
-        ],
+        ["source", "accepted", "in log", "duplicates", "routed", "unreadable", "refused"],
+        [(name, *(_number(row[one]) for one in COLUMNS)) for name, row in found["sources"].items()],
     )
+    unknown = [f"{part.replace('_', ' ')} {number:,}" for part, number in found["unknown_source"].items() if number]
+    if unknown:
+        typer.echo(f"Of these nobody can tell the source: {', '.join(unknown)}.")
     off = {fault["what"] for fault in found["faults"]}
     print_table(
         ["destination", "routed", *PARTS, "again", "sum"],
@@ -146,6 +148,8 @@ def show(found: Mapping[str, Any]) -> None:
     if found["not_counted"]:
         names = ", ".join(found["not_counted"])
         typer.echo(f"Very much waits for {names}: its number is that of the lane's counter (--recount counts it).")
+    if not all(row["in_log_counted"] for row in found["sources"].values()):
+        typer.echo("What a source has in the log is not counted, but what is left of its sum (--recount counts it).")
     _show_faults(found["faults"], found["shards"])
     if "ids" in found:
         _show_ids(found["ids"], found["destinations"])

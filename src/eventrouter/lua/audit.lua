@@ -1,10 +1,25 @@
 -- What the audit adds up: all of one shard, at one moment.
 -- KEYS er:{S}:counts. ARGV how many bytes of a lane are read, at most, to count its units where an item may hold several.
--- Returns the counters, and for each lane its name, the units by its own counter, those that lie there, and whether these were
--- counted (1) or there was too much to read (0).
+-- Returns the counters; for each lane its name, the units by its own counter, those that lie there, and whether these were
+-- counted (1) or there was too much to read (0); and of the events in the log, where they were counted, how many each source has.
 local shard, most = string.match(KEYS[1], '^(er:{%d+}:)'), number()
 local counters = redis.call('HGETALL', KEYS[1])
-local lanes, known = {}, {}
+local lanes, known, sources = {}, {}, {}
+
+-- An event of an entry stands on a line of its own, with its source in front (see log_entry.py). An entry that has more of them than
+-- events was damaged: nobody knows whose they are.
+local function count_sources(data, units)
+  local names, at = {}, string.find(data, '\n["', 1, true)
+  while at do
+    names[#names + 1] = string.match(data, '^([%w_%-]+)",', at + 3)
+    at = string.find(data, '\n["', at + 3, true)
+  end
+  if #names <= units then
+    for _, name in ipairs(names) do
+      sources[name] = (sources[name] or 0) + 1
+    end
+  end
+end
 
 local function look(name, is_packed)
   if known[name] then
@@ -26,6 +41,9 @@ local function look(name, is_packed)
       for _, row in ipairs(rows) do
         from = '(' .. row[1]
         there = there + tonumber(row[2][4])
+        if name == 'log' then
+          count_sources(row[2][6], tonumber(row[2][4]))
+        end
       end
     until #rows < 20
   end
@@ -44,4 +62,8 @@ for i = 1, #counters, 2 do
     look(name, false)
   end
 end
-return { counters, lanes }
+local by_source = {}
+for name, number_ in pairs(sources) do
+  by_source[#by_source + 1] = { name, number_ }
+end
+return { counters, lanes, by_source }
