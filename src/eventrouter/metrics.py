@@ -52,6 +52,7 @@ SHARED = (
     Family("source_events_routed", "Events routed, by source.", ("source",), "routed"),
     Family("source_events_duplicates", "Events dropped as duplicates, by source.", ("source",), "duplicates"),
     Family("events_unreadable", "Events of the log that nobody can read.", (), "unreadable"),
+    Family("source_events_unreadable", "Of these, those whose source is known, by source.", ("source",), "unreadable"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
     Family(
