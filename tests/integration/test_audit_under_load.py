@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,10 @@ class Watch:
         self._url = f"unix://{socket_path(data)}"
         self.audits = 0
         self.faults: list[str] = []
+        self.in_log: Counter[str] = Counter()
+        """By source, events that were seen in the log."""
+        self.unknown = 0
+        """Events whose source was not told."""
         self.failure: BaseException | None = None
         self._stop = threading.Event()
 
@@ -96,6 +101,8 @@ class Watch:
             while not self._stop.is_set():
                 for shard in await read_counts(lanes, 4, recount=self.audits % 2 == 0):
                     self.faults += map(str, faults_of(shard))
+                    self.in_log += shard.in_log
+                    self.unknown += sum(shard.unknown)
                 self.audits += 1
                 await asyncio.sleep(0.005)
 
@@ -149,6 +156,7 @@ def test_it_adds_up_at_every_moment_whatever_befalls_deliveries_and_workers(sink
         assert watch.failure is None
         assert watch.faults[:5] == []
         assert watch.audits > 50
+        assert (watch.in_log.keys(), watch.unknown) == ({"app", "website"}, 0)
         done = system.run("audit", "--deep", "--recount", "--json")
         found = json.loads(done.stdout)
         assert (done.returncode, found["faults"], found["ids"]["missing"]) == (0, [], 0)
