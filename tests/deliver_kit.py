@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from eventrouter.attempts import Attempts
@@ -71,7 +72,7 @@ def delivery(message_id: str, key: str = "", *, age: float = 0.0, payload: Any =
         "since_ms": int((time.time() - age) * 1000),
         "rules": "abc",
         "replay": False,
-        "payload": payload if payload is not None else {"n": message_id},
+        "payload": msgspec.Raw(msgspec.json.encode({"n": message_id} if payload is None else payload)),
         **fields,
     }
     return Delivery(**values)

@@ -50,6 +50,13 @@ def test_what_cannot_be_read_tells_whose_it_is_where_it_can():
         assert (data, *whose) == (caught.value.data, caught.value.message_id, caught.value.source)
 
 
+def test_a_payload_that_is_no_text_cannot_be_read():
+    data = encode(delivery("m1", payload={"name": "Eve"})).replace(b"Eve", b"E\xffe")
+    with pytest.raises(UnreadableError) as caught:
+        decode(data)
+    assert (data, "m1", "web") == (caught.value.data, caught.value.message_id, caught.value.source)
+
+
 def test_tries_that_cannot_be_read_are_forgotten():
     assert 1 == in_hand(item_of(delivery("m1"), tries=b"nonsense"), "crm").messages[0].attempt
 
@@ -67,7 +74,7 @@ def test_a_message_carries_what_a_plugin_needs():
         "attempt": 1,
         "replay": True,
     }
-    assert expected == msgspec.structs.asdict(message)
+    assert expected == {name: getattr(message, name) for name in expected}
 
 
 def test_the_id_is_the_same_at_every_attempt_and_another_for_another_destination():

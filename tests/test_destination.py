@@ -1,5 +1,6 @@
 """What plugins build on: the base class, messages, and how an answer's status becomes an outcome."""
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -20,6 +21,29 @@ class Single(Quiet):
 
 def message() -> Message:
     return Message("msg_1", {}, "m1", "website", "track", "k", "2026-11-24T17:00:00.000Z")
+
+
+def with_payload(payload: object) -> Message:
+    return Message("msg_1", payload, "m1", "website", "track", "k", "2026-11-24T17:00:00.000Z")
+
+
+def test_a_payload_is_there_as_a_value_and_as_json():
+    for one in (with_payload({"big": 2**70}), with_payload(msgspec.Raw(b'{"big":1180591620717411303424}'))):
+        assert ({"big": 2**70}, b'{"big":1180591620717411303424}') == (one.payload, one.json)
+
+
+def test_a_payload_that_nobody_asks_for_is_not_decoded():
+    assert b"no JSON" == with_payload(msgspec.Raw(b"no JSON")).json
+
+
+def test_what_is_decoded_is_decoded_once():
+    one = with_payload(msgspec.Raw(b'{"a":1}'))
+    assert one.payload is one.payload
+
+
+def test_a_payload_that_cannot_be_json_is_a_reject():
+    with pytest.raises(Reject, match="cannot be written as JSON"):
+        assert not with_payload({"a": "\ud800"}).json
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])

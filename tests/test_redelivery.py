@@ -28,7 +28,7 @@ def test_it_is_what_its_event_says_and_a_replay():
     delivery = decode(made.data)
     told = (delivery.message_id, delivery.source, delivery.type, delivery.name, delivery.route, delivery.rules)
     assert ("m1", "web", "page", "Home", "all", "abc") == told
-    assert (TIME, True, {"n": 1}) == (delivery.timestamp, delivery.replay, delivery.payload)
+    assert (TIME, True, b'{"n":1}') == (delivery.timestamp, delivery.replay, bytes(delivery.payload))
 
 
 def test_it_keeps_its_idempotency_key_unless_it_is_to_be_new():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
@@ -33,8 +32,8 @@ class Delivery(msgspec.Struct, array_like=True):
     """When it was routed; `retry.max_age` counts from here."""
     rules: str
     replay: bool
-    payload: Any
-    """A value, or JSON as it is (`msgspec.Raw`)."""
+    payload: msgspec.Raw
+    """JSON, decoded when a plugin asks for the value: many only send it on."""
     traceparent: str = ""
     """The context of its event's trace, where there is one."""
     again: str = ""
@@ -77,7 +76,13 @@ def encode(delivery: Delivery) -> bytes:
 def decode(data: bytes) -> Delivery:
     """Raises `UnreadableError` on foreign data, `NewerFormatError` on that of a newer version."""
     try:
-        return _form.read(data)
+        found = _form.read(data)
+        str(found.payload, "utf-8")  # the one thing about it that the decoder has not checked
+        return found
+    except UnicodeDecodeError as error:
+        raise UnreadableError(
+            f"a delivery that can't be read: {error}", data, source=found.source, message_id=found.message_id
+        ) from error
     except UnreadableError as error:
         error.message_id, error.source = _whose(data)
         raise
@@ -170,7 +175,7 @@ def dead_letter(
         status=status,
         response=response,
         traceback=traceback,
-        payload=_encoder.encode(delivery.payload).decode(),
+        payload=str(delivery.payload, "utf-8"),
         event_type=delivery.type,
         event_name=delivery.name,
         rules=delivery.rules,

@@ -11,7 +11,7 @@ import structlog
 from pydantic import ConfigDict, Field
 
 from .errors import Reject, Retry
-from .http import HttpClient, Response, retry_after
+from .http import HttpClient, Response, retry_after, to_json
 from .options import OptionDuration
 from .options import Options as BaseOptions
 
@@ -26,13 +26,15 @@ MAX_TIMEOUT = 120.0
 """Seconds: no attempt may take longer."""
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One delivery as a plugin sees it."""
+class Message:
+    """One delivery as a plugin sees it. Plugins change nothing in it."""
+
+    __slots__ = (
+        "_payload", "attempt", "id", "message_id", "order_key", "replay", "source", "timestamp", "type",
+    )  # fmt: skip
 
     id: str
     """The idempotency key of (source, messageId, destination): the same at every attempt, for ever."""
-    payload: Any
-    """What the route made of the event: the event itself (a dict), or what `map:` built."""
     message_id: str
     """The event's `messageId`."""
     source: str
@@ -43,10 +45,52 @@ class Message(msgspec.Struct, frozen=True):
     """A digest of the event's order key; two messages with the same one are in the order of the log."""
     timestamp: str
     """When the event happened, ISO 8601 in UTC."""
-    attempt: int = 1
+    attempt: int
     """How often this delivery has been tried, this attempt included."""
-    replay: bool = False
+    replay: bool
     """Sent again by an operator; order is not promised for it."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 (as Segment calls it)
+        payload: Any,
+        message_id: str,
+        source: str,
+        type: str,  # noqa: A002 (the word of the wire)
+        order_key: str,
+        timestamp: str,
+        attempt: int = 1,
+        replay: bool = False,
+    ) -> None:
+        """`payload` is a value, or its JSON (`msgspec.Raw`), which is decoded once somebody asks for the value."""
+        self.id = id
+        self._payload = payload
+        self.message_id = message_id
+        self.source = source
+        self.type = type
+        self.order_key = order_key
+        self.timestamp = timestamp
+        self.attempt = attempt
+        self.replay = replay
+
+    @property
+    def payload(self) -> Any:
+        """What the route made of the event: the event itself (a dict), or what `map:` built."""
+        if type(self._payload) is msgspec.Raw:
+            self._payload = msgspec.json.decode(self._payload)
+        return self._payload
+
+    @property
+    def json(self) -> bytes:
+        """The payload as JSON, integers exact: for a plugin that sends it as it is this spares decoding and encoding.
+
+        Raises `Reject` when it cannot be written as JSON.
+        """
+        payload = self._payload
+        return bytes(payload) if type(payload) is msgspec.Raw else to_json(payload)
+
+    def __repr__(self) -> str:
+        return f"Message(id={self.id!r}, message_id={self.message_id!r}, source={self.source!r}, type={self.type!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from .delivery import FORMAT, Delivery, encode
 from .events import StoredEvent, event_name, lane_key
 from .once import Item
@@ -38,7 +40,7 @@ def redelivery(
         now_ms(),
         rules,
         True,
-        payload,
+        msgspec.Raw(msgspec.json.encode(payload)),
         again=again,
         floor_ms=floor_ms,
     )

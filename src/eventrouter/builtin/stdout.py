@@ -16,7 +16,6 @@ from pydantic import Field
 from ..destination import Destination, Message, Outcome
 from ..errors import Reject, Retry
 from ..hookspecs import hookimpl
-from ..http import to_json
 
 
 class Stdout(Destination):
@@ -47,7 +46,7 @@ class Stdout(Destination):
         refused: dict[str, Outcome] = {}
         for message in messages:
             try:
-                line = to_json(message.payload)
+                line = message.json
             except Reject as error:
                 refused[message.id] = error
             else:

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook as Signer
 
 from ..destination import Destination, Message, Outcome, Request, check_response
 from ..hookspecs import hookimpl
-from ..http import USER_AGENT, is_http_url, to_json
+from ..http import USER_AGENT, is_http_url
 from ..masking import MASK
 
 OWN_HEADERS = frozenset(
@@ -118,8 +118,8 @@ class Webhook(Destination):
     def _body(self, messages: Sequence[Message]) -> bytes:
         """The shape depends on the configuration alone, so that a receiver never meets the other one."""
         if self.configured_batch_size > 1 or len(messages) > 1:
-            return to_json([message.payload for message in messages])
-        return to_json(messages[0].payload)
+            return b"[%b]" % b",".join([message.json for message in messages])
+        return messages[0].json
 
     def _standard_headers(self, messages: Sequence[Message], body: bytes) -> dict[str, str]:
         now = datetime.now(UTC)
