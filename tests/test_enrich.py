@@ -37,13 +37,13 @@ async def test_events_move_on_to_the_warehouse_and_by_the_rules_to_destinations(
     assert await router.run() is None
     assert ["m1", "m2"] == await router.ids("crm") == await router.ids("warehouse")
     [first, _] = await router.lane("crm")
-    assert ("web", "track", "Order Completed", "all", "abc", {"of": "m1"}, False) == (
+    assert ("web", "track", "Order Completed", "all", "abc", b'{"of":"m1"}', False) == (
         first.source,
         first.type,
         first.name,
         first.route,
         first.rules,
-        first.payload,
+        bytes(first.payload),
         first.replay,
     )
     assert {Lane(0, "crm"), Lane(0, "warehouse")} == {claim.lane for claim in router.ahead}

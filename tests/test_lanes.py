@@ -304,8 +304,18 @@ async def test_what_is_settled_is_counted_once_and_by_what_was_really_there(lane
     turn = await begin(lanes, ("k", "one"), ("l", "two"))
     one, two = (await turn.read()).items
     await turn.settle([removal(one)])
-    await turn.settle([removal(one), removal(two, "dead:crm:permanent"), removal(two)])
-    assert {"to:crm": 2, "delivered:crm": 1, "dead:crm:permanent": 1} == await counts(redis)
+    await turn.settle([removal(one), removal(two), removal(two), removal(two, "dead:crm:permanent")])
+    assert {"to:crm": 2, "delivered:crm": 2} == await counts(redis)
+    assert [0] == (await lanes.look(0, [], ["crm"]))[1]
+
+
+async def test_items_of_several_units_parked_or_not_are_counted_by_their_units(lanes, redis):
+    turn = await begin(lanes, ("", "a"), ("k", "b"), ("k", "c"))
+    a, b, c = (await turn.read()).items
+    await turn.settle(parks=[Park("k", 0, [b])])
+    parked, moved = (await turn.read(c.id)).items[:1], c
+    await turn.settle([removal(a), *(removal(one, "dead:crm:permanent") for one in parked), removal(moved)])
+    assert {"to:crm": 3, "delivered:crm": 2, "dead:crm:permanent": 1} == await counts(redis)
     assert [0] == (await lanes.look(0, [], ["crm"]))[1]
 
 

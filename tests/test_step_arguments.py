@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from eventrouter.lane import SHORT_LEASE_MS, Append, Claim, Lane
+from eventrouter.lane import SHORT_LEASE_MS, Append, Claim, Item, Lane, Removal
 from eventrouter.step_arguments import (
     new_token,
     pack,
@@ -13,6 +13,7 @@ from eventrouter.step_arguments import (
     write_appends,
     write_counts,
     write_parts,
+    write_removals,
 )
 
 
@@ -29,6 +30,14 @@ def test_appends_name_their_lanes_by_number_and_leave_their_data_to_the_blobs() 
     tokens = [args.pop(3), args.pop(11 - 1)]
     assert [SHORT_LEASE_MS, 2, 2, "to:crm", 2, "k", 1, "", 2, 3, "", 1, "q", 1] == args
     assert 2 == len(set(tokens))
+
+
+def test_removals_that_are_alike_go_together() -> None:
+    def removal(name: str, count: str, key: str = "", units: int = 1) -> Removal:
+        return Removal(Item(name, bool(key), key, units, b"12345"), count)
+
+    args = write_removals([removal("1", "a"), removal("2", "b"), removal("3", "a"), removal("4", "a", "k", 2)])
+    assert [3, "", 1, "a", 10, 2, "1", "3", "", 1, "b", 5, 1, "2", "k", 2, "a", 5, 1, "4"] == args
 
 
 def test_counts_are_pairs() -> None:

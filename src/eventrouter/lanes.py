@@ -31,7 +31,16 @@ from .lane import (
     Seen,
 )
 from .server_time import note
-from .step_arguments import new_token, pack, read_claims, read_parts, write_appends, write_counts, write_parts
+from .step_arguments import (
+    new_token,
+    pack,
+    read_claims,
+    read_parts,
+    write_appends,
+    write_counts,
+    write_parts,
+    write_removals,
+)
 from .steps import Call, Steps, too_few
 
 if TYPE_CHECKING:
@@ -250,11 +259,7 @@ class Turn:
         `outcomes` are entries for the outcome log. `keep` waits for replicas, as appends do: see `kept`.
         """
         keys, blobs = [self.lane.key], list[bytes]()
-        args: list[Any] = [self.token, LEASE_MS, len(removals)]
-        for removal in removals:
-            item = removal.item
-            args += (item.id, item.key if item.parked else "", item.units, len(item.data), removal.count)
-        args.append(len(parks))
+        args: list[Any] = [self.token, LEASE_MS, *write_removals(removals), len(parks)]
         for park in parks:
             args += (park.key, park.delay_ms, len(park.items))
             for item in park.items:

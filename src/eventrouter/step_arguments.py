@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from .lane import SHORT_LEASE_MS, Append, Claim, Lane
+from .lane import SHORT_LEASE_MS, Append, Claim, Lane, Removal
 
 pack = msgspec.msgpack.Encoder().encode
 """All small arguments as one."""
@@ -34,6 +35,21 @@ def write_appends(keys: list[str], blobs: list[bytes], shard: int, appends: Iter
             blobs.append(data)
     args[1] = number
     return args
+
+
+def write_removals(removals: Iterable[Removal]) -> list[Any]:
+    """The section `removals`: what lies together and counts alike is one command there, instead of some for each."""
+    groups: dict[tuple[str, int, str], list[Any]] = {}
+    for removal in removals:
+        item = removal.item
+        alike = (item.key if item.parked else "", item.units, removal.count)
+        group = groups.get(alike)
+        if group is None:
+            group = groups[alike] = [*alike, 0, 0]
+        group[3] += len(item.data)
+        group[4] += 1
+        group.append(item.id)
+    return [len(groups), *chain.from_iterable(groups.values())]
 
 
 def write_counts(counts: Mapping[str, int]) -> list[Any]:

@@ -109,7 +109,11 @@ MUTANTS = {
         "row",
     ),
     "tries of a batch are not kept": ("settle", "redis.call('HSET', lane .. ':tries', item, known)", ""),
-    "tries are kept for ever": ("settle", "redis.call('HDEL', lane .. ':tries', id)", "local _ = id"),
+    "tries are kept for ever": (
+        "settle",
+        "redis.call('HDEL', lane .. ':tries', unpack(ids, from, to))",
+        "local _ = to",
+    ),
     "pins are kept for ever": ("settle", "redis.call('HDEL', lane .. ':pins', batch)", "local _ = batch"),
     "what is left of a batch is not pinned": (
         "settle",

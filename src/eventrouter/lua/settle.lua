@@ -1,7 +1,7 @@
 -- Settle: take out what is delivered, dead or routed, park what failed, append what follows from it (deliveries, records), mark
 -- events as seen, renew. Counts by what was really there. Memory may be full: this step makes room.
 -- KEYS lane, then the lanes to append to. ARGV token, lease (ms),
---   removals: id, k when it is parked else '', n, bytes of its data, count field
+--   removals that are alike: k when they are parked else '', n of each, count field, bytes of their data, number of ids, the ids
 --   parks: k, delay (ms), items in order: id and tries (JSON or ''); those in the park stay where they are
 --   notes: items that stay where they are: id and tries (JSON)
 --   pins: what is left of pinned batches: batch id, item ids ('' when the batch ends)
@@ -19,19 +19,22 @@ lease(lane, ms)
 
 local removed, bytes = 0, 0
 for _ = 1, number() do
-  local id, key, n, size, field = arg(), arg(), number(), number(), arg()
-  local stream = key == '' and lane or lane .. ':park:' .. key
-  if redis.call('XDEL', stream, id) == 1 then
-    removed = removed + n
-    bytes = bytes + size
-    count(shard, field, n)
-    redis.call('HDEL', lane .. ':tries', id)
-    if key ~= '' then
-      if redis.call('XLEN', stream) == 0 then
-        redis.call('DEL', stream)
-        redis.call('ZREM', parked, key)
-      end
-    end
+  local key, n, field, size, ids = arg(), number(), arg(), number(), {}
+  for i = 1, number() do
+    ids[i] = arg()
+  end
+  local stream, there = key == '' and lane or lane .. ':park:' .. key, 0
+  for from = 1, #ids, 5000 do
+    local to = math.min(from + 4999, #ids)
+    there = there + redis.call('XDEL', stream, unpack(ids, from, to))
+    redis.call('HDEL', lane .. ':tries', unpack(ids, from, to))
+  end
+  removed = removed + there * n
+  bytes = bytes + math.floor(size * there / #ids)  -- of items that somebody else took out, about
+  count(shard, field, there * n)
+  if key ~= '' and there > 0 and redis.call('XLEN', stream) == 0 then
+    redis.call('DEL', stream)
+    redis.call('ZREM', parked, key)
   end
 end
 if removed > 0 then
