@@ -24,7 +24,8 @@ def hand(message_id: str, key: str = "", *, parked: bool = False, payload: objec
 
 def hands_of(*hands: InHand, **policy: object) -> Hands:
     found = Hands(Policy(**{"batch_size": 2, "concurrency": 2, **policy}))  # type: ignore[arg-type]
-    found.pending.extend(hands)
+    for one in hands:
+        found.add(one)
     return found
 
 
@@ -44,8 +45,8 @@ def test_what_waits_and_what_is_pinned_leaves_less_room():
     hands = Hands(policy)
     assert (policy.read_units, 100_000) == hands.room()
     one, other = hand("a"), hand("b")
-    hands.pending.append(one)
-    hands.pinned.append([[other]])
+    hands.add(one)
+    hands.repeat([[other]])
     size = len(one.item.data) + len(other.item.data)
     assert (policy.read_units - 2, 100_000 - size) == hands.room()
 
@@ -54,11 +55,33 @@ async def test_what_is_under_way_leaves_less_room_until_it_has_ended():
     hands = hands_of()
     units, size = hands.room()
     one = hand("a")
-    hands.start([one], ends_with(Verdict()))
+    hands.add(one)
+    hands.start(hands.take(), ends_with(Verdict()))
     assert (units - 1, size - len(one.item.data)) == hands.room()
     await asyncio.wait(set(hands.tasks))
     hands.ended()
     assert (units, size) == hands.room()
+
+
+@pytest.mark.parametrize("pin", [False, True])
+async def test_there_is_all_the_room_again_once_nothing_is_in_hand(pin):
+    hands = hands_of(pin=pin, batch_size=3, concurrency=1)
+    before = hands.room()
+    for number in range(9):
+        hands.add(hand(str(number), "abc"[number % 3]))
+    while hands.waiting:
+        parts = hands.pinned.popleft() if hands.pinned else [hands.take()]
+        batch = [one for part in parts for one in part]
+        if not batch:
+            break
+        verdict = Verdict(delivered=batch[:2], untried=batch[2:], repeat=[batch[2:]] if batch[2:] else [])
+        pins = {batch[0].item.id: [[one.item.id for one in batch]]} if pin else {}
+        hands.start(batch, ends_with(verdict))
+        await asyncio.wait(set(hands.tasks))
+        [(_, ended)] = hands.ended()
+        hands.take_back(verdict, ended, pins)
+        hands.drop({"c"})
+    assert before == hands.room()
 
 
 @pytest.mark.parametrize("policy", [{"read_bytes": 500}, {}])
@@ -72,7 +95,7 @@ def test_what_waits_is_told():
     assert not hands_of().waiting
     assert hands_of(hand("a")).waiting
     hands = hands_of()
-    hands.pinned.append([hand("a")])
+    hands.repeat([[hand("a")]])
     assert hands.waiting
 
 
@@ -139,7 +162,8 @@ def test_a_probe_takes_what_failed_before_last_and_each_key_in_order():
 
 def test_what_was_not_tried_is_the_next():
     hands = hands_of(*(hand(one) for one in "abc"))
-    hands.put_back(hands.take())
+    batch = hands.take()
+    hands.take_back(Verdict(untried=batch), batch, {})
     assert ["a", "b", "c"] == ids(hands.pending)
 
 
@@ -221,17 +245,17 @@ def test_a_probe_is_another_delivery_while_the_pinned_batches_fail_again_and_aga
     hands = hands_of(hand("a1", "a"), hand("b", "b"), hand("c", "c"), batch_size=9, pin=True)
     assert [] == hands.another()
     failing = [suspect("x", "x"), suspect("a0", "a")]
-    hands.pinned.append([failing])
+    hands.repeat([failing])
     assert ["b"] == ids(hands.another())
     fresh = [hand("y")]
-    hands.pinned.append([fresh])
+    hands.repeat([fresh])
     assert [] == hands.another()
     assert [[fresh], [failing]] == list(hands.pinned)
 
 
 def test_what_failed_before_is_no_better_probe():
     hands = hands_of(hand("p", parked=True), batch_size=9, pin=True)
-    hands.pinned.append([[suspect("x")]])
+    hands.repeat([[suspect("x")]])
     assert ([], ["p"]) == (hands.another(), ids(hands.pending))
 
 

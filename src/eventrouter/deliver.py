@@ -129,7 +129,7 @@ class DeliveryTurn:
             # It ends with its youngest: without the old ones, the others would come again under another id.
             is_whole = hands.keys() >= set(chain(*ids)) and not all(self._too_old(one, now) for one in hands.values())
             if is_whole and self._may_repeat(ids):
-                self._hands.pinned.append([[hands[one] for one in part] for part in ids])
+                self._hands.repeat([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
         await self._set_aside()
@@ -193,7 +193,7 @@ class DeliveryTurn:
                 aged.bury(hand, "max_age", Reject(self._aged_reason(hand)))
                 some_aged = True
             else:
-                self._hands.pending.append(hand)
+                self._hands.add(hand)
         if some_aged:
             await aged.apply(self._turn)
         await self._set_aside()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -23,6 +23,8 @@ class Hands:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._units = self._bytes = 0
+        """Of all that is in hand."""
         self.pinned: deque[list[list[InHand]]] = deque()
         """Batches that have to be repeated as they were: as a whole, or in the parts that are left of them."""
         self.pending: deque[InHand] = deque()
@@ -40,12 +42,23 @@ class Hands:
 
     def room(self) -> tuple[int, int]:
         """How many units and bytes may be read; none when either is used up."""
-        units, size = self._policy.read_units, self._policy.read_bytes
-        for batch in (self.pending, *chain(*self.pinned), *self.tasks.values()):
-            for hand in batch:
-                units -= len(hand.messages)
-                size -= len(hand.item.data)
+        units, size = self._policy.read_units - self._units, self._policy.read_bytes - self._bytes
         return (units, size) if units > 0 and size > 0 else (0, 0)
+
+    def add(self, hand: InHand) -> None:
+        """`hand` was read: it waits behind all others."""
+        self._count([hand])
+        self.pending.append(hand)
+
+    def repeat(self, parts: list[list[InHand]]) -> None:
+        """A batch was read that has to be repeated as it was, in these parts."""
+        self._count(chain(*parts))
+        self.pinned.append(parts)
+
+    def _count(self, hands: Iterable[InHand], sign: int = 1) -> None:
+        for hand in hands:
+            self._units += sign * len(hand.messages)
+            self._bytes += sign * len(hand.item.data)
 
     def parked_keys(self) -> set[str]:
         """The lane keys whose parked deliveries are in hand."""
@@ -58,10 +71,10 @@ class Hands:
     def drop(self, keys: Collection[str]) -> None:
         """Lets go of what waits of these lane keys: it was parked."""
         if keys:
+            self._count((hand for hand in self.pending if hand.key in keys), -1)
             self.pending = deque(hand for hand in self.pending if hand.key not in keys)
 
-    def put_back(self, hands: Sequence[InHand]) -> None:
-        """These were taken but not tried: they are the next."""
+    def _put_back(self, hands: Sequence[InHand]) -> None:
         self.pending.extendleft(reversed(hands))
 
     def parked_last(self) -> None:
@@ -96,7 +109,7 @@ class Hands:
                     blocked.add(hand.key)
                 if single:
                     break
-        self.put_back(passed)
+        self._put_back(passed)
         return batch
 
     def _is_suspected(self, hand: InHand) -> bool:
@@ -109,7 +122,7 @@ class Hands:
             return []
         batch = self.take(1)
         if batch and batch[0].item.parked:
-            self.put_back(batch)
+            self._put_back(batch)
             return []
         return batch
 
@@ -124,9 +137,11 @@ class Hands:
             cut = [part for first in left[:1] for part in (first[:width], first[width:]) if part]
             left = [*cut, *left[1:]]
         if left:
-            self.pinned.append(left)
+            self.repeat(left)
         repeated = {hand.item.id for hand in chain(*left)}
-        self.put_back([hand for hand in verdict.untried if hand.item.id not in repeated])
+        untried = [hand for hand in verdict.untried if hand.item.id not in repeated]
+        self._count(untried)
+        self._put_back(untried)
         return {} if pin is None else {pin: [[hand.item.id for hand in part] for part in left]}
 
     def start(self, batch: list[InHand], attempt: Coroutine[Any, Any, Verdict]) -> None:
@@ -138,5 +153,6 @@ class Hands:
         """The attempts that have ended. Raises what one of them raised."""
         found = [(task.result(), self.tasks.pop(task)) for task in list(self.tasks) if task.done()]
         for _, batch in found:
+            self._count(batch, -1)
             self._busy.difference_update(hand.key for hand in batch)
         return found
