@@ -171,6 +171,14 @@ def test_what_cannot_be_explained_is_told(place, arguments, stdin, code, told):
     assert (done.returncode, told in " ".join(done.stderr.replace("│", " ").split())) == (code, True), done.stderr
 
 
+def test_looking_for_a_stored_event_makes_no_warehouse(place):
+    data = place.path / "empty"
+    data.mkdir()
+    done = place.run("explain", "m1", "--data-dir", "empty")
+    assert (done.returncode, "there is no file m1, and there is no warehouse " in done.stderr) == (1, True)
+    assert list(data.iterdir()) == []
+
+
 def test_a_stored_event_is_explained_by_its_message_id(place):
     place.up()
     (place.path / "events.jsonl").write_text(json.dumps(ORDER) + "\n")

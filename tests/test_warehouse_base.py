@@ -14,7 +14,7 @@ from eventrouter.builtin.warehouse import base
 from eventrouter.builtin.warehouse.base import SqlWarehouse
 from eventrouter.builtin.warehouse.load import Item, Loaded, Loader
 from eventrouter.builtin.warehouse.store import Trouble
-from eventrouter.errors import Retry
+from eventrouter.errors import Retry, UnavailableError
 from eventrouter.events import StoredEvent
 from eventrouter.records import DeadLetter, EventRecord, Identity
 from eventrouter.warehouse import Warehouse
@@ -46,6 +46,23 @@ async def test_the_rest_of_eventrouter_finds_events_and_dead_letters(warehouse: 
     assert 1 == len(await warehouse.find_dead_letters(limit=1))
     assert ["m1"] == [row["message_id"] for row in await warehouse.find_dead_letters(message_id="m1")]
     assert {("crm", "permanent"): 1, ("crm", "attempts"): 1} == await warehouse.count_dead_letters()
+
+
+async def test_tables_of_an_older_version_are_left_as_they_are_by_who_only_reads(
+    warehouse_url: str, warehouse: SqlWarehouse
+) -> None:
+    await warehouse.deliver(messages(record("m1"), letter("m1")))
+    run(warehouse_url, "DELETE FROM eventrouter_migrations WHERE version = 3")
+    run(warehouse_url, "ALTER TABLE dead_letters DROP COLUMN again")
+    reader = warehouse_at(warehouse_url)
+    reader.reads_only = True
+    await reader.start()
+    assert ["m1"] == [row["id"] for row in await reader.find_stored("m1")]
+    with pytest.raises(UnavailableError, match="again") as caught:
+        await reader.find_dead_letters()
+    await reader.close()
+    assert "those of an older version" in caught.value.hint
+    assert [(2,)] == select(warehouse_url, "SELECT count(*) FROM eventrouter_migrations")
 
 
 async def test_the_rest_of_eventrouter_finds_events_by_time_and_by_id(warehouse: SqlWarehouse) -> None:

@@ -88,6 +88,41 @@ async def test_a_lock_that_is_held_too_long_is_a_retry(tmp_path: Path, monkeypat
     assert [(1,)] == select(url, "SELECT count(*) FROM events")
 
 
+async def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+    warehouse = warehouse_at(f"sqlite:///{tmp_path / 'w.sqlite3'}")
+    warehouse.reads_only = True
+    with pytest.raises(StartError, match=r"there is no warehouse .* yet") as caught:
+        await warehouse.start()
+    await warehouse.close()
+    assert ("--data-dir" in caught.value.hint, []) == (True, list(tmp_path.iterdir()))
+
+
+async def test_who_only_reads_waits_for_no_writer_and_not_long_for_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "READ_TIMEOUT", 0.05)
+    url = f"sqlite:///{tmp_path / 'w.sqlite3'}"
+    await deliver_one(url)
+    warehouse = warehouse_at(url)
+    warehouse.reads_only = True
+    holder = sqlite3.connect(tmp_path / "w.sqlite3", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    await warehouse.start()
+    assert 1 == await warehouse.count_events()
+    await warehouse.close()
+    holder.execute("ROLLBACK")
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN IMMEDIATE")
+    holder.execute("DELETE FROM events")
+    warehouse = warehouse_at(url)
+    warehouse.reads_only = True
+    with pytest.raises(UnavailableError, match="database is locked") as caught:
+        await warehouse.count_events()
+    await warehouse.close()
+    holder.close()
+    assert "another program" in caught.value.hint
+
+
 async def test_a_file_that_was_deleted_is_made_anew_and_the_log_says_why(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'w.sqlite3'}"
     warehouse = warehouse_at(url)
@@ -177,7 +212,7 @@ def test_errors_name_the_file_and_what_to_do(tmp_path: Path) -> None:
 
 
 async def test_an_unwritable_file_is_unavailable_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         error = sqlite3.OperationalError("attempt to write a readonly database")
         error.sqlite_errorcode = sqlite3.SQLITE_READONLY  # type: ignore[misc]
         raise error

@@ -61,6 +61,8 @@ class Targets:
         self._waits: dict[str, float] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._waking: set[asyncio.Task[None]] = set()
+        self.reads_only = False
+        """Whether the warehouse is opened to be asked alone."""
         self.traced: Callable[..., None] | None = None
         """Makes spans of attempts, where there are traces."""
         self.finished = _quiet(plugins.hook.attempt_finished)
@@ -179,6 +181,8 @@ class Targets:
         """The warehouse, started. Raises what its back end raises when it is away."""
         if WAREHOUSE not in self._targets:
             destination = self._make(WAREHOUSE)
+            assert isinstance(destination, Warehouse)
+            destination.reads_only = self.reads_only
             await destination.start()
             self._targets[WAREHOUSE] = self._target(WAREHOUSE, destination, self._make_health(WAREHOUSE))
         found = self._targets[WAREHOUSE].attempts.destination

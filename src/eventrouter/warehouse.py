@@ -40,6 +40,8 @@ class Warehouse(Destination):
 
         url: str = Field(description="The database's URL, such as sqlite:////var/lib/warehouse.sqlite3.")
 
+    reads_only: bool = False
+    """True, set before `start`: nobody delivers. Nothing is made or changed then, and locks are not waited for long."""
     late_duplicates = 0
     """Events that had been loaded before, so far: repeats beyond the dedup window, or after a crash."""
     discarded = 0

@@ -127,11 +127,12 @@ def check_data_dir(settings: Settings, *, needed: bool) -> None:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, connect: bool = True, rules: bool = True, broken: bool = False
+    settings: Settings, *, connect: bool = True, rules: bool = True, broken: bool = False, reads_only: bool = False
 ) -> AsyncIterator[EventRouter]:
     """The app, connected to its server unless `connect` is False: its warehouse can be read without one.
 
-    Without `rules` it has none; where their file is `broken`, the last good ones, if they are kept here.
+    Without `rules` it has none; where their file is `broken`, the last good ones, if they are kept here. With
+    `reads_only` its warehouse is neither made nor changed.
     """
     from redis.exceptions import RedisError
 
@@ -140,6 +141,7 @@ async def opened(
     app = last_good_app(settings) if broken else load_app(settings) if rules else without_rules(settings)
     check_data_dir(settings, needed=settings.embedded if connect else not app.config.warehouse.url)
     try:
+        app.targets.reads_only = reads_only
         if connect:
             await reach(app)
         yield app

@@ -168,7 +168,7 @@ async def _find(message_id: str, source: str | None, settings: Any) -> tuple[Eve
     from ..events import StoredEvent
 
     try:
-        async with opened(settings, connect=False) as router:
+        async with opened(settings, connect=False, reads_only=True) as router:
             rows = await (await router.warehouse()).find_stored(message_id)
     except StartError as error:
         hint = f"give a file with an event as JSON; for a stored event {error.hint}"

@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
         window = (time_of(since), time_of(until))
 
         async def run() -> tuple[Preview, Where, Config]:
-            async with opened(settings, connect=False) as router:
+            async with opened(settings, connect=False, reads_only=True) as router:
                 meant = Where(where, router.router.expressions)
                 new_rules = Router(then, router.plugins.template_filters)
                 found = Preview(router.router, new_rules, examples=examples)

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def ask() -> dict[str, Any]:
-            async with opened(settings, connect=False) as router:
+            async with opened(settings, connect=False, reads_only=True) as router:
                 return await _trace(router, message_id, source)
 
         found = asyncio.run(ask())

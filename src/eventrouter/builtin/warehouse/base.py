@@ -32,6 +32,8 @@ TRIES = 5
 GRACE_SECONDS, CLOSE_SECONDS = 0.5, 2.5
 """How long a batch may take to end by itself when the warehouse is closed, and when it is left behind at the latest."""
 
+NOT_READY = "its tables are not there yet, or those of an older version: a worker of this version makes them"
+
 _SCAN: Final[dict[str, Any]] = {"since": None, "until": None, "limit": 1000, "after": None}
 _FIND: Final[dict[str, Any]] = {"message_id": None, "code": None, "limit": 100, "after": ""}
 
@@ -168,7 +170,7 @@ class SqlWarehouse(Warehouse):
             raise
         except Exception as error:
             message, hint = self.explain(error)
-            raise UnavailableError(message, hint=hint) from None
+            raise UnavailableError(message, hint=hint or (NOT_READY if self.reads_only else "")) from None
 
     def _connect(self) -> Session:
         if self.closing.is_set():
@@ -178,7 +180,8 @@ class SqlWarehouse(Warehouse):
         store = self.open()
         try:
             with self._in_use(store):
-                return Session(store, _now(), max_tables=self.max_tables, max_columns=self.max_columns)
+                limits = {"max_tables": self.max_tables, "max_columns": self.max_columns}
+                return Session(store, None if self.reads_only else _now(), **limits)
         except BaseException:
             store.close()
             raise

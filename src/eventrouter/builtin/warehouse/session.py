@@ -20,9 +20,10 @@ class Session(Loader):
     This file and what it imports is where SQLAlchemy is: import it when there is something to do, not to register.
     """
 
-    def __init__(self, store: Store, now: str, *, max_tables: int, max_columns: int) -> None:
-        """Brings the tables up to date. Raises what `migrate` raises."""
-        migrate(store, now)
+    def __init__(self, store: Store, now: str | None, *, max_tables: int, max_columns: int) -> None:
+        """Brings the tables up to date; without a time `now` takes them as they are. Raises what `migrate` raises."""
+        if now is not None:
+            migrate(store, now)
         super().__init__(store, _NAMES, max_tables=max_tables, max_columns=max_columns)
         self.find_events = partial(queries.find_events, store)
         self.scan_events = partial(queries.scan_events, store)

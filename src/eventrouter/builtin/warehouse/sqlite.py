@@ -34,10 +34,16 @@ class SqliteWarehouse(SqlWarehouse):
             )
         if self.path.is_dir():
             raise StartError(f"the warehouse {self.path} is a directory", hint="name a file in warehouse.url")
+        if self.reads_only and not self.path.exists():
+            raise StartError(
+                f"there is no warehouse {self.path} yet",
+                hint="start `eventrouter up`, whose worker makes it; or name the one that you mean by `warehouse:` in"
+                " routes.yaml or --data-dir",
+            )
         from .sqlite_store import SqliteStore  # here for the reason that `_connect` has
 
         try:
-            return SqliteStore(self.path, self.closing)
+            return SqliteStore(self.path, self.closing, reads_only=self.reads_only)
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
                 raise StartError(

@@ -20,6 +20,8 @@ from .values import BOOLEAN, DOUBLE, INTEGER, NUMBER, OTHER, TEXT, TIMESTAMP, Ki
 
 BUSY_TIMEOUT: Final = 30.0
 """Seconds that a writer waits for another one."""
+READ_TIMEOUT: Final = 2.0
+"""Seconds that a reader waits. Writers are not in its way, but who recovers or locks the whole file is."""
 
 CHECKPOINT_PAGES: Final = 8000
 """Pages (of 4 KB) in the write-ahead log at which it is copied into the database: fewer, larger copies load faster."""
@@ -66,18 +68,25 @@ class SqliteStore:
     dialect: sa.Dialect = sqlite.dialect(paramstyle="named")
     max_values = 10_000
 
-    def __init__(self, path: Path, closing: threading.Event | None = None) -> None:
-        """Once `closing` is set, nothing waits for another writer any more."""
+    def __init__(self, path: Path, closing: threading.Event | None = None, *, reads_only: bool = False) -> None:
+        """Once `closing` is set, nothing waits for another writer any more. With `reads_only` no file is made."""
         self._path = path
         self._closing = closing or threading.Event()
+        self._patience = READ_TIMEOUT if reads_only else BUSY_TIMEOUT
         self._connection = sqlite3.connect(
-            path, timeout=SLICE_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
+            f"{path.absolute().as_uri()}?mode={'ro' if reads_only else 'rwc'}",
+            uri=True,
+            timeout=SLICE_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
         )
         try:
-            self.execute("PRAGMA journal_mode = WAL")
-            self.execute("PRAGMA synchronous = FULL")
-            self.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            self.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * 4096}")
+            if not reads_only:
+                self.execute("PRAGMA journal_mode = WAL")
+                self.execute("PRAGMA synchronous = FULL")
+                self.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                self.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * 4096}")
             self.execute("PRAGMA cache_size = -32768")
             self._file = self._identity()
         except BaseException:
@@ -119,7 +128,7 @@ class SqliteStore:
         return self._wait(sql, dict(values))
 
     def _wait(self, sql: str, values: Row | dict[str, Any]) -> list[tuple[Any, ...]]:
-        return wait_for_lock(lambda: self._connection.execute(sql, values).fetchall(), BUSY_TIMEOUT, self._closing)
+        return wait_for_lock(lambda: self._connection.execute(sql, values).fetchall(), self._patience, self._closing)
 
     def insert_events(self, rows: Sequence[Row]) -> set[tuple[str, str]]:
         by_source: dict[str, list[str]] = {}
