@@ -112,6 +112,9 @@ def test_ids_are_compared_with_the_warehouse(place: Place) -> None:
     shown = place.run("audit", "--deep", "--since", "1h").stdout
     assert ": 5 in the warehouse.\nNone of them is missing." in shown
     assert audit(place, "--deep", "--until", "2020-01-01")["ids"]["compared"] == 0
+    shown = place.run("audit", "--deep", "--until", "2020-01-01").stdout
+    assert "Nothing was compared: Redis remembers no ids that were routed in that time.\n" in shown
+    assert "None of them is missing" not in shown
 
 
 def test_a_counter_that_was_changed_by_hand_is_told(place: Place, redis: Redis) -> None:
@@ -150,6 +153,11 @@ def test_dead_letters_that_are_not_in_the_warehouse_are_noted(place: Place, redi
 def test_a_range_without_deep_is_a_mistake(place: Place) -> None:
     done = place.run("audit", "--since", "1h")
     assert (done.returncode, "--deep compares" in done.stderr) == (2, True)
+
+
+def test_a_range_in_which_nothing_can_lie_is_a_mistake(place: Place) -> None:
+    done = place.run("audit", "--deep", "--since", "1h", "--until", "2h")
+    assert (done.returncode, "nothing lies between 1h and 2h" in done.stderr) == (2, True)
 
 
 def test_a_system_that_never_ran_is_told(place: Place) -> None:

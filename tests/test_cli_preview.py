@@ -149,7 +149,8 @@ def test_events_at_which_where_fails_are_left_out_and_told(place):
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["new.yaml", "--until", "2020-01-01"], 0, "The warehouse has no events to compare."),
+        (["new.yaml", "--until", "2020-01-01"], 0, "The warehouse has no events of that time to compare."),
+        (["new.yaml", "--since", "1h", "--until", "2h"], 2, "nothing lies between 1h and 2h"),
         (["nowhere.yaml"], 78, "nowhere.yaml"),
         (["new.yaml", "--where", "tpe == 'page'"], 2, "did you mean"),
         (["new.yaml", "--since", "yesterday"], 2, "is not a time"),

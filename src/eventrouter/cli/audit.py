@@ -18,7 +18,7 @@ from .common import (
     print_json,
     print_table,
     read_settings,
-    read_time,
+    read_window,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def register(app: typer.Typer) -> None:
         """
         if (since or until) and not deep:
             raise typer.BadParameter("they choose the ids that --deep compares", param_hint="--since, --until")
-        bounds = {"since": read_time(since), "until": read_time(until)}
+        begin, end = read_window(since, until)
+        bounds = {"since": begin, "until": end}
         settings = read_settings(config=config, data_dir=data_dir)
 
         async def ask() -> dict[str, Any]:
@@ -167,14 +168,17 @@ def _show_faults(faults: Iterable[Mapping[str, Any]], shards: int) -> None:
 def _show_ids(ids: Mapping[str, Any], destinations: Mapping[str, Any]) -> None:
     places = [("in the warehouse", "stored"), ("on the way there", "on_the_way"), ("refused by it", "refused")]
     found = ", ".join(f"{ids[name]:,} {place}" for place, name in places if ids[name] or name == "stored")
-    typer.echo(f"\nOf {ids['compared']:,} ids that were routed from {ids['since']} to {ids['until']}: {found}.")
+    if not ids["compared"]:
+        typer.echo("\nNothing was compared: Redis remembers no ids that were routed in that time.")
+    else:
+        typer.echo(f"\nOf {ids['compared']:,} ids that were routed from {ids['since']} to {ids['until']}: {found}.")
     if ids["missing"]:
         typer.echo(
             f"MISSING in the warehouse: {counted(ids['missing'], 'id')}\n"
             "    = hint: rows that somebody has deleted count, too. Others can come from a backup of the warehouse, or"
             " once more from who sent them. Which ids they are is not known: Redis remembers digests"
         )
-    else:
+    elif ids["compared"]:
         typer.echo("None of them is missing. (What was routed earlier is not remembered: of that only the sums tell.)")
     if ids["strangers"]:
         some = ", ".join(f"{one[2]} of {one[1]}" for one in ids["examples"])

@@ -19,8 +19,8 @@ from .common import (
     print_json,
     print_table,
     read_settings,
+    read_window,
 )
-from .common import read_time as time_of
 from .terminal import harmless, terminal
 from .where import Where
 
@@ -73,11 +73,11 @@ def register(app: typer.Typer) -> None:
         from ..preview import Preview
         from ..route import Router
 
+        window = read_window(since, until)
         settings = read_settings(config=config, data_dir=data_dir)
         plugins = Plugins.load()
         then = configuration.load(new, plugins, os.environ)
         hide_secrets(then)
-        window = (time_of(since), time_of(until))
 
         async def run() -> tuple[Preview, Where, Config]:
             async with opened(settings, connect=False, reads_only=True) as router:
@@ -92,7 +92,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             print_json(_report(found, meant, now, then))
         else:
-            _print(found, meant, now, then)
+            _print(found, meant, now, then, "" if window == (None, None) else " of that time")
         if fail_on_change and found.changed:
             raise typer.Exit(1)
 
@@ -165,7 +165,7 @@ def _report(found: Preview, meant: Where, now: Config, then: Config) -> dict[str
     }
 
 
-def _print(found: Preview, meant: Where, now: Config, then: Config) -> None:
+def _print(found: Preview, meant: Where, now: Config, then: Config, when: str) -> None:
     from rich.text import Text
 
     from ..preview import KINDS
@@ -174,7 +174,7 @@ def _print(found: Preview, meant: Where, now: Config, then: Config) -> None:
     if not found.destinations:
         console.print("No delivery differs: the rules are the same for each destination.")
         return
-    console.print(_looked(found, meant))
+    console.print(_looked(found, meant, when))
     for reason, times in meant.failures.items():
         console.print(Text(f"--where failed for {counted(times, 'event')}: {reason}", "red"))
     if not found.events:
@@ -195,10 +195,10 @@ def _print(found: Preview, meant: Where, now: Config, then: Config) -> None:
         _print_difference(console, found, now.mask | then.mask, *key)
 
 
-def _looked(found: Preview, meant: Where) -> str:
+def _looked(found: Preview, meant: Where, when: str) -> str:
     """Which events were compared."""
     if not meant.looked:
-        return "The warehouse has no events to compare."
+        return f"The warehouse has no events{when} to compare."
     looked = f" of {meant.looked:,} that were looked at" if found.events != meant.looked else ""
     if not found.events:
         return f"No event{looked} meets --where."
