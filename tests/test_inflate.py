@@ -65,6 +65,28 @@ def test_another_encoding_is_named_unsupported() -> None:
     assert code_of(b"\x8b\x00", "br") == ("unsupported_encoding", 415)
 
 
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(gzip.compress(BODY)), "gzip, gzip"),
+        (gzip.compress(gzip.compress(BODY)), "gzip"),
+        (gzip.compress(zlib.compress(BODY)), "deflate, gzip"),
+        (gzip.compress(zlib.compress(BODY)), "deflate,identity,gzip"),
+        (zlib.compress(gzip.compress(BODY)), "gzip, deflate"),
+        (b"\x8b\x00", "br, gzip"),
+    ],
+)
+def test_several_encodings_are_refused(body: bytes, encoding: str) -> None:
+    with pytest.raises(BodyError, match="Content-Encoding has to be gzip") as caught:
+        inflate(body, encoding, LIMIT)
+    assert (caught.value.code, caught.value.status) == ("unsupported_encoding", 415)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip, identity", "identity, gzip"])
+def test_several_encodings_that_were_one_are_taken(encoding: str) -> None:
+    assert inflate(gzip.compress(b" " + BODY, mtime=0), encoding, LIMIT) == b" " + BODY
+
+
 def test_the_limit_holds_for_what_is_unpacked() -> None:
     assert len(inflate(gzip.compress(b"x" * LIMIT, mtime=0), "gzip", LIMIT)) == LIMIT
     assert code_of(gzip.compress(b"x" * (LIMIT + 1), mtime=0)) == ("too_large", 413)

@@ -9,6 +9,7 @@ from .acceptance import BodyError
 MAX_MEMBERS = 64
 """How many gzip streams may follow one another in one body; clients send one."""
 
+GZIP_MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -16,10 +17,19 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     """`body` without its compression, at most `limit` bytes.
 
     `encoding` is what Content-Encoding says, in lower case. Gzip is known by its first bytes, whatever the header says:
-    some clients do not set it, and some proxies unpack a body without taking it away. Raises `BodyError`.
+    some clients do not set it, and some proxies unpack a body without taking it away. Several encodings, one over the
+    other, are refused. Raises `BodyError`.
     """
-    if body[:2] == b"\x1f\x8b":
-        return _gunzip(body, limit)
+    if body[:2] == GZIP_MAGIC:
+        data = _gunzip(body, limit)
+        inner = encoding.rpartition(",")[0].replace("identity", "").strip(", ")
+        if data[:2] == GZIP_MAGIC or (inner and data.lstrip()[:1] not in (b"{", b"[")):
+            raise BodyError(
+                "unsupported_encoding",
+                "the body is compressed more than once: Content-Encoding has to be gzip or deflate, one of them alone",
+                status=415,
+            )
+        return data
     if encoding in ("", "identity") or body[:1] in (b"{", b"[") or not body:
         return body
     if encoding == "deflate":
