@@ -86,6 +86,8 @@ async def test_an_event_that_vanished_from_the_log_is_missed_by_its_source(lanes
     assert {"app": 1, "web": 2} == {
         name: row["in_log"] for name, row in report_of(await read_counts(lanes, 2))["sources"].items()
     }
+    await lanes.append(0, [], {"accepted": -2, "accepted:app": -2})  # what operators are told to do about it
+    assert ["event log, shard 0: 2 missing: waiting by the lane's counter 5, but there 3"] == await told(lanes)
 
 
 async def test_an_event_that_vanished_while_it_was_routed_is_missed_by_its_source(lanes):
@@ -275,6 +277,13 @@ async def test_a_counter_that_was_changed_by_hand_is_noticed(lanes, field, expec
     await routed(lanes, 1, 2, 3)
     await lanes.redis.hincrby("er:{0}:counts", field, 1)
     assert expected in await told(lanes)
+
+
+@pytest.mark.parametrize("kind", ["accepted", "duplicates", "routed", "unreadable"])
+async def test_a_sources_counter_that_was_lowered_by_hand_is_noticed(lanes, kind):
+    await routed(lanes, 1, 2, 3)
+    await lanes.redis.hincrby("er:{0}:counts", f"{kind}:web", -1)
+    assert [True] * 2 == [any(one.startswith(what) for one in await told(lanes)) for what in ("sources", "source web")]
 
 
 async def test_where_very_much_waits_the_lanes_counter_has_to_do_unless_it_is_to_be_counted(lanes, monkeypatch):

@@ -78,7 +78,7 @@ class ShardCounts:
 
         Versions before counted the latter without their source, and wrote entries that don't tell it in the log.
         """
-        known = sum(map(self.unreadable, _sources(self.counts)))
+        known = sum(max(self.unreadable(name), 0) for name in _sources(self.counts))
         return self.waiting("log") - self.in_log.total(), max(self.counts["unreadable"] - known, 0)
 
 
