@@ -129,7 +129,8 @@ def test_aliases_of_a_long_text_are_stopped_early():
 def test_variables_of_a_long_value_are_stopped_early():
     root, found = parse(f"a: {'${A}' * 10_000}\n", {"A": "x" * 100_000})
     assert root is None
-    assert [fault.message for fault in found] == ["it has texts of more than 4,194,304 characters, aliases followed"]
+    assert [fault.message for fault in found] == ["it has texts of more than 4,194,304 characters, variables filled in"]
+    assert "fewer variables (${NAME})" in found[0].hint
 
 
 def test_a_value_that_is_not_there_has_the_place_of_its_key():

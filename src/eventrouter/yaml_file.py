@@ -20,7 +20,9 @@ MAX_BYTES = 1_048_576
 MAX_NODES = 100_000
 MAX_DEPTH = 50
 MAX_CHARACTERS = MAX_FILLED
-"""Of all values, aliases followed: each is looked at for itself."""
+"""Of all values, aliases followed and variables filled in: each is looked at for itself."""
+_ALIASES = "aliases followed", "aliases (*name)"
+_VARIABLES = "variables filled in", "variables (${NAME}), or shorter ones"
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
@@ -167,14 +169,16 @@ class _Converter:
         self.faults: list[YamlFault] = []
         self.count = 0
         self.characters = 0
+        self.filled = 0
+        """Of these, what variables made longer."""
 
     def fault(self, node: Any, message: str, hint: str = "") -> None:
         self.faults.append(YamlFault(node.start_mark.line + 1, node.start_mark.column + 1, message, hint))
 
-    def bound(self, node: Any, amount: int, most: int, what: str) -> None:
-        """Ends it all where there is more than may be."""
+    def bound(self, node: Any, amount: int, most: int, what: str, why: tuple[str, str] = _ALIASES) -> None:
+        """Ends it all where there is more than may be; `why` says what made it so much."""
         if amount > most:
-            self.fault(node, f"it {what}, aliases followed", "make it smaller, or use fewer aliases (*name)")
+            self.fault(node, f"it {what}, {why[0]}", f"make it smaller, or use fewer {why[1]}")
             raise _TooMuchError
 
     def node(self, node: Any, depth: int) -> Node:
@@ -220,7 +224,9 @@ class _Converter:
             raw = "".join(character for character in raw if not "\ud800" <= character <= "\udfff")
         filled = Interpolated(raw) if environ is None else interpolate(raw, environ)
         self.characters += max(len(raw), len(filled.text))
-        self.bound(node, self.characters, MAX_CHARACTERS, f"has texts of more than {MAX_CHARACTERS:,} characters")
+        self.filled += max(len(filled.text) - len(raw), 0)
+        why = _VARIABLES if 2 * self.filled > self.characters else _ALIASES
+        self.bound(node, self.characters, MAX_CHARACTERS, f"has texts of more than {MAX_CHARACTERS:,} characters", why)
         style = node.style or ""
         plain = not style and not filled.variables and str(node.tag) != _TAGS[0]
         made = Scalar(
