@@ -30,8 +30,6 @@ _LOG = (
     "`eventrouter audit --deep` tells whether the ids that were routed are in the warehouse. What was lost before can"
     " only come again from those who sent it"
 )
-_ROUTED = ("duplicates", "routed", "unreadable")
-"""What becomes of the events that are taken out of the log, by their counters."""
 _SURPLUS = "nothing is missing by this sum: something was counted, or put there, by hand or twice"
 _COUNTERS = "the counters in Redis were changed by other means than eventrouter's, or restored in parts"
 _LANE = "something took items out of the lane, or put them there, that is not eventrouter: `status` is wrong by as much"
@@ -169,7 +167,7 @@ def _log_sums(found: ShardCounts) -> Iterator[Fault]:
     counts = found.counts
     log = {"in the log": found.waiting("log"), "taken out": counts["log_out"]}
     yield _sum("event log", found, {"accepted": counts["accepted"]}, log, _LOG)
-    routing = {name: counts[name] for name in _ROUTED}
+    routing = {name: counts[name] for name in ("duplicates", "routed", "unreadable")}
     yield _sum("event log", found, {"taken out": counts["log_out"]}, routing, _LOG)
 
 
