@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import urllib.request
 
@@ -23,10 +24,21 @@ def place(tmp_path, valkey):
 
 
 def test_it_listens_until_it_is_told_to_stop(place, redis):
+    (place.path / ".eventrouter").mkdir()
     process = place.start("collect")
     wait_until(lambda: '"ready"' in place.err)
+    assert "is new" not in place.err
     with urllib.request.urlopen(f"{place.url}/ready", timeout=5) as answer:
         assert answer.status == 200
+    assert place.stop(process) == 0
+
+
+def test_it_tells_where_its_spool_is_and_that_the_directory_is_new(place, redis):
+    process = place.start("collect", "--data-dir", "mistyped")
+    wait_until(lambda: '"ready"' in place.err)
+    told = {line["event"]: line for line in map(json.loads, place.err.splitlines())}
+    assert told["ready"]["spool"] == str(place.path / "mistyped" / "spool")
+    assert told["the data directory is new"]["directory"] == str(place.path / "mistyped")
     assert place.stop(process) == 0
 
 

@@ -33,6 +33,17 @@ def test_it_runs_until_it_is_told_to_stop(place, redis, valkey):
     wait_until(lambda: not serves(valkey), 3)
 
 
+@pytest.mark.parametrize("databases", ["", "warehouse: { url: 'postgresql://x' }\nstate: { url: 'postgresql://x' }\n"])
+def test_sqlite_files_that_begin_empty_are_told(place, redis, valkey, databases):
+    with Redis.from_url(valkey) as client:
+        client.hset("er:meta", mapping={"shards": "8", "format": "1"})  # so that it ends soon
+    rules = place.path / "routes.yaml"
+    rules.write_text(rules.read_text() + databases)
+    result = place.run("work", "--data-dir", "mistyped")
+    assert (result.returncode, "this event log has 8 shards" in result.stderr) == (1, True)
+    assert ("the data directory is new" in result.stderr) == (not databases)
+
+
 def test_a_bad_configuration_is_told(place):
     (place.path / "routes.yaml").write_text("version: 1\nsources: 3\n")
     result = place.run("work")

@@ -56,18 +56,19 @@ async def serve(
     on_ready: Callable[[str], None] | None = None,
     on_refused: Callable[[str], None] = lambda code: None,
     connections: int = 8192,
+    **told: str,
 ) -> None:
     """Serves `app` until `stop` is set or, without one, until SIGTERM or SIGINT; then ends the requests in progress.
 
     Takes connections from `listener` where it is given, and closes it. `on_ready` gets the URL once requests are
     answered, `on_refused` the code of each request that is refused before `app` sees it. Connections beyond
-    `connections` (or what the process may open) get 503. Raises `StartError`.
+    `connections` (or what the process may open) get 503. The log has `told` beside the URL. Raises `StartError`.
     """
     listener = listener or bind(host, port)
     url = _url(host, listener)
 
     def started() -> None:
-        log.info("ready", url=url)
+        log.info("ready", url=url, **told)
         if on_ready is not None:
             on_ready(url)
 

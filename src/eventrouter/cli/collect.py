@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .. import child
-from .common import ConfigOption, DataDirOption, HostOption, PortOption, load_app, read_settings
+from .common import ConfigOption, DataDirOption, HostOption, PortOption, load_app, read_settings, warn_of_new
 
 if TYPE_CHECKING:
     from ..app import EventRouter
@@ -35,6 +35,8 @@ def register(app: typer.Typer) -> None:
         from ..serve import run, serve
 
         settings = read_settings(config=config, data_dir=data_dir, host=host, port=port)
+        if not settings.data_dir.exists():
+            warn_of_new(settings.data_dir, "what waits in the spool of another one stays there")
         router = load_app(settings, serves=True)
         child.report(**facts(router))
         listener = inherited_listener() or bind(settings.host, settings.port)
@@ -46,7 +48,10 @@ def register(app: typer.Typer) -> None:
                 collector = router.collector()
                 router.follow("collector", partial(router.use_sources, collector))
                 app = collector if router.tracing is None else router.tracing.around(collector)
-                await serve(app, settings.host, settings.port, listener=listener, on_refused=collector.count_refused)
+                spool = router.event_log.spool
+                where = str(spool.directory) if spool else "none"
+                refused = collector.count_refused
+                await serve(app, settings.host, settings.port, listener=listener, on_refused=refused, spool=where)
             finally:
                 await router.close()
 

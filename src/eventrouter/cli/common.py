@@ -125,6 +125,17 @@ def check_data_dir(settings: Settings, *, needed: bool) -> None:
         )
 
 
+def warn_of_new(directory: Path, what: str) -> None:
+    """Says in the log that a data directory begins empty: a mistyped one does, too. `what` that means is told."""
+    import structlog
+
+    structlog.get_logger("eventrouter.cli").warning(
+        "the data directory is new",
+        directory=str(directory.absolute()),
+        hint=f"{what}; another one is named with --data-dir or EVENTROUTER_DATA_DIR",
+    )
+
+
 @asynccontextmanager
 async def opened(
     settings: Settings, *, connect: bool = True, rules: bool = True, broken: bool = False, reads_only: bool = False

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import child
-from .common import ConfigOption, DataDirOption, load_app, read_settings
+from .common import ConfigOption, DataDirOption, load_app, read_settings, warn_of_new
 
 GroupOption = Annotated[
     str | None,
@@ -37,7 +37,10 @@ def register(app: typer.Typer) -> None:
         from ..serve import run
 
         settings = read_settings(config=config, data_dir=data_dir, worker_group=group)
+        is_new = not settings.data_dir.exists()
         router = load_app(settings, serves=True)
+        if is_new and not (router.config.warehouse.url and router.config.state.url):
+            warn_of_new(settings.data_dir, "the SQLite files of the warehouse or the state begin empty there")
         if settings.worker_group and settings.worker_group not in router.config.worker_groups:
             warn_of_group(settings.worker_group, router.config.worker_groups)
 
