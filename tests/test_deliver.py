@@ -10,7 +10,7 @@ import time
 import pytest
 
 from deliver_kit import delivery, making
-from eventrouter import attempts, deliver, health, poison
+from eventrouter import attempts, deliver, health, poison, settlement
 from eventrouter.counters import by_destination, read_snapshot
 from eventrouter.delivery import encode
 from eventrouter.destination import RateLimit
@@ -731,6 +731,14 @@ async def test_what_waits_for_a_destination_that_asks_for_a_long_pause_grows_old
     await post.put("a", "b")
     await post.run()
     assert (["a"], 2) == (post.sink.got, (await counts(redis))["dead:crm:max_age"])
+
+
+async def test_a_parked_delivery_that_is_to_wait_for_long_is_dead_in_time(make, redis, monkeypatch):
+    monkeypatch.setattr(settlement, "AGED_SECONDS", 0.05)
+    post = make(fail_first(1, Retry("later", after=86_400)), max_age=0.3)
+    await post.put("a")
+    await post.run()
+    assert (["a"], 1) == (post.sink.got, (await counts(redis))["dead:crm:max_age"])
 
 
 # batches that fail as a whole

@@ -17,7 +17,7 @@ from eventrouter.errors import Reject, Retry
 from eventrouter.events import lane_key
 from eventrouter.lane import FencedError
 from eventrouter.settlement import Settlement
-from eventrouter.target import Counts
+from eventrouter.target import Counts, Policy
 from eventrouter.verdict import Bug, Verdict
 from lane_kit import counts, make_due, retries, take
 
@@ -217,6 +217,14 @@ async def test_a_retry_after_is_kept_to(case, redis):
     await case.settle("", {"a": Retry("later", after=500)})
     batch = await case.turn.read()
     assert 490_000 < batch.next_due_ms - batch.now_ms <= 500_000
+
+
+async def test_no_wait_is_longer_than_until_the_delivery_is_too_old(case):
+    case.post.target = replace(case.post.target, policy=Policy(max_age=400.0))
+    await case.begin("a")
+    await case.settle("", {"a": Retry("later", after=86_400)})
+    batch = await case.turn.read()
+    assert 390_000 < batch.next_due_ms - batch.now_ms <= 401_000
 
 
 async def test_a_failure_of_the_whole_makes_all_wait_and_leaves_the_items_alone(case, redis):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ MAX_PARKED_KEYS = 10_000
 """Parked keys of a lane; beyond it a failure is the whole destination's."""
 SUSPECT_TRIES = 3
 """How often a delivery is tried that is refused with 401, 403, … while nothing else is taken or refused."""
+AGED_SECONDS = 1.0
+"""So long after a parked delivery became too old it is looked at, whatever its wait: the clocks may be apart."""
 REASON_LENGTH = 200
 """Characters of the reason that are kept with a parked delivery."""
 RESPONSE_LENGTH = 2000
@@ -197,7 +200,7 @@ class Settlement:
 
     def _park(self, hand: InHand, failure: Failure) -> None:
         after = failure.after if isinstance(failure, Retry) else None
-        delay = int(self._target.health.delay(hand.tries.made, after) * 1000)
+        delay = int(min(self._target.health.delay(hand.tries.made, after), self._seconds_left(hand)) * 1000)
         self._count_retry(failure)
         self._last_reason = self._target.mask(failure)
         hand.tries.reason = self._last_reason[:REASON_LENGTH]
@@ -205,6 +208,13 @@ class Settlement:
         status = None if isinstance(failure, Bug) else failure.status
         self._tried_again.append(outcome_log.tried_again(hand, self._last_reason, status))
         self._parks.setdefault(hand.key, Park(hand.key, delay, [])).items.append(hand.item)
+
+    def _seconds_left(self, hand: InHand) -> float:
+        """Until the delivery is looked at because it is too old."""
+        max_age = self._target.policy.max_age
+        if max_age is None or hand.delivery is None:
+            return math.inf
+        return max(max_age - (now_ms() - hand.delivery.since_ms) / 1000, 0.0) + AGED_SECONDS
 
     def _outcomes(self, records: Sequence[DeadLetter]) -> list[bytes]:
         """The entry for the outcome log; the warehouse's tables tell of its own deliveries."""
