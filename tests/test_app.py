@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -126,7 +127,10 @@ async def _until(app: EventRouter, **counts: int) -> dict[str, Any]:
 
 
 def _count(app: EventRouter, table: str) -> int:
+    """The rows of a table; none while it is not made yet."""
     with closing(sqlite3.connect(app.settings.data_dir / "warehouse.sqlite3")) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
+            return 0
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
@@ -362,6 +366,17 @@ async def test_a_collectors_sources_change(changing: EventRouter) -> None:
     await changing.use_sources(collector, config)
     assert set(collector.reception.sources) == {"k", "new"}
     assert (await changing.ready())["rules"] == config.version
+
+
+async def test_a_collectors_metrics_tell_of_the_destinations_of_new_rules(changing: EventRouter) -> None:
+    rules = CHANGING.format(tag="one").replace("\n  same:", "\n  new: { plugin: closing }\n  same:")
+    rules = rules.replace("options: { tag: same }", "enabled: false").replace("[crm, same]", "[crm, new]")
+    collector = changing.collector()
+    await changing.use_sources(collector, loads(rules, CLOSING, {}))
+    await changing.redis.hset("er:{dest:new}:health", mapping={"state": "hold", "reason": "401"})
+    text = (await changing.metrics(collector)).decode()
+    stopped = re.findall(r'destination_stopped\{destination="(\w+)",why="(\w+)"\} 1.0', text)
+    assert sorted(stopped) == [("new", "hold"), ("same", "switched_off")]
 
 
 def test_a_collector_loads_nothing_of_databases(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_what_is_used_of_limits_is_told():
 
 async def test_all_of_a_status_that_was_read_can_be_shown(lanes):
     read = await read_snapshot(lanes, 2, ["crm"])
-    found = samples(render(read, status=status_of(Config("routes.yaml", "", {}), 2, read, {"crm"})))
+    found = samples(render(read, status=status_of(Config("routes.yaml", "", {}), 2, read)))
     missing = {family.name for family in STATE} - {name.removeprefix("eventrouter_") for name, *_ in found}
     assert {"processes", "next_try_seconds"} == missing
     assert found[("eventrouter_server_memory_used_bytes",)] > 0

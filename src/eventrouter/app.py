@@ -259,7 +259,7 @@ class EventRouter:
         """What the shards and destinations tell, at most a second old."""
         now = time.monotonic()
         if self._snapshot is None or now - self._snapshot[0] > SNAPSHOT_SECONDS:
-            names = self.targets.names
+            names = self.config.destinations
             self._snapshot = now, await read_snapshot(self.lanes, self.settings.shards, names)
         return self._snapshot[1]
 
@@ -268,7 +268,7 @@ class EventRouter:
         return self._status_of(await self.snapshot(), await read_sample(self.redis))
 
     def _status_of(self, snapshot: Snapshot, earlier: Sample | None = None) -> dict[str, Any]:
-        return status_of(self.config, self.settings.shards, snapshot, self.targets.served, earlier)
+        return status_of(self.config, self.settings.shards, snapshot, earlier)
 
     def feed(self, **options: Any) -> Feed:
         """The way into the lanes for what is sent again; the options are those of `Feed`."""

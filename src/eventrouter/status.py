@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -15,30 +14,39 @@ from .rates import EVENTS, Sample, rates_between, sample_of
 from .times import EPOCH, write_time
 from .worker_group import start_hint
 
+WAREHOUSE = "warehouse"
 
-def status_of(
-    config: Config, shards: int, snapshot: Snapshot, served: Collection[str], earlier: Sample | None = None
-) -> dict[str, Any]:
-    """The status, ready for JSON; `served` are the destinations that are switched on.
 
-    Without rules (their version is empty) nothing is said of what is switched on. Rates (`per_second`) are those since
-    the `earlier` sample, null without one.
+def row_of(config: Config, snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """As `by_destination`, with what the rules tell: a destination that they don't serve is neither well nor tried.
+
+    Without rules (their version is empty) nothing is said of what is switched on.
     """
+    found = by_destination(snapshot, name)
+    one = config.destinations.get(name)
+    if config.version and name != WAREHOUSE and (one is None or not one.enabled):
+        why = "switched off" if one else "not in routes.yaml"
+        if found["paused_at"]:
+            found["state"] = f"paused, {why}"
+        else:  # why it was not tried before is past
+            found |= {"state": why, "reason": "", "next_try_seconds": None}
+    elif (group := config.group_of(name)) and not found["paused_at"]:
+        groups = {process.group for process in snapshot.processes if process.kind == "worker"}
+        if group not in groups:
+            found |= {"state": "no worker", "reason": f"no worker of the group `{group}` runs: {start_hint(group)}"}
+    return found
+
+
+def status_of(config: Config, shards: int, snapshot: Snapshot, earlier: Sample | None = None) -> dict[str, Any]:
+    """The status, ready for JSON. Rates (`per_second`) are those since the `earlier` sample, null without one."""
     counts = snapshot.counts
     window = (snapshot.now_ms - snapshot.dedup_since_ms) / 1000 if snapshot.dedup_since_ms else 0.0
     rejected = reasons(counts, "rejected:")
     limits = used(config, shards, snapshot)
     rates = rates_between(earlier, sample_of(snapshot)) if earlier else None
 
-    groups = {process.group for process in snapshot.processes if process.kind == "worker"}
-
     def row(name: str) -> dict[str, Any]:
-        found = by_destination(snapshot, name)
-        if config.version and name not in served:
-            why = "switched off" if name in config.destinations else "not in routes.yaml"
-            found["state"] = f"paused, {why}" if found["paused_at"] else why
-        elif (group := config.group_of(name)) and group not in groups and not found["paused_at"]:
-            found |= {"state": "no worker", "reason": f"no worker of the group `{group}` runs: {start_hint(group)}"}
+        found = row_of(config, snapshot, name)
         found["limits_used"] = limits[name]._asdict() if name in limits else {}
         found["per_second"] = {
             "delivered": rates.delivered.get(name, 0.0) if rates else None,

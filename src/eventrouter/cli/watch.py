@@ -79,9 +79,9 @@ class Looks:
         from ..status import status_of
 
         router, shards = await self._open(), self._settings.shards
-        snapshot = await read_snapshot(router.lanes, shards, router.targets.names)
+        snapshot = await read_snapshot(router.lanes, shards, router.config.destinations)
         earlier, self._earlier = self._earlier or await read_sample(router.redis), sample_of(snapshot)
-        return status_of(router.config, shards, snapshot, router.targets.served, earlier)
+        return status_of(router.config, shards, snapshot, earlier)
 
     async def _open(self) -> EventRouter:
         """The router, connected; made anew when the rules have changed."""
