@@ -14,7 +14,7 @@ SOURCE = ROOT / "src" / "eventrouter"
 FLOORS = {
     "words": """errors events times values paths http destination records warehouse merge_patch options enrichment
         acceptance lane threads masking logs disk stored unreadable log_entry blocked digest differences durations
-        file_changes garbage server_time server_url worker_group""",
+        file_changes garbage elapsed server_time server_url worker_group""",
     "reading": """hookspecs operators filters codegen comparing compiler builder requirements facts unreachable
         syntax variables expressions condition_parts plugins quantities interpolation yaml_file config_model
         config_tests config_reader config_documents config_sections config_options config_destinations

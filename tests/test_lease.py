@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from eventrouter import elapsed
 from eventrouter.lane import FencedError
 from eventrouter.lease import Lease
 from lane_kit import CRM, begin, take
@@ -77,6 +78,16 @@ async def test_after_a_long_silence_it_goes_on_when_nobody_took_over(lanes):
     async with Lease(turn) as lease:
         time.sleep(0.2)  # nothing of this process runs
         assert await lease.is_held()
+
+
+async def test_after_the_machine_slept_it_asks_at_once(lanes, monkeypatch):
+    turn = await begin(lanes, ("k", "a"))
+    async with Lease(turn) as lease:
+        await take_over(lanes)
+        slept = elapsed.elapsed() + 3600  # `time.monotonic` stands still meanwhile
+        monkeypatch.setattr(elapsed.time, "clock_gettime", {elapsed.CLOCK: slept}.__getitem__)
+        assert not await lease.is_held()
+        assert lease.lost
 
 
 async def test_it_is_not_held_while_nobody_can_say(lanes):

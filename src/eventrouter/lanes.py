@@ -5,7 +5,6 @@ Each step is one script in `lua/`; between two steps anything may crash, freeze 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from .elapsed import elapsed
 from .errors import UnavailableError
 from .lane import (
     BUDGET_PERCENT,
@@ -132,7 +132,7 @@ class Lanes:
 
     async def begin(self, lane: Lane, token: str, job: str = "") -> Turn | None:
         """A turn of the lane, or None when `token` is not the lane's: the job is a copy, or late."""
-        fresh, began = new_token(), time.monotonic()
+        fresh, began = new_token(), elapsed()
         result = await self.run("begin", [lane.key], [token, fresh, LEASE_MS, job])
         if result[0] != 1:
             return None
@@ -184,7 +184,7 @@ class Turn:
         self.parked = parked
         """How many keys were parked when it began."""
         self.began = began
-        """From when on its first lease counts, by `time.monotonic`."""
+        """From when on its first lease counts, by `elapsed`."""
         self.kept = True
         """Whether what was settled last outlives the server, where `keep` asked for that."""
 

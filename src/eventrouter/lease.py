@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from types import TracebackType
 from typing import Self
 
 import structlog
 from redis.exceptions import RedisError
 
+from .elapsed import elapsed
 from .lane import LEASE_MS, FencedError
 from .lanes import Turn
 
@@ -48,11 +48,12 @@ class Lease:
     async def is_held(self) -> bool:
         """Whether the lane is still this turn's, so that it may send something.
 
-        When the last renewal is a lease ago (the process was frozen, or Redis is away) it asks; no answer means no.
+        When the last renewal is a lease ago (the process was frozen, the machine slept, or Redis is away) it asks; no
+        answer means no.
         """
-        if time.monotonic() >= self._until and not self.lost:
+        if elapsed() >= self._until and not self.lost:
             await self._renew()
-        return not self.lost and time.monotonic() < self._until
+        return not self.lost and elapsed() < self._until
 
     async def _renew_for_ever(self) -> None:
         while not self.lost:
@@ -60,7 +61,7 @@ class Lease:
             await self._renew()
 
     async def _renew(self) -> None:
-        began = time.monotonic()
+        began = elapsed()
         try:
             with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
                 await self._turn.renew()
