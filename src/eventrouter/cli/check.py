@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def check(
         file: Annotated[
-            Path, typer.Argument(envvar="EVENTROUTER_CONFIG", help="The rules file.", show_default=True)
+            Path,
+            typer.Argument(envvar="EVENTROUTER_CONFIG", metavar="FILE", help="The rules file.", show_default=True),
         ] = Path("routes.yaml"),
         as_json: JsonOption = False,
     ) -> None:

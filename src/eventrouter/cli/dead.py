@@ -93,7 +93,7 @@ def register(app: typer.Typer) -> None:
 
     @dead.command()
     def show(
-        message_id: Annotated[str, typer.Argument(help="The messageId of its event.")],
+        message_id: Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="The messageId of its event.")],
         destination: DestinationOption = None,
         as_json: JsonOption = False,
         config: ConfigOption = None,

@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
         event: Annotated[
             str | None,
             typer.Argument(
+                metavar="EVENT",
                 help="A file with an event as JSON, - for stdin, or the messageId of a stored event.",
                 show_default=False,
             ),

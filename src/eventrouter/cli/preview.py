@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def preview(
-        new: Annotated[Path, typer.Argument(help="The new rules file.")],
+        new: Annotated[Path, typer.Argument(metavar="NEW", help="The new rules file.")],
         last: Annotated[
             int, typer.Option("--last", min=1, help="How many events are looked at, at most: the newest.")
         ] = 10_000,

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
     def schema(
         kind: Annotated[
             Kind,
-            typer.Argument(help="Of which file: routes.yaml, one that it includes, or routes_test.yaml."),
+            typer.Argument(
+                metavar="KIND", help="Of which file: routes.yaml, one that it includes, or routes_test.yaml."
+            ),
         ] = Kind.RULES,
     ) -> None:
         """Print the JSON Schema of the rules file, with the options of the installed plugins, for editors."""

@@ -26,19 +26,22 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def send(
-        file: Annotated[str, typer.Argument(help="A file with one event per line, as JSON; - for stdin.")],
+        file: Annotated[
+            str, typer.Argument(metavar="FILE", help="A file with one event per line, as JSON; - for stdin.")
+        ],
         url: Annotated[
             str | None,
-            typer.Option("--url", help="The collector (that of EVENTROUTER_HOST and _PORT).", show_default=False),
+            typer.Option("--url", help="The collector (http://EVENTROUTER_HOST:EVENTROUTER_PORT).", show_default=False),
         ] = None,
         wait: Annotated[
             float, typer.Option("--wait", min=0, help="Seconds to wait for a collector that is away or busy.")
         ] = 120.0,
         write_key: Annotated[
-            str | None, typer.Option("--write-key", help="Its write key (that of the source).", show_default=False)
+            str | None, typer.Option("--write-key", help="The write key (that of --source).", show_default=False)
         ] = None,
         source: Annotated[
-            str | None, typer.Option("--source", help="A source of routes.yaml (the first).", show_default=False)
+            str | None,
+            typer.Option("--source", help="Whose events they are, by routes.yaml (the first).", show_default=False),
         ] = None,
         as_json: JsonOption = False,
         config: ConfigOption = None,
@@ -151,4 +154,6 @@ def open_input(file: str) -> tuple[BinaryIO, int, str]:
     try:
         return path.open("rb"), path.stat().st_size, str(path.resolve())
     except OSError as error:
-        raise EventRouterError(f"cannot read {file}: {error.strerror}", hint="give a JSONL file, or -") from None
+        raise EventRouterError(
+            f"cannot read {file}: {error.strerror}", hint="give a JSONL file, or - for stdin"
+        ) from None

@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def test(
         file: Annotated[
-            Path, typer.Argument(envvar="EVENTROUTER_CONFIG", help="The rules file.", show_default=True)
+            Path,
+            typer.Argument(envvar="EVENTROUTER_CONFIG", metavar="FILE", help="The rules file.", show_default=True),
         ] = Path("routes.yaml"),
         only: Annotated[
             str, typer.Option("--only", "-k", help="Only tests with this in their name.", show_default=False)

@@ -72,7 +72,8 @@ async def _trace(router: EventRouter, message_id: str, source: str | None) -> di
     except (EventRouterError, OSError, TimeoutError) as error:
         away.append(f"the warehouse: {error}")
     if len(away) == 2:
-        raise UnavailableError(f"nobody can be asked; {'; '.join(away)}")
+        hint = "start them, or name yours with --data-dir, EVENTROUTER_REDIS_URL and `warehouse:` in routes.yaml"
+        raise UnavailableError(f"nobody can be asked; {'; '.join(away)}", hint=hint)
     lanes = snapshot.lanes if snapshot else router.config.destinations
     names = [name for name in lanes if name not in ("log", "warehouse")]
     fates = Fates(router.router, router.config.version, snapshot)
