@@ -15,7 +15,7 @@ from .errors import StartError
 from .sentinel import make_sentinel_pool
 from .server_check import check_server
 from .server_pool import make_pool, pool_options
-from .server_time import note
+from .server_time import note, own_ms
 from .server_url import ServerUrl
 from .settings import URL_HINT, Settings
 
@@ -139,8 +139,9 @@ def _away(error: BaseException, settings: Settings) -> AwayError:
 
 async def _check(redis: Redis, settings: Settings) -> list[str]:
     """Warnings about the servers in use."""
+    asked = own_ms()
     seconds, micros = await redis.time()
-    note(seconds * 1000 + micros / 1000)
+    note(seconds * 1000 + micros / 1000, asked)
     if not isinstance(redis, Cluster):
         return await check_server(redis, replicas=settings.replicas)
     masters = await redis.masters()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-# `time.monotonic` stands still meanwhile: it is CLOCK_MONOTONIC on Linux and mach_absolute_time() on macOS. CLOCK_BOOTTIME
-# goes on, and on macOS CLOCK_MONOTONIC_RAW, which is mach_continuous_time() there, and on Linux no better.
+# `time.monotonic` stands still meanwhile: it is CLOCK_MONOTONIC on Linux and mach_absolute_time() on macOS.
+# CLOCK_MONOTONIC_RAW goes on where it is mach_continuous_time(), on macOS, and nowhere else.
 CLOCK = time.CLOCK_MONOTONIC_RAW if sys.platform == "darwin" else getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 

@@ -30,7 +30,7 @@ from .lane import (
     Removal,
     Seen,
 )
-from .server_time import note
+from .server_time import note, own_ms
 from .step_arguments import (
     new_token,
     pack,
@@ -206,11 +206,12 @@ class Turn:
         With nothing there and `give_back`, the claim ends and the status is `idle`: the turn is over.
         """
         args = [self.token, after, units, size, per_key, LEASE_MS * 2, int(give_back)]
+        asked = own_ms()
         result = await self.lanes.run("read", [self.lane.key], args)
         status = result[0].decode()
         if status == "fenced":
             raise self.fenced()
-        note(result[2])
+        note(result[2], asked)
         items = [Item(row[0].decode(), row[1] == 1, row[2].decode(), int(row[3]), row[4], row[5]) for row in result[1]]
         last_id = result[4].decode() if len(result) > 4 else ""
         return Batch(status, items, int(result[2]), int(result[3]), last_id)
