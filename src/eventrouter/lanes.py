@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 STEPS = (
     "append", "begin", "read", "renew", "settle", "look", "yield", "sweep", "pin", "health", "rate", "state", "fail",
-    "wake", "audit", "once",
+    "wake", "audit", "once", "calls",
 )  # fmt: skip
 
 
