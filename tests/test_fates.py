@@ -48,7 +48,7 @@ def traced(name: str = "Order", rules: str = CONFIG.version, **known: Any) -> Tr
 
 
 def fate(one: Traced, destination: str = "crm", snapshot: Snapshot | None = None) -> Fate:
-    fates = Fates(Router(CONFIG), CONFIG.version, snapshot).of(one)
+    fates = Fates(Router(CONFIG), CONFIG, snapshot).of(one)
     [found] = [fate for fate in fates if fate.destination == destination]
     return found
 
@@ -59,7 +59,7 @@ def outcome(what: str, attempts: int = 1, **more: Any) -> Outcome:
 
 def test_there_is_one_for_each_destination_of_the_rules_and_each_other_that_is_known_of() -> None:
     one = traced(letters={"gone": LETTER}, waiting={"old": (hand_of("1"), None)}, outcomes=[outcome(DELIVERED)])
-    found = Fates(Router(CONFIG), CONFIG.version, None).of(one)
+    found = Fates(Router(CONFIG), CONFIG, None).of(one)
     assert ["crm", "ads", "off", "old", "gone"] == [one.destination for one in found]
 
 
@@ -155,6 +155,14 @@ def test_what_waits_says_why() -> None:
     fresh = traced(waiting={"crm": (hand_of("1"), None)})
     assert "for its turn" == fate(fresh, snapshot=state()).reason == fate(fresh).reason
     assert "on hold: HTTP 401" == fate(fresh, snapshot=state(state="hold", reason="HTTP 401")).reason
+
+
+def test_what_waits_for_a_destination_that_is_gone_says_so() -> None:
+    hold = {"state": "backoff", "until": str(AT_MS + 1000), "reason": "HTTP 503"}
+    snapshot = Snapshot(Counter(), {"old": LaneState(waiting=1)}, {"old": hold}, 0, AT_MS)
+    for due in (None, "2026-11-26T00:00:00.000Z"):
+        found = fate(traced(waiting={"old": (hand_of("1"), due)}), "old", snapshot)
+        assert ("waiting", "not in routes.yaml", None) == (found.state, found.reason, found.next_try_at)
 
 
 def test_a_destination_that_is_gone_is_unknown_without_a_trace_of_it() -> None:

@@ -59,7 +59,7 @@ class World:
     async def trace(self, message_id: str, *, redis: bool = True, warehouse: bool = True) -> dict[str, Any]:
         snapshot = await read_snapshot(self.lanes, 1, CONFIG.destinations) if redis else None
         return await Tracer(
-            Fates(Router(CONFIG), CONFIG.version, snapshot),
+            Fates(Router(CONFIG), CONFIG, snapshot),
             list(CONFIG.destinations),
             1,
             self.lanes.redis if redis else None,

@@ -14,12 +14,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from .counters import Snapshot, by_destination
+from .config import Config
+from .counters import Snapshot
 from .delivery import InHand
 from .events import StoredEvent
 from .outcome import outcome_of
 from .outcome_log import DEAD, DELIVERED, Outcome
 from .route import Router
+from .status import UNSERVED, row_of
 from .times import EPOCH, write_time
 from .values import MISSING
 
@@ -65,10 +67,10 @@ class Traced:
 class Fates:
     """Tells fates by the rules in use."""
 
-    def __init__(self, router: Router, version: str, snapshot: Snapshot | None) -> None:
-        """`version` is that of the rules; `snapshot` says why destinations wait, None while Redis is away."""
+    def __init__(self, router: Router, config: Config, snapshot: Snapshot | None) -> None:
+        """`config` are the rules of `router`; `snapshot` says why destinations wait, None while Redis is away."""
         self._router = router
-        self._version = version
+        self._config = config
         self._snapshot = snapshot
 
     def of(self, traced: Traced) -> list[Fate]:
@@ -112,9 +114,11 @@ class Fates:
 
     def _waiting(self, name: str, hand: InHand, due: str | None) -> Fate:
         reason = hand.tries.reason
-        if self._snapshot is not None and not due:
-            row = by_destination(self._snapshot, name)
-            reason = ": ".join(filter(None, (row["state"], row["reason"]))) if row["state"] != "ok" else reason
+        row = row_of(self._config, self._snapshot, name) if self._snapshot is not None else {"state": "ok"}
+        if row["state"].endswith(UNSERVED):
+            due = None
+        if row["state"] != "ok" and not due:
+            reason = ": ".join(filter(None, (row["state"], row["reason"])))
         return Fate(
             name,
             "waiting",
@@ -128,7 +132,7 @@ class Fates:
             return Fate(name, "unknown", "it is not in routes.yaml any more")
         made = outcome_of(self._router, traced.whole, name)
         what = f"delivered by “{made.route}”" if made.payload is not MISSING else f"filtered: {made.reason}"
-        if traced.rules != self._version:
+        if traced.rules != self._config.version:
             then = f"it was routed by the rules {traced.rules or 'of then'}, and not by these"
             return Fate(name, "unknown", f"{then}, by which it is {what}")
         if made.failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from .times import EPOCH, write_time
 from .worker_group import start_hint
 
 WAREHOUSE = "warehouse"
+UNSERVED = ("switched off", "not in routes.yaml")
 
 
 def row_of(config: Config, snapshot: Snapshot, name: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def row_of(config: Config, snapshot: Snapshot, name: str) -> dict[str, Any]:
     found = by_destination(snapshot, name)
     one = config.destinations.get(name)
     if config.version and name != WAREHOUSE and (one is None or not one.enabled):
-        why = "switched off" if one else "not in routes.yaml"
+        why = UNSERVED[0] if one else UNSERVED[1]
         if found["paused_at"]:
             found["state"] = f"paused, {why}"
         else:  # why it was not tried before is past
@@ -35,6 +37,14 @@ def row_of(config: Config, snapshot: Snapshot, name: str) -> dict[str, Any]:
         if group not in groups:
             found |= {"state": "no worker", "reason": f"no worker of the group `{group}` runs: {start_hint(group)}"}
     return found
+
+
+def obstacle(row: Mapping[str, Any]) -> str:
+    """`is on hold: HTTP 401`: why nothing is sent to the destination of a row for now; empty where it is."""
+    if row["state"] == "ok":
+        return ""
+    is_ = "has" if row["state"] == "no worker" else "is"
+    return f"{is_} {row['state']}" + (f": {row['reason']}" if row["reason"] else "")
 
 
 def status_of(config: Config, shards: int, snapshot: Snapshot, earlier: Sample | None = None) -> dict[str, Any]:

@@ -52,14 +52,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Send to a destination again, beginning with what waits, at once and in order."""
         from ..pausing import resume as resume_it
+        from ..status import obstacle
 
         settings = read_settings(config=config, data_dir=data_dir)
         row = _do(settings, destination, lambda router: resume_it(router.lanes, destination, router.settings.shards))
         if as_json:
             print_json({"destination": destination, **row})
         else:
-            waiting = counted(row["waiting"], "delivery", "deliveries")
-            typer.echo(f"{destination} gets deliveries again; {waiting} waiting.")
+            waiting, why = counted(row["waiting"], "delivery", "deliveries"), obstacle(row)
+            told = f"is paused no longer, but it {why}" if why else "gets deliveries again"
+            typer.echo(f"{destination} {told}; {waiting} waiting.")
 
 
 def _do(settings: Settings, destination: str, step: Callable[[EventRouter], Awaitable[None]]) -> dict[str, Any]:
@@ -67,14 +69,15 @@ def _do(settings: Settings, destination: str, step: Callable[[EventRouter], Awai
 
     Works with a rules file that can't be used, too: that may be why.
     """
-
-    from ..counters import by_destination, read_snapshot
+    from ..counters import read_snapshot
+    from ..status import row_of
 
     async def main(*, broken: bool = False) -> dict[str, Any]:
         async with opened(settings, broken=broken) as router:
             _check(destination, {*(await router.snapshot()).lanes} - {"log"})
             await step(router)
-            row = by_destination(await read_snapshot(router.lanes, router.settings.shards, [destination]), destination)
+            snapshot = await read_snapshot(router.lanes, router.settings.shards, [destination])
+            row = row_of(router.config, snapshot, destination)
             return {name: row.get(name) for name in ("state", "paused_at", "reason", "waiting")}
 
     try:

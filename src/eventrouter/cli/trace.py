@@ -76,7 +76,7 @@ async def _trace(router: EventRouter, message_id: str, source: str | None) -> di
         raise UnavailableError(f"nobody can be asked; {'; '.join(away)}", hint=hint)
     lanes = snapshot.lanes if snapshot else router.config.destinations
     names = [name for name in lanes if name not in ("log", "warehouse")]
-    fates = Fates(router.router, router.config.version, snapshot)
+    fates = Fates(router.router, router.config, snapshot)
     sources = [source] if source else list(router.config.sources)
     found = await Tracer(fates, names, router.settings.shards, redis, warehouse).trace(message_id, sources)
     if source:
