@@ -146,7 +146,7 @@ def test_what_the_rules_send_nowhere_now_is_filtered(place, hook):
     rules = (place.path / "routes.yaml").read_text()
     (place.path / "less.yaml").write_text(rules.replace('type == "track"', 'event != "odd"'))
     done = place.run("dead", "replay", "--yes", "--id", "o", "--config", "less.yaml")
-    expected = "Sent 0 dead letters again, filtered 1 by today's rules, skipped 0.\n  1: no_route\n"
+    expected = "Queued 0 dead letters, filtered 1 by today's rules, skipped 0.\n  1: no_route\n"
     assert expected == done.stdout, done.stderr
     wait_until(lambda: listed(place, "--id", "o") == [])
     assert ["filtered: no_route"] == [row["state"] for row in listed(place, "--id", "o", "--all")]
@@ -159,12 +159,12 @@ def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     assert (refused.returncode, "Send 1 dead letter again (1 to hook)?" in refused.stderr) == (1, True)
     assert hook.taken == 0
     result = place.run("dead", "replay", "--event", "a", stdin="y\n")
-    assert (result.returncode, result.stdout.strip()) == (0, "Sent 1 dead letter again, skipped 0.")
+    assert (result.returncode, result.stdout.strip()) == (0, "Queued 1 dead letter, skipped 0.")
     wait_until(lambda: hook.taken == 1)
     wait_until(lambda: len(listed(place)) == 2)
     first, *_ = listed(place, "--reason", "http 4")  # of several shards: any may be the first
     assert [first] == listed(place, "--reason", "http 4", "--limit", "1")
-    nothing = {"filtered": [], "skipped": []}
+    nothing = {"filtered": [], "skipped": [], "held_up": {}}
     done = place.run("dead", "replay", "--yes", "--as-was", "--json")
     assert {"sent": 2, **nothing} == json.loads(done.stdout), done.stderr
     wait_until(lambda: hook.taken == 3)
@@ -172,8 +172,13 @@ def test_they_are_sent_again_after_a_question_and_only_once(place, hook):
     assert ["sent"] * 3 == [
         row["state"] for row in listed(place, "--all", "--class", "permanent") if row["event_name"] in "abc"
     ]
-    assert place.run("dead", "replay").stdout == "Sent 0 dead letters again, skipped 0.\n"
+    assert place.run("dead", "replay").stdout == "Queued 0 dead letters, skipped 0.\n"
     again = place.run("dead", "replay", "--again", "--event", "a", "--yes", "--json")
     assert {"sent": 1, **nothing} == json.loads(again.stdout)
     wait_until(lambda: hook.taken == 4)
+    assert 0 == place.run("pause", "hook").returncode
+    waits = place.run("dead", "replay", "--again", "--event", "a", "--yes").stdout
+    assert "Queued 1 dead letter, skipped 0.\nWhat is queued waits, since hook is paused.\n" == waits
+    assert 0 == place.run("resume", "hook").returncode
+    wait_until(lambda: hook.taken == 5)
     assert 0 == place.run("audit").returncode

@@ -145,6 +145,18 @@ def test_a_paused_destination_is_waited_for_and_gets_all_after_it(place, hook):
     audited(place)
 
 
+def test_what_is_queued_for_a_paused_destination_waits(place, hook):
+    hook.taken.clear()
+    assert place.run("pause", "hook", "--reason", "they move").returncode == 0
+    one = ("replay", "hook", "--since", "1h", "--yes", "--where", 'messageId == "m1"')
+    told = place.run(*one).stdout
+    assert told.startswith("Queued 1 delivery of 40 events.\n")
+    assert told.endswith("What is queued waits, since hook is paused: they move.\n")
+    assert {"hook": "is paused: they move"} == json.loads(place.run(*one, "--json").stdout)["held_up"]
+    assert place.run("resume", "hook").returncode == 0
+    wait_until(lambda: len(hook.taken) == 2)
+
+
 def test_with_new_keys_it_is_as_if_they_were_new(place, hook):
     hook.taken.clear()
     replayed(place)

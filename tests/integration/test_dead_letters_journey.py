@@ -122,5 +122,5 @@ def test_nothing_is_sent_without_a_yes(system: System, sink: Sink) -> None:
     assert "(1 to asked)?" in done.stderr
     assert steadily(lambda: len(sink.at("/asked")) == 1)
     done = system.run("dead", "replay", "--destination", "asked", stdin=b"y\n")
-    assert (done.returncode, done.stdout.strip()) == (0, "Sent 1 dead letter again, skipped 0.")
+    assert (done.returncode, done.stdout.strip()) == (0, "Queued 1 dead letter, skipped 0.")
     sink.wait("/asked", 1)

@@ -24,7 +24,7 @@ from .common import (
     read_settings,
     read_window,
 )
-from .feeding import Bar
+from .feeding import Bar, held_up, print_held_up
 
 if TYPE_CHECKING:
     from ..app import EventRouter
@@ -151,11 +151,13 @@ def register(app: typer.Typer) -> None:
         filters = _filters(destination, class_, reason, since, until, event, message_id) | {"replayed": again}
         settings = read_settings(config=config, data_dir=data_dir)
         sent = 0
+        held: dict[str, str] = {}
         filtered: list[tuple[str, str]] = []
         skipped: list[tuple[str, str]] = []
 
         async def main() -> None:
-            nonlocal sent
+            nonlocal sent, held
+            names: dict[str, None] = {}
             chosen = partial(_chosen, filters=filters, limit=limit, yes=yes, what="Send {} again")
             async with opened(settings) as router, chosen(router) as (until, pages):
                 async for letters, page in pages:
@@ -163,16 +165,20 @@ def register(app: typer.Typer) -> None:
                     sent += done.sent
                     filtered.extend(done.filtered)
                     skipped.extend(done.skipped)
+                    left = {message_id for message_id, _ in (*done.filtered, *done.skipped)}
+                    names.update((row["destination"], None) for row in page if row["message_id"] not in left)
+                held = await held_up(router, names)
 
         asyncio.run(main())
         if as_json:
-            print_json({"sent": sent, "filtered": _told(filtered), "skipped": _told(skipped)})
+            print_json({"sent": sent, "filtered": _told(filtered), "skipped": _told(skipped), "held_up": held})
             return
         told = f", filtered {len(filtered)} by today's rules" if filtered else ""
-        typer.echo(f"Sent {counted(sent, 'dead letter')} again{told}, skipped {len(skipped)}.")
+        typer.echo(f"Queued {counted(sent, 'dead letter')}{told}, skipped {len(skipped)}.")
         for found in (filtered, skipped):
             for why, number in Counter(why for _, why in found).most_common():
                 typer.echo(f"  {number}: {why}")
+        print_held_up(held)
 
     @dead.command()
     def discard(

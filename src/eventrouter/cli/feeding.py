@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from ..app import EventRouter
@@ -45,8 +48,20 @@ class Bar:
 
     async def waiting(self, destination: str) -> None:
         """Tells why the lanes of a destination have no room."""
-        from ..counters import by_destination
+        why = (await held_up(self._router, [destination])).get(destination)
+        self.tell(f"Waiting for {destination}: {f'it {why}' if why else 'what lies in its lanes goes first'}")
 
-        row = by_destination(await self._router.snapshot(), destination)
-        why = f"it is {row['state']}" if row["state"] != "ok" else "what lies in its lanes goes first"
-        self.tell(f"Waiting for {destination}: {why}{': ' if row['reason'] else ''}{row['reason']}")
+
+async def held_up(router: EventRouter, names: Iterable[str]) -> dict[str, str]:
+    """Those of these destinations that get nothing for now, and why (see `obstacle`)."""
+    from ..status import obstacle, row_of
+
+    snapshot = await router.snapshot()
+    found = {name: obstacle(row_of(router.config, snapshot, name)) for name in names}
+    return {name: why for name, why in found.items() if why}
+
+
+def print_held_up(held: Mapping[str, str]) -> None:
+    """Says for which destinations what lies in their lanes waits."""
+    for name, why in held.items():
+        typer.echo(f"What is queued waits, since {name} {why}.")

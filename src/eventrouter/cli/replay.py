@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import ConfigOption, DataDirOption, JsonOption, opened, print_json, print_table, read_settings, read_window
-from .feeding import Bar
+from .feeding import Bar, held_up, print_held_up
 from .where import Where
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def register(app: typer.Typer) -> None:
                     left = progress.total - progress.looked
                     what = f"Send {destination} what today's rules make of {left:,} events"
                     typer.confirm(f"{what}, {rate:g} a second at most?", abort=True, err=True)
-                return await _send(replays, progress, bar, chosen), router.config.mask
+                found = await _send(replays, progress, bar, chosen)
+                held = await held_up(router, [destination] if progress.sent else [])
+                return found | {"held_up": held}, router.config.mask
 
         try:
             found, mask = asyncio.run(main())
@@ -163,7 +165,7 @@ def _report(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _print(found: dict[str, Any], mask: Any, verb: str = "Sent") -> None:
+def _print(found: dict[str, Any], mask: Any, verb: str = "Queued") -> None:
     number = sum(found["sent"].values())
     deliveries = "delivery" if number == 1 else "deliveries"
     typer.echo(f"{verb} {number:,} {deliveries} of {found['events']:,} events.")
@@ -176,6 +178,7 @@ def _print(found: dict[str, Any], mask: Any, verb: str = "Sent") -> None:
         )
     for why, count in found.get("where_failed", {}).items():
         typer.echo(f"--where failed at {count:,} events: {mask(why)}")
+    print_held_up(found.get("held_up", {}))
 
 
 def _print_dry(found: dict[str, Any], mask: Any) -> None:
