@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,12 @@ LONGEST_FIRST = ("tests/chaos/", "tests/integration/", "tests/clients/", "tests/
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the files that take long, so that none of them is left alone at the end of a parallel run."""
     items.sort(key=lambda item: next((n for n, part in enumerate(LONGEST_FIRST) if item.nodeid.startswith(part)), 9))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: to look through it for garbage again and again took a seventh of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
