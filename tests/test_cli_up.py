@@ -30,6 +30,16 @@ def place(tmp_path):
     place.close()
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A place where an `up` runs that all tests share which leave it as it is."""
+    place = Place(tmp_path_factory.mktemp("running"))
+    place.up()
+    yield place
+    print(place.err)
+    place.close()
+
+
 def rows(place: Place, table: str) -> int:
     try:
         with sqlite3.connect(f"file:{place.path}/.eventrouter/warehouse.sqlite3?mode=ro", uri=True) as database:
@@ -58,15 +68,13 @@ def child_of(pid: int, what: str) -> int:
     return next(one for one, args in children_of(pid).items() if what in args)
 
 
-def test_it_says_where_everything_is_and_its_curl_works_when_pasted(place):
-    process = place.up()
-    assert f"listens at  {place.url}" in place.out
-    assert "write key   test-key (source website)" in place.out
-    assert ".eventrouter/warehouse.sqlite3" in place.out
-    answer = subprocess.run(curl_of(place), shell=True, capture_output=True, text=True, check=True)
+def test_it_says_where_everything_is_and_its_curl_works_when_pasted(running):
+    assert f"listens at  {running.url}" in running.out
+    assert "write key   test-key (source website)" in running.out
+    assert ".eventrouter/warehouse.sqlite3" in running.out
+    answer = subprocess.run(curl_of(running), shell=True, capture_output=True, text=True, check=True)
     assert answer.stdout == '{"success": true}'
-    wait_until(lambda: rows(place, "hello") == 1)
-    assert place.stop(process) == 0
+    wait_until(lambda: rows(running, "hello") == 1)
 
 
 def test_after_kill_of_everything_the_same_command_goes_on(place):
@@ -115,18 +123,18 @@ def test_no_connection_is_refused_while_the_collector_starts_again(place):
     assert place.stop(process) == 0
 
 
-def test_a_second_one_is_told_who_runs(place):
-    process = place.up()
-    second = place.run("up", "--port", "1")
+def test_a_second_one_is_told_who_runs(running):
+    [process] = running.running
+    second = running.run("up", "--port", "1")
     assert second.returncode == 1
     assert f"the data directory .eventrouter is in use by `eventrouter up` (process {process.pid})" in second.stderr
     assert process.poll() is None
 
 
-def test_who_uses_the_data_directory_is_told_rather_than_who_uses_the_port(place):
-    process = place.up()
+def test_who_uses_the_data_directory_is_told_rather_than_who_uses_the_port(running):
+    [process] = running.running
     for _ in range(2):
-        second = place.run("up")
+        second = running.run("up")
         assert f"in use by `eventrouter up` (process {process.pid})" in second.stderr
 
 
