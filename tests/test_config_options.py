@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from eventrouter.config_options import OptionsReader
 from eventrouter.config_reader import Reader
 from eventrouter.masking import secrets_of
-from eventrouter.options import OptionPath, Options
+from eventrouter.options import OptionDuration, OptionPath, Options
 from eventrouter.yaml_file import MapNode, parse
 from routes_kit import PLUGINS
 
@@ -22,6 +22,7 @@ class Model(BaseModel):
     key: SecretStr = Field(description="The key of the service.")
     file: OptionPath | None = None
     limits: list[int] = Field(default_factory=list)
+    pause: OptionDuration = Field(default=1.0, le=120, description="How long it rests, 120s at most.")
 
     @field_validator("limits")
     @classmethod
@@ -69,6 +70,12 @@ def test_what_is_wrong_is_told_at_its_place(text: str, problem: tuple[Any, ...])
     assert (None, 1) == (found, len(problems))
     assert problem[:3] == problems[0][:3]
     assert problem[3] in (None, problems[0][3])
+
+
+def test_of_what_is_too_much_it_is_told_what_it_is() -> None:
+    [problem] = read("use: { key: a, pause: 3m }")[1]
+    assert "the option `pause` is not valid: input should be less than or equal to 120" == problem[2]
+    assert "How long it rests, 120s at most." == problem[3]
 
 
 def test_the_second_line_of_a_validators_message_is_the_hint() -> None:

@@ -12,6 +12,9 @@ from .masking import Mask, secrets_of
 from .options import Options
 from .yaml_file import ListNode, MapNode, Node, Scalar, data, scalars
 
+_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+"""What pydantic calls a number that is too small or too large."""
+
 
 class OptionsReader:
     """Reads the options of one use of a plugin."""
@@ -85,6 +88,8 @@ class OptionsReader:
             text = isinstance(place, Scalar) and error["type"] == "string_type" and place.value is not None
             what = f"the option `{option}` is not valid: " if option else "the options are not valid: "
             message, _, advice = message.partition("\n")
+            if error["type"] in _BOUNDS and path and path[0] in fields:
+                advice = fields[path[0]].description or ""  # 120 of what
             hint = "put quotes around it" if text else advice
             self._reader.problem(place, what + message[:1].lower() + message[1:], hint)
 
