@@ -164,6 +164,32 @@ async def test_broken_off_it_goes_on_where_it_was_and_sends_nothing_twice(make, 
     assert await again.resume() is None
 
 
+async def test_one_that_is_behind_and_broken_off_leaves_nothing_when_another_has_ended(make, redis):
+    events = [event(number) for number in range(8)]
+    first, second = make(events), make(events)
+    progress = await first.begin(None, UNTIL)
+    runs = first.run(progress)
+    await anext(runs)
+    found = await second.resume()
+    assert found is not None
+    later = second.run(found)
+    await anext(later)
+    assert [3, 2] == [number async for number in runs]
+    assert 2 == await anext(later)
+    await later.aclose()
+    assert await make(events).resume() is None
+    assert 8 == len(await sent(redis))
+
+
+async def test_one_that_was_replaced_leaves_the_new_one_alone(make, redis):
+    old, new = make([event(1)]), make([event(1)])
+    progress = await old.begin(None, UNTIL)
+    await old._save(progress)
+    await new._save(begun := await new.begin(None, UNTIL))
+    await play(old, progress)
+    assert begun == await make([event(1)]).resume()
+
+
 async def test_another_command_is_another_replay(make, redis):
     events = [event(1)]
     first = make(events)

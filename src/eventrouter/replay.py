@@ -22,6 +22,7 @@ from .once import Item, Piece, digest_of
 from .records import SENT, DeadLetter, pack
 from .redelivery import redelivery
 from .server_time import now_ms
+from .steps import Call, Steps
 from .times import EPOCH, write_time
 from .warehouse import Warehouse
 
@@ -31,6 +32,19 @@ KEPT_SECONDS = 30 * 86_400
 """How long it is known how far a replay came."""
 PATIENCE_SECONDS = 120.0
 """How long it waits for Redis or the warehouse that is away."""
+NOTE = """#!lua flags=allow-oom
+-- Notes how far a replay is, or that it has ended, unless another one has taken its place, or somebody has ended it.
+-- KEYS where it is kept. ARGV its run, what to keep ('': it has ended), for how long (s)
+local stored = redis.call('GET', KEYS[1])
+if not stored or cjson.decode(stored).run ~= ARGV[1] then
+  return 0
+end
+if ARGV[2] == '' then
+  return redis.call('DEL', KEYS[1])
+end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
 
 T = TypeVar("T")
 
@@ -117,12 +131,19 @@ class Replay:
         self._new_keys = new_keys
         self._patience = patience
         self._waiting = waiting
+        self._steps = Steps(redis, {"note": NOTE})
+        self._stored = ""
+        """The run that is kept in Redis, or was."""
         self._key = f"er:{{dest:{destination}}}:replay:{digest_of(*command).hex()}"
 
     async def resume(self) -> Progress | None:
         """How far the same replay came that was broken off; None: there is none."""
         stored = await self._redis.get(self._key)
-        return msgspec.json.decode(stored, type=Progress) if stored else None
+        if not stored:
+            return None
+        progress = msgspec.json.decode(stored, type=Progress)
+        self._stored = progress.run
+        return progress
 
     async def begin(self, since: datetime | None, until: datetime) -> Progress:
         """A new one, instead of what was there. Raises what the warehouse raises when it is away."""
@@ -148,6 +169,7 @@ class Replay:
     async def run(self, progress: Progress) -> AsyncIterator[int]:
         """Sends what is left; yields the number of events that were dealt with since.
 
+        Several may run the same `progress`: what one has sent the others don't send, and the first that ends ends it.
         After a crash, or when it ends by an error, the same `progress` goes on. Raises what stays away: the warehouse
         (`DeliveryError`, `UnavailableError`), or Redis (`RedisError`, `OSError`).
         """
@@ -157,10 +179,18 @@ class Replay:
             progress.add(page)
             await self._patiently(partial(self._save, progress))
             yield page.looked
-        await self._patiently(partial(self._redis.delete, self._key))
+        await self._patiently(partial(self._note, progress.run, b""))
 
     async def _save(self, progress: Progress) -> None:
-        await self._redis.set(self._key, msgspec.json.encode(progress), ex=KEPT_SECONDS)
+        data = msgspec.json.encode(progress)
+        if self._stored == progress.run:
+            await self._note(progress.run, data)
+        else:  # a new one takes the place of another
+            await self._redis.set(self._key, data, ex=KEPT_SECONDS)
+            self._stored = progress.run
+
+    async def _note(self, run: str, data: bytes) -> None:
+        await self._steps.run("note", Call([self._key], [run, data, KEPT_SECONDS]))
 
     async def _send(self, progress: Progress, page: Page) -> None:
         run, events, routed = progress.run, page.events, page.routed
