@@ -77,6 +77,8 @@ class Ledger:
     """By item id: how often it failed, as the lane was told."""
     woken: bool = False
     """Whether the turn that has begun was woken since."""
+    taken: set[str] = field(default_factory=set)
+    """Parked keys that the last turn to read took, and has not told what becomes of them."""
 
 
 Steps = AsyncGenerator[None, int | None]
@@ -317,7 +319,7 @@ class _Worker:
         turn = await self._all.lanes.begin(self._job.lane, self._job.token)
         if turn is None:
             return
-        await self._check_woken(turn)
+        await self._check_due(turn)
         for pin, ids in list(turn.pins.items()):
             yield
             items = {item.id: item for item in await turn.fetch(list(chain(*ids)))}
@@ -338,8 +340,7 @@ class _Worker:
                     if await self._read(turn, batch, give_back=idle and _is_patient(choice)):
                         return
                 case "give up":
-                    untried = {item.key for item in self._pending if item.parked}
-                    claim = await self._give_up(turn, (choice or 0) % 12, untried)
+                    claim = await self._give_up(turn, (choice or 0) % 12)
                     yield
                     self._all.enqueue([claim])
                     return
@@ -356,21 +357,26 @@ class _Worker:
                 case "land":
                     whole = await self._land(turn, batch, pin, choice)
                     if whole:
-                        untried = {item.key for item in (*batch, *self._pending) if item.parked}
-                        claim = await self._give_up(turn, (choice or 0) % 12, untried)
+                        claim = await self._give_up(turn, (choice or 0) % 12)
                         yield
                         self._all.enqueue([claim])
                         return
                     pin, batch = "", []
 
-    async def _check_woken(self, turn: Turn) -> None:
-        """What the lane waited for when it was woken, though a turn had begun, the next turn finds there."""
-        late = await self._all.redis.zcount(f"{turn.lane.key}:parked", f"({self._all.clock.ms}", "+inf")
-        assert not (late and self._ledger.woken), f"{self._name} was woken, and waits for {late} parked keys"
-        self._ledger.woken = False
+    async def _check_due(self, turn: Turn) -> None:
+        """The next turn finds there what the lane waited for when it was woken, though a turn had begun.
 
-    async def _give_up(self, turn: Turn, delay: float, untried: set[str]) -> Claim:
-        claim = await turn.give_up(delay, untried)
+        It also finds what the turn before had in hand, however that ended.
+        """
+        rows = await self._all.redis.zrangebyscore(f"{turn.lane.key}:parked", f"({self._all.clock.ms}", "+inf")
+        late = {key.decode() for key in rows}
+        assert not (late and self._ledger.woken), f"{self._name} was woken, and waits for {late}"
+        assert late.isdisjoint(self._ledger.taken), f"of what was taken {late & self._ledger.taken} waits"
+        self._ledger.woken = False
+        self._ledger.taken.clear()
+
+    async def _give_up(self, turn: Turn, delay: float) -> Claim:
+        claim = await turn.give_up(delay)
         assert not (claim.delay and self._ledger.woken), f"{self._name} was woken, and waits for {claim.delay} s"
         return claim
 
@@ -397,6 +403,8 @@ class _Worker:
                 self._cursor = item.id
             elif item.key in taken:
                 continue
+            else:
+                self._ledger.taken.add(item.key)
             noted = self._ledger.failed.get(item.id, 0)
             assert int(item.tries or 0) == noted, f"{item.id} was noted with {noted} failures, not {item.tries!r}"
             if item.id not in pinned:
@@ -464,6 +472,7 @@ class _Worker:
             [Append("warehouse", letters, "to:warehouse")],
         )
         self._all.settle(self._name, done + dead)
+        self._ledger.taken.difference_update(parks)
         self._ledger.failed.update(failed)
         self._ledger.pinned.pop(pin, None)
         if parts:

@@ -426,13 +426,20 @@ async def test_a_failure_of_a_due_key_parks_it_again_and_leaves_its_items_where_
     assert (["k1", "k2"], [b"", b"2"]) == (texts(items), [item.tries for item in items])
 
 
-async def test_parked_keys_that_a_turn_took_but_did_not_try_are_due_for_the_next_one(lanes, redis):
-    turn = await begin(lanes, ("k", "k1"), ("l", "l1"))
+@pytest.mark.parametrize("dies", [False, True])
+async def test_parked_keys_that_a_turn_took_are_due_for_the_next_one_and_no_others(lanes, redis, dies):
+    turn = await begin(lanes, ("k", "k1"), ("l", "l1"), ("m", "m1"))
+    k1, l1, m1 = (await turn.read()).items
+    await turn.settle(parks=[Park("k", 0, [k1]), Park("l", 0, [l1]), Park("m", 1000, [m1])])
     k1, l1 = (await turn.read()).items
-    await turn.settle(parks=[Park("k", 0, [k1]), Park("l", 0, [l1])])
-    assert ["k1", "l1"] == texts((await turn.read()).items)
-    turn = await take(lanes, await turn.give_up(0, ["k", "stranger"]))
+    await turn.settle(parks=[Park("l", MINUTE, [l1])])
+    if dies:
+        [claim], _ = await lanes.sweep(0, everything=True)
+    else:
+        claim = await turn.give_up()
+    turn = await take(lanes, claim)
     assert ["k1"] == texts((await turn.read()).items)
+    assert [] == (await turn.read()).items
 
 
 async def test_an_idle_lane_with_parked_keys_is_woken_when_they_are_due(lanes, redis):

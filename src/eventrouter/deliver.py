@@ -111,8 +111,7 @@ class DeliveryTurn:
             elif self._closing is not None:
                 if self._probing:
                     await self._target.health.release()
-                untried = {hand.key for hand in self._hands.pending if hand.item.parked}
-                return await self._turn.give_up(min(self._closing, LOOK_SECONDS), untried)
+                return await self._turn.give_up(min(self._closing, LOOK_SECONDS))
             elif got:
                 lingered = False
             elif not self._hands.pending:

@@ -296,14 +296,13 @@ class Turn:
             raise self.fenced()
         self.pins[batch] = [ids]
 
-    async def give_up(self, delay: float = 0.0, untried: Iterable[str] = ()) -> Claim:
+    async def give_up(self, delay: float = 0.0) -> Claim:
         """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay.
 
         There is none when the lane was woken since the turn began: what it is to wait for may have come.
-        `untried` are the parked keys that the turn has read but not tried.
         """
         token = new_token()
-        args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS, *untried]
+        args = [self.token, token, int(delay * 1000), SHORT_LEASE_MS]
         ended = await self.lanes.run("yield", [self.lane.key], args)
         if not ended:
             raise self.fenced()

@@ -83,7 +83,8 @@ MUTANTS = {
     ),
     "a turn that has begun is not woken": ("wake", "redis.call('HSET', lane .. ':turn', 'woken', '1')", ""),
     "a turn that was woken waits": ("yield", "redis.call('HEXISTS', lane .. ':turn', 'woken')", "0"),
-    "parked keys of a turn that was woken wait": ("begin", "all_due(KEYS[1])", ""),
+    "parked keys of a turn that was woken wait": ("begin", "  all_due(lane)\nend\n", "end\n"),
+    "what a dead turn had taken waits": ("begin", "rows[i + 1] % 1 > 0", "false"),
     "a claim has no lease": ("prelude", "lease(lane, short)\n  return true", "return true"),
     "an idle lane forgets its parked keys": ("read", "if tonumber(next_due) > 0 then", "if false then"),
     "what follows a parked item is read": ("read", "if some_parked and key ~= ''", "if false and key ~= ''"),
@@ -159,7 +160,7 @@ def test_the_simulation_notices_when(mutant, run, monkeypatch):
 
     monkeypatch.setattr(lanes_module, "source", mutated)
     with pytest.raises(
-        Exception, match=r"settled|twice|no rest|came before|never attempted|pinned|noted|woken|XADD"
+        Exception, match=r"settled|twice|no rest|came before|never attempted|pinned|noted|woken|taken|XADD"
     ) as noticed:
         for seed in range(MUTANT_RUNS):
             run(random_schedule(seed))

@@ -1,8 +1,8 @@
 -- What all steps share. A lane is named by its stream's key, er:{SHARD}:lane:NAME; everything else of it hangs below that key,
 -- everything else of its shard below er:{SHARD}:, so that one step may touch them all, on a Cluster too.
 --   KEY            stream: the items, in order. k = lane key (a digest of the order key), n = units in the item, d = data
---   KEY:turn       hash: token (there while the lane is claimed), begun, job, woken (1: after it had begun), waiting (units),
---                  bytes (of their data)
+--   KEY:turn       hash: token (there while the lane is claimed), begun, job, woken (1: after it had begun), taken (1: parked keys),
+--                  waiting (units), bytes (of their data)
 --   KEY:parked     sorted set: parked lane keys by the time (ms) of their next try
 --   KEY:park:K     stream: the items of the parked lane key K, with the ids that they had
 --   KEY:tries      hash: item id -> what is known of its attempts (JSON)

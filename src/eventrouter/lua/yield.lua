@@ -1,5 +1,5 @@
 -- End a turn before its lane is empty (back off, wait for a batch, let others in): new token, not begun, lease until the next try.
--- KEYS lane. ARGV token, new token, delay (ms), short lease (ms), parked keys that were taken but not tried: they are due again.
+-- KEYS lane. ARGV token, new token, delay (ms), short lease (ms).
 -- Without a delay when the turn was woken meanwhile: what it wants to wait for may be there.
 -- Returns 1, or 2 when it was woken, or 0 when fenced off. The caller then enqueues.
 local lane, token, fresh, delay, short = KEYS[1], arg(), arg(), number(), number()
@@ -13,7 +13,4 @@ end
 redis.call('HSET', lane .. ':turn', 'token', fresh, 'begun', '0')
 redis.call('HDEL', lane .. ':turn', 'job')
 lease(lane, delay + short)
-for i = cursor + 1, #args do
-  redis.call('ZADD', lane .. ':parked', 'XX', now, args[i])
-end
 return 1 + woken
