@@ -22,7 +22,9 @@ ARGS =
 up: $(VENV)/up.stamp
 	@exec $(BIN)/eventrouter up $(ARGS)
 
-test: lint $(NPM)
+# While mypy runs, pytest compiles the tests: each of its processes would do it by itself, at the same time.
+test: $(VENV)/test.stamp $(NPM)
+	@$(BIN)/pytest --collect-only -qqq >/dev/null 2>&1 & $(MAKE) --no-print-directory lint; code=$$?; wait; exit $$code
 	@CHROMIUM='$(CHROMIUM)' $(BIN)/python tests/clients/programs.py
 	@$(BIN)/python tests/integration/lan.py
 	CHROMIUM='$(CHROMIUM)' $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
