@@ -66,6 +66,8 @@ class Load:
     """Events of a batch at most."""
     pause: float = 0.1
     """Seconds between the requests of a client, on average."""
+    poison: float = 0.005
+    """The part of the tracks that receivers refuse."""
     name: str = ""
     """Keeps the order keys of several loads apart."""
     events: dict[str, Sent] = field(default_factory=dict)
@@ -133,7 +135,7 @@ class Load:
         sent = Sent(key, numbers[key], rng.choices(["track", "page", "identify"], [8, 2, 1])[0])
         if sent.type == "track":
             sent.name = rng.choices(NAMES, [40, 40, 5, 1])[0]
-            sent.poison = rng.random() < 0.005
+            sent.poison = rng.random() < self.poison
         if not key.startswith("device"):
             sent.user = key
         elif sent.type == "identify":

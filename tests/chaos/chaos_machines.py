@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from chaos_system import RULES, STORES
+from chaos_rules import Variant
 from lan import Lan
 from system import free_port
 
@@ -116,4 +116,4 @@ class Machine:
 def rules(postgres: str, sink: str) -> str:
     """The rules of a chaos run, with warehouse and state in PostgreSQL; `sink` is the receiver's address and port."""
     address, port = sink.split(":")
-    return (RULES + STORES.replace("{postgres}", postgres)).format(port=port, timeout=2).replace("127.0.0.1", address)
+    return Variant().text(int(port), 2, postgres).replace("127.0.0.1", address)

@@ -27,6 +27,8 @@ class Arrival:
     body: str
     """A digest of the body."""
     message_ids: tuple[str, ...]
+    versions: tuple[int, ...]
+    """Of the rules that made them."""
     answer: str
     """200, 400, or the fault."""
     refused: bool
@@ -44,6 +46,8 @@ class Sink:
         self.arrivals: list[Arrival] = []
         self.well = False
         """True: no more faults."""
+        self.mended = False
+        """True: it takes what it refused, too."""
         self.hangs = False
         """True: no request is answered."""
         self.changed = asyncio.Event()
@@ -77,7 +81,7 @@ class Sink:
         events = json.loads(body)
         events = events if isinstance(events, list) else [events]
         name = request.match_info["destination"]
-        poisoned = any(event.get("properties", {}).get("poison") for event in events)
+        poisoned = not self.mended and any(event.get("properties", {}).get("poison") for event in events)
         fault = self._fault(name)
         answer = fault or ("400" if poisoned else "200")
         self.arrivals.append(
@@ -86,6 +90,7 @@ class Sink:
                 request.headers["webhook-id"],
                 hashlib.sha256(body).hexdigest(),
                 tuple(event["messageId"] for event in events),
+                tuple(event["context"]["version"] for event in events),
                 answer,
                 poisoned,
                 time.monotonic(),

@@ -12,48 +12,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
+from chaos_rules import Variant
 
+from eventrouter.config import loads
+from eventrouter.plugins import Plugins
 from eventrouter.settings import socket_path
 
-RULES = """\
-version: 1
-sources:
-  app: {{ write_key: chaos }}
-destinations:
-  one:
-    plugin: webhook
-    options: {{ url: "http://127.0.0.1:{port}/one", allow_private: true, timeout: {timeout} }}
-    timeout: {timeout}s
-    retry: {{ initial: 100ms, max_interval: 1s, max_attempts: 1000 }}
-  many:
-    plugin: webhook
-    options: {{ url: "http://127.0.0.1:{port}/many", allow_private: true, timeout: {timeout} }}
-    timeout: {timeout}s
-    batch: {{ size: 50 }}
-    retry: {{ initial: 100ms, max_interval: 1s, max_attempts: 1000 }}
-routes:
-  - name: a template that fails
-    to: one
-    when: event == "Broken"
-    map: {{ ratio: "{{{{ 1 / properties.zero }}}}" }}
-  - name: all but one to one
-    to: one
-  - name: batches
-    to: many
-    when: not (event == "Unrouted")
-"""
-
-STORES = """
-warehouse: {{ url: "{postgres}" }}
-state: {{ url: "{postgres}" }}
-"""
-
 COMMAND = (sys.executable, "-P", "-m", "eventrouter")
+BUSY_SECONDS = 0.3
+BUSY_SHARE = 0.1
+BUSY_TRIES = 10
+"""How long, and how often, it is looked who has something to do: which part of a processor he uses."""
+SETTLED_SECONDS = 3.0
+"""After so long a process does no longer start."""
+PLUGINS = Plugins.load()
 
 
 class System:
@@ -73,16 +51,17 @@ class System:
         self.directory = directory
         self.data = directory / "data"
         self.rules = directory / "routes.yaml"
-        stores = STORES.replace("{postgres}", postgres) if postgres else ""
-        self._text = (RULES + stores).format(port=sink_port, timeout=timeout)
-        self._saved = 0
-        self.rules.write_text(self._text)
+        self._text = partial(Variant.text, port=sink_port, timeout=timeout, postgres=postgres)
+        self.variants: dict[str, Variant] = {}
+        """The rules that were saved, by their version."""
+        self._save(Variant())
         self.log = directory / "up.log"
         self.port = _free_port()
         self.workers = workers
         self._environment = {**os.environ, **(environment or {}), "EVENTROUTER_LOG_FORMAT": "json"}
         self.process: subprocess.Popen[bytes] | None = None
         self._frozen: set[int] = set()
+        self._sleepers = 0
 
     @property
     def url(self) -> str:
@@ -135,6 +114,10 @@ class System:
         """The end of its log."""
         return self.log.read_text("utf-8", "replace")[-6000:]
 
+    def taken_over(self) -> int:
+        """How many turns found that another one had taken over."""
+        return self.log.read_bytes().count(b'"a turn was taken over"')
+
     def find(self, kind: str) -> list[psutil.Process]:
         """The live `collector`, `worker`s or `valkey` of this data directory, whoever is their parent."""
         found = []
@@ -167,8 +150,8 @@ class System:
         return family
 
     def signal(self, kind: str, number: signal.Signals, index: int = 0) -> int:
-        """Sends a signal to one of a kind; returns its process id, 0 when there is none."""
-        found = self.find(kind)
+        """Sends a signal to one of a kind that is not frozen; returns its process id, 0 when there is none."""
+        found = [process for process in self.find(kind) if process.pid not in self._frozen]
         if not found:
             return 0
         process = found[index % len(found)]
@@ -187,6 +170,39 @@ class System:
                 self._frozen.discard(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+    async def sleep(self, kind: str, seconds: float) -> None:
+        """Freezes that one of a kind which has most to do, once it has something to do; see `all_awake`."""
+        self._sleepers += 1
+        try:
+            index = 0
+            for _ in range(BUSY_TRIES):
+                with contextlib.suppress(psutil.Error):
+                    index, share = await self._busiest(kind)
+                    if share > BUSY_SHARE:
+                        break
+            await self.freeze(kind, seconds, index)
+        finally:
+            self._sleepers -= 1
+
+    async def _busiest(self, kind: str) -> tuple[int, float]:
+        """Which of those that are not frozen has most to do, and the part of a processor that it uses."""
+        used = {process.pid: _used(process) for process in self.find(kind)}
+        await asyncio.sleep(BUSY_SECONDS)
+        settled = time.time() - SETTLED_SECONDS
+        awake = [process for process in self.find(kind) if process.pid not in self._frozen]
+        found = [
+            (_used(process) - used[process.pid]) / BUSY_SECONDS
+            if process.pid in used and process.create_time() < settled
+            else 0.0
+            for process in awake
+        ]
+        return (found.index(max(found)), max(found)) if found else (0, 0.0)
+
+    async def all_awake(self) -> None:
+        """Returns when nobody sleeps who is to wake up by himself."""
+        while self._sleepers:
+            await asyncio.sleep(0.1)
 
     def kill_up(self) -> None:
         """`kill -9` of `up` alone; its children notice."""
@@ -207,11 +223,17 @@ class System:
         self.kill_up()
         psutil.wait_procs(victims, timeout=10)
 
-    def save_rules(self) -> None:
-        """Saves other rules, by which each event goes where it went."""
-        self._saved += 1
-        route = f"routes:\n  - {{ name: none, to: many, when: event == 'None {self._saved}' }}\n"
-        self.rules.write_text(self._text.replace("routes:\n", route))
+    def save_rules(self, *, mended: bool, strict: bool) -> None:
+        """Saves other rules."""
+        self._save(Variant(len(self.variants), mended, strict))
+
+    def _save(self, variant: Variant) -> None:
+        """At once: nobody reads half of it."""
+        text = self._text(variant)
+        self.variants[loads(text, PLUGINS, {}).version] = variant
+        fresh = self.rules.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.rules)
 
     async def pause(self, destination: str, seconds: float) -> None:
         """Pauses a destination for so long, as soon as there is a server to tell."""
@@ -239,20 +261,22 @@ class System:
 
     async def _run(self, *command: str) -> tuple[int, bytes, bytes]:
         """Exit code and output of a command."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self.spawn(*command)
+        out, err = await process.communicate()
+        return process.returncode or 0, out, err
+
+    async def spawn(self, *command: str, **environment: str) -> asyncio.subprocess.Process:
+        """A command that runs."""
+        options = ("--config", str(self.rules), "--data-dir", str(self.data))
+        return await asyncio.create_subprocess_exec(
             *COMMAND,
             *command,
-            "--config",
-            str(self.rules),
-            "--data-dir",
-            str(self.data),
+            *options,
             cwd=self.directory,
-            env=self._environment,
+            env=self._environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        out, err = await process.communicate()
-        return process.returncode or 0, out, err
 
     async def drained(self, seconds: float = 60.0) -> dict[str, Any]:
         """The status once nothing waits any more, anywhere."""
@@ -273,6 +297,11 @@ def _kind(process: psutil.Process) -> str:
     if "valkey-server" in " ".join(words[:1]):
         return "valkey"
     return {"collect": "collector", "work": "worker"}.get(words[-1] if "eventrouter" in words else "", "")
+
+
+def _used(process: psutil.Process) -> float:
+    """Seconds of processor time."""
+    return float(sum(process.cpu_times()[:2]))
 
 
 def _free_port() -> int:

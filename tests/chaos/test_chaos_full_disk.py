@@ -62,7 +62,7 @@ async def test_nothing_is_lost_or_twice_when_the_disk_fills_up(seed: int, tmp_pa
             system = System(tmp_path, sink.port)
             load = Load(system.url, random.Random(rng.random()))
 
-            async def befalls() -> None:
+            async def befalls(_: asyncio.TaskGroup) -> None:
                 for _ in range(TIMES):
                     await asyncio.sleep(rng.uniform(0.5, 2.0))
                     run.tell("the disk is full")

@@ -60,12 +60,11 @@ async def test_nothing_is_lost_or_twice_whatever_befalls_the_database(seed: int,
             system = System(tmp_path, sink.port, postgres=database.url)
             load = Load(system.url, random.Random(rng.random()))
 
-            async def befalls() -> None:
-                async with asyncio.TaskGroup() as later:
-                    for fault in faults:
-                        await asyncio.sleep(rng.uniform(0.5, 2.0))
-                        run.tell(fault)
-                        await _befall(system, database, fault, rng, later)
+            async def befalls(later: asyncio.TaskGroup) -> None:
+                for fault in faults:
+                    await asyncio.sleep(rng.uniform(0.5, 2.0))
+                    run.tell(fault)
+                    await _befall(system, database, fault, rng, later)
 
             found = await run.run(system, load, sink, befalls, database.url)
     assert found == [], "\n".join(found)

@@ -17,8 +17,8 @@ import pytest
 from chaos_ledger import Ledger
 from chaos_load import Load
 from chaos_machines import Machine
+from chaos_rules import Variant
 from chaos_sink import Sink
-from chaos_system import RULES
 from outside_valkey import OutsideValkey
 
 import eventrouter
@@ -56,7 +56,7 @@ async def test_a_rolling_upgrade_and_the_way_back_lose_nothing(tmp_path: Path) -
     rng = random.Random(11)
     with OutsideValkey(tmp_path) as valkey:
         async with Sink(rng, {"one": 150, "many": 15}) as sink:
-            rules = RULES.format(port=sink.port, timeout=2)
+            rules = Variant().text(sink.port, 2)
             host = Machine(None, "here", tmp_path / "here", rules, {"EVENTROUTER_REDIS_URL": valkey.url})
             load = Load(host.url, random.Random(rng.random()), clients=4)
             try:
