@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from eventrouter.config import Config, loads
 from eventrouter.destination import Destination, RateLimit
 from eventrouter.hookspecs import hookimpl
-from eventrouter.plugins import Plugins
+from eventrouter.plugins import PluginError, Plugins, _Origin
 from eventrouter.warehouse import Warehouse
 
 
@@ -76,6 +76,14 @@ class Kit:
 
 
 PLUGINS = Plugins(Kit())
+
+
+def plugins_with_a_broken_one() -> Plugins:
+    """As `PLUGINS`, beside an installed one that can't be imported."""
+    plugins = Plugins(Kit())
+    plugins.broken[_Origin("late")] = PluginError("plugin 'late' can't be imported", hint="upgrade it")
+    return plugins
+
 
 HEAD = """\
 version: 1

@@ -5,7 +5,7 @@ from eventrouter.config import load as load_file
 from eventrouter.config import loads
 from eventrouter.errors import ConfigError
 from eventrouter.plugins import Plugins
-from routes_kit import HEAD, PLUGINS, load
+from routes_kit import HEAD, PLUGINS, load, plugins_with_a_broken_one
 
 DESIGN = """\
 version: 1
@@ -58,6 +58,18 @@ def test_a_whole_file_is_read():
     assert (first.drop, first.line, second.sample) == (("context.ip", "properties.notes"), 13, 0.1)
     assert config.tests[0].given == ({"type": "track", "event": "Order Completed", "properties": {"total": 5}},)
     assert config.warnings == ()
+
+
+def test_a_plugin_that_cannot_be_imported_is_an_error_only_where_the_file_names_it():
+    plugins = plugins_with_a_broken_one()
+    unused = loads(HEAD + "  - { to: [crm, alerts, off] }\n", plugins, {})
+    assert [str(one) for one in unused.warnings] == [
+        "plugins: warning: plugin 'late' can't be imported\n  = hint: upgrade it"
+    ]
+    with pytest.raises(ConfigError) as caught:
+        loads(HEAD.replace("off: { plugin: acme", "off: { plugin: late"), plugins, {})
+    assert "no installed plugin is called `late`" in str(caught.value)
+    assert "plugin 'late' can't be imported" in str(caught.value)
 
 
 def test_the_sample_of_the_design_is_reported_as_it_says():

@@ -171,12 +171,12 @@ def test_a_plugin_that_raises_is_named():
 def only_installed(tmp_path, monkeypatch):
     """Makes a path in which packages are "installed", the only one where entry points are looked for."""
 
-    def install(package: str, source: str) -> None:
+    def install(package: str, source: str, module: str = "") -> None:
         (tmp_path / f"{package}.py").write_text(textwrap.dedent(source))
         info = tmp_path / f"{package}-1.2.3.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.3\n")
-        (info / "entry_points.txt").write_text(f"[eventrouter]\n{package} = {package}\n")
+        (info / "entry_points.txt").write_text(f"[eventrouter]\n{package} = {module or package}\n")
 
     kept = [path for path in sys.path if "site-packages" not in path and "src" not in path]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *kept])
@@ -211,10 +211,18 @@ def test_installed_plugins_are_loaded_with_their_package(only_installed):
     ]
 
 
-def test_an_installed_plugin_that_cannot_be_imported_names_its_package_and_what_to_do(only_installed):
+def test_an_installed_plugin_that_cannot_be_imported_is_listed_with_its_package_and_what_to_do(only_installed):
     only_installed("broken_for_test", "import nothing_of_this_name")
-    with pytest.raises(PluginError) as caught:
+    plugins = Plugins.load()
+    [broken] = plugins.broken.values()
+    assert "'broken_for_test' of the package broken_for_test 1.2.3 can't be imported" in str(broken)
+    assert "nothing_of_this_name" in str(broken)
+    assert "pip uninstall broken_for_test" in broken.hint
+    row = {"name": "broken_for_test", "kind": "broken", "package": "broken_for_test", "version": "1.2.3"}
+    assert plugins.list() == [row | {"summary": str(broken)}]
+
+
+def test_a_built_in_that_cannot_be_imported_is_an_error(only_installed):
+    only_installed("eventrouter", "", module="nothing_of_this_name")
+    with pytest.raises(PluginError, match="can't be imported"):
         Plugins.load()
-    assert "'broken_for_test' of the package broken_for_test 1.2.3 can't be imported" in str(caught.value)
-    assert "nothing_of_this_name" in str(caught.value)
-    assert "pip uninstall broken_for_test" in caught.value.hint

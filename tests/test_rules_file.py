@@ -12,7 +12,7 @@ from eventrouter.errors import ConfigError
 from eventrouter.kept_rules import KeptRules
 from eventrouter.masking import Mask
 from eventrouter.rules_file import RulesFile, last_good
-from routes_kit import HEAD, PLUGINS
+from routes_kit import HEAD, PLUGINS, plugins_with_a_broken_one
 
 RULES = HEAD + "  - { name: pages, to: crm, when: type == 'page' }\n"
 TEST = "tests: [{ name: a page, given: { type: page }, expect: { crm: {} } }]\n"
@@ -271,6 +271,14 @@ async def test_kept_rules_that_cannot_be_used_either_are_told_and_the_start_fail
     with pytest.raises(ConfigError, match="not valid YAML"), capture_logs() as told:
         RulesFile.open(place.path, PLUGINS, {}, place.kept)
     assert [one["event"] for one in told] == ["the last good rules can't be used either"]
+
+
+def test_a_start_tells_of_plugins_that_cannot_be_imported(place):
+    with capture_logs() as told:
+        RulesFile.open(place.path, plugins_with_a_broken_one(), {}, place.kept)
+    assert [(one["event"], one["reason"]) for one in told] == [
+        ("a plugin can't be used", "plugin 'late' can't be imported")
+    ]
 
 
 async def test_what_is_saved_while_a_process_starts_is_noticed(place, monkeypatch):

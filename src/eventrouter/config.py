@@ -34,7 +34,7 @@ from .config_routes import RoutesReader
 from .config_sections import read_dedup, read_url, read_vars
 from .config_sources import read_collect, read_sources
 from .config_tests import read_companion, read_tests
-from .errors import ConfigError
+from .errors import ConfigError, Problem
 from .plugins import Plugins
 from .yaml_file import MapNode, Node, Scalar, scalars
 
@@ -145,6 +145,8 @@ def _read(
         tests += read_tests(each.reader, each.settings.get("tests"), sources, list(destinations))
     problems = [*reader.problems(), *source.problems]
     problems += [problem for each in documents[1:] for problem in each.reader.problems()]
+    # Beside a name that nothing installed has, it says why.
+    problems += [Problem("plugins", 0, 0, str(one), one.hint, severity="warning") for one in plugins.broken.values()]
     if environ is not None:
         names = [each.reader.path for each in documents]
         incomplete = reader.incomplete

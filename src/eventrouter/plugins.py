@@ -47,7 +47,8 @@ class _Origin:
 class Plugins:
     """The plugins in use. Raises `PluginError` when one of them is wrong; a wrong one is never left out silently.
 
-    `Plugins(module, object, …)` takes plugin objects; `Plugins.load()` takes what is installed.
+    `Plugins(module, object, …)` takes plugin objects; `Plugins.load()` takes what is installed. What is installed and
+    can't be imported is `broken`: whether that is an error depends on whether somebody uses it.
     """
 
     def __init__(self, *plugins: object) -> None:
@@ -61,6 +62,8 @@ class Plugins:
         """Filters for expressions and templates by name."""
         self.hook: Any = None
         """pluggy's hook relay, for `register_commands`, `attempt_finished` and `event_dropped`."""
+        self.broken: dict[_Origin, PluginError] = {}
+        """What can't be imported, and why."""
         self._origins: dict[tuple[str, str], _Origin] = {}
         self._setup([(_Origin(getattr(plugin, "__name__", type(plugin).__name__)), plugin) for plugin in plugins])
 
@@ -69,11 +72,24 @@ class Plugins:
         """All plugins of the installed packages."""
         loaded = cls()
         found = sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry) != GROUP, entry.name))
-        loaded._setup([_loaded(entry) for entry in found])
+        plugins = []
+        for entry in found:
+            origin = _Origin(entry.name, _package(entry), entry.dist.version if entry.dist else "")
+            try:
+                plugins.append((origin, entry.load()))
+            except Exception as error:
+                message = f"{origin} can't be imported from {entry.value}: {type(error).__name__}: {error}"
+                loaded.broken[origin] = PluginError(message, hint=origin.hint)
+                if origin.package == GROUP:
+                    raise loaded.broken[origin] from error
+        loaded._setup(plugins)
         return loaded
 
     def list(self) -> list[dict[str, str]]:
-        """What there is: rows with name, kind, package, version and summary, ordered by kind and name."""
+        """What there is: rows with name, kind, package, version and summary, ordered by kind and name.
+
+        At the end, with `broken` as its kind, what can't be imported; its summary is why.
+        """
         things: list[tuple[str, str, object]] = [
             *(("destination", name, cls) for name, cls in self.destinations.items()),
             *(("warehouse", scheme, backend) for scheme, backend in self.warehouses.items()),
@@ -88,6 +104,9 @@ class Plugins:
             rows.append(
                 {"name": name, "kind": kind, "package": origin.package, "version": origin.version, "summary": summary}
             )
+        for origin, error in self.broken.items():
+            row = {"name": origin.plugin, "kind": "broken", "package": origin.package, "version": origin.version}
+            rows.append(row | {"summary": str(error)})
         return rows
 
     def _setup(self, plugins: Sequence[tuple[_Origin, object]]) -> None:
@@ -154,15 +173,6 @@ class Plugins:
 
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else ""
-
-
-def _loaded(entry: EntryPoint) -> tuple[_Origin, object]:
-    origin = _Origin(entry.name, _package(entry), entry.dist.version if entry.dist else "")
-    try:
-        return origin, entry.load()
-    except Exception as error:
-        message = f"{origin} can't be imported from {entry.value}: {type(error).__name__}: {error}"
-        raise PluginError(message, hint=origin.hint) from error
 
 
 def _registered(

@@ -76,6 +76,8 @@ class RulesFile:
         Raises `ConfigError` when it has none.
         """
         changes = FileChanges([path, companion(path)])
+        for broken in plugins.broken.values():
+            log.warning("a plugin can't be used", reason=str(broken), hint=broken.hint)
         refusal: Exception | None = None
         try:
             config = read_rules(path, plugins, environ)
