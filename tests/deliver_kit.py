@@ -12,6 +12,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from eventrouter.attempts import Attempts
+from eventrouter.calls import Calls
 from eventrouter.deliver import DeliveryTurn
 from eventrouter.delivery import FORMAT, Delivery, InHand, Tries, encode, in_hand
 from eventrouter.destination import Destination, Message, Outcome, RateLimit
@@ -108,6 +109,7 @@ class Post:
         attempts = Attempts(sink, health["timeout"], pinned=pinned, secrets=options.pop("secrets", ()))
         self.health = Health(self.lanes, name, **health)
         rate: RateLimit | None = options.pop("rate", None)
+        calls: int = options.pop("calls", 0)
         self.target = Target(
             name,
             Policy(**{"batch_size": 1, "concurrency": 1, **options}),
@@ -118,6 +120,7 @@ class Post:
             finished=lambda **told: self.finished.append(told),
             dropped=self.dropped.append,
             throttle=Throttle(self.lanes, name, rate) if rate else None,
+            calls=Calls(self.lanes, name, calls) if calls else None,
         )
 
     async def enqueue(self, claims: Sequence[Claim]) -> None:
@@ -182,3 +185,5 @@ async def making(redis: Redis) -> AsyncIterator[Callable[..., Post]]:
     yield one
     for post in made:
         await post.sink.close()
+        if post.target.calls is not None:
+            await post.target.calls.close()

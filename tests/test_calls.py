@@ -69,8 +69,8 @@ def never() -> bool:
 
 
 async def take(calls: Calls, seconds: float = 0.0, gives_up: Callable[[], bool] = never) -> str:
-    """A place, or '' after so many seconds."""
-    return await calls.take(time.monotonic() + seconds, gives_up)
+    """A place, or ''."""
+    return await calls.take(seconds, gives_up)
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -216,8 +216,20 @@ async def test_it_is_not_waited_for_longer_than_is_wanted(make: Make) -> None:
     worker = make()
     assert await take(worker)
     began = time.monotonic()
-    assert ["", "", ""] == await asyncio.gather(*(take(worker, 0.2) for _ in range(3)))
+    assert not await take(worker, 0.2)
     assert 0.2 <= time.monotonic() - began < 1
+
+
+async def test_the_last_in_line_have_their_turn_however_long_the_line(make: Make) -> None:
+    worker = make()
+
+    async def call() -> bool:
+        place = await take(worker, 0.3)
+        await asyncio.sleep(0.1)
+        worker.give_back(place)
+        return bool(place)
+
+    assert [True] * 8 == await asyncio.gather(*(call() for _ in range(8)))
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -248,9 +260,12 @@ async def test_those_of_one_worker_come_in_their_order_without_asking_again_and_
 
 async def test_many_who_wait_ask_a_few_times_a_second(make: Make, told: Told) -> None:
     assert await take(make())
-    worker = make(1, told)
-    await asyncio.gather(*(take(worker, 1) for _ in range(64)))
-    assert 5 <= told.names.count("take") <= 64 + 25  # once at the end for each: it may be free just then
+    worker, ends = make(1, told), asyncio.Event()
+    waits = [asyncio.create_task(take(worker, 60, ends.is_set)) for _ in range(64)]
+    await asyncio.sleep(1)
+    ends.set()
+    await asyncio.gather(*waits)
+    assert 3 <= told.names.count("take") <= 25
 
 
 async def test_a_worker_that_waits_is_not_passed_over_for_ever(make: Make) -> None:
@@ -331,7 +346,7 @@ async def test_an_attempt_has_one_place_until_it_ends(make: Make, redis: Redis) 
     calls = make()
     with pytest.raises(ValueError, match="bug"), Place(calls) as place:
         assert (False, False) == (place.is_taken, place.is_held())
-        assert [True, True] == [await place.take(time.monotonic(), never) for _ in range(2)]
+        assert [True, True] == [await place.take(0.0, never) for _ in range(2)]
         assert (1, True, True) == (await redis.zcard(KEY), place.is_taken, place.is_held())
         raise ValueError("bug")
     await calls.close()
@@ -342,7 +357,7 @@ async def test_an_attempt_that_got_no_place_gives_none_back(make: Make, redis: R
     calls = make()
     assert await take(calls)
     with Place(calls) as place:
-        assert not await place.take(time.monotonic(), never)
+        assert not await place.take(0.0, never)
     await calls.close()
     assert 1 == await redis.zcard(KEY)
 

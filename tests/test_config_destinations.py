@@ -25,7 +25,7 @@ def problems(rest="", options="{ api_key: abcd }", plugin="acme", **environ):
 def test_a_destination_has_its_plugins_defaults():
     crm = destination()
     assert (crm.name, crm.plugin, crm.cls) == ("crm", "acme", Acme)
-    assert (crm.batch_size, crm.batch_wait, crm.concurrency, crm.timeout) == (100, 0.0, 8, 30.0)
+    assert (crm.batch_size, crm.batch_wait, crm.concurrency, crm.calls, crm.timeout) == (100, 0.0, 8, None, 30.0)
     assert (crm.rate_limit, crm.backlog, crm.enabled, crm.consent) == (RateLimit(10, 1), 200_000, True, ())
     assert (crm.retry.initial, crm.retry.max_interval, crm.retry.max_age, crm.retry.max_attempts) == (
         1,
@@ -57,7 +57,7 @@ def test_every_setting_can_be_given():
         "consent: [a, b], batch: { size: 5, wait: 250ms }, concurrency: 2, timeout: 5s, backlog: 10, enabled: false, "
         "rate_limit: 100/10s, retry: { initial: 2s, max_interval: 1m, max_age: 1d, max_attempts: 3 }"
     )
-    assert (crm.batch_size, crm.batch_wait, crm.concurrency, crm.timeout) == (5, 0.25, 2, 5.0)
+    assert (crm.batch_size, crm.batch_wait, crm.concurrency, crm.calls, crm.timeout) == (5, 0.25, 2, 2, 5.0)
     assert (crm.rate_limit, crm.backlog, crm.enabled, crm.consent) == (RateLimit(100, 10), 10, False, ("a", "b"))
     assert (crm.retry.initial, crm.retry.max_interval, crm.retry.max_age, crm.retry.max_attempts) == (2, 60, 86_400, 3)
 

@@ -106,6 +106,24 @@ async def test_a_destination_is_served_as_routes_yaml_says(targets: Targets) -> 
     assert (policy.batch_size, policy.batch_wait, policy.concurrency) == (7, 2.0, 5)
     assert (policy.max_age, policy.max_attempts, policy.pin) == (3600.0, 4, True)
     assert target.throttle is not None
+    assert target.calls is not None
+
+
+async def test_a_bound_for_calls_that_routes_yaml_does_not_have_costs_nothing(
+    targets: Targets, lanes: Lanes, tmp_path: Path
+) -> None:
+    unbounded = _targets(RULES.replace("    concurrency: 5\n", ""), targets._plugins, lanes, tmp_path)
+    target = await unbounded.get("crm")
+    assert target is not None
+    assert (Crm.concurrency, None) == (target.policy.concurrency, target.calls)
+
+
+async def test_the_places_of_calls_are_given_back_before_a_worker_ends(targets: Targets, lanes: Lanes) -> None:
+    target = await targets.get("crm")
+    assert target is not None and target.calls is not None
+    target.calls.give_back(await target.calls.take(0.0, lambda: False))
+    await targets.close()
+    assert not await lanes.redis.exists("er:{dest:crm}:calls")
 
 
 async def test_a_batch_holds_one_of_each_key_unless_the_plugin_keeps_their_order(

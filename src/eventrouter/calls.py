@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +52,7 @@ class Calls:
         self._returned: list[str] = []
         """Places that are to be given back."""
         self._line = asyncio.Lock()
-        """Whoever has it asks; the others are behind it in line."""
+        """Who has it asks; the others are behind it in line."""
         self._changed = asyncio.Event()
         """Set when a place was given back here."""
         self._waits_since: float | None = None
@@ -60,28 +60,26 @@ class Calls:
         self._renewals: asyncio.Task[None] | None = None
         self._giving: asyncio.Task[None] | None = None
 
-    async def take(self, until: float, gives_up: Callable[[], bool]) -> str:
-        """A place; '' when there is none by then (`time.monotonic`), or once `gives_up` says so.
+    async def take(self, seconds: float, gives_up: Callable[[], bool]) -> str:
+        """A place; '' when there is none for so many seconds, or once `gives_up` says so.
 
-        It is to be given back. Those who wait in this worker get theirs in the order in which they came. Raises what
-        redis-py raises.
+        It is to be given back. Those who wait in this worker come one after the other, each with its seconds: were they
+        counted from the beginning, the last ones in line would never have their turn. Raises what redis-py raises.
         """
-        if not await _within(until, self._line.acquire()):
-            return ""
-        try:
-            pause = FIRST_SECONDS
+        async with self._line:
+            until, pause = time.monotonic() + seconds, FIRST_SECONDS
             while not gives_up():
                 self._changed.clear()
                 place, is_next = await self._ask() if len(self._held) < self._most else ("", False)
-                now = time.monotonic()
-                if place or now >= until:
+                left = until - time.monotonic()
+                if place or left <= 0:
                     return place
                 wait = (NEXT_SECONDS if is_next else pause) * random.uniform(0.8, 1.2)
                 pause = min(2 * pause, LONGEST_SECONDS)
-                await _within(min(now + wait, until), self._changed.wait())
-            return ""
-        finally:
-            self._line.release()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(wait, left)):
+                        await self._changed.wait()
+        return ""
 
     async def _ask(self) -> tuple[str, bool]:
         """A place, or '' and whether the next free one is kept for this worker."""
@@ -144,16 +142,6 @@ class Calls:
         await asyncio.gather(*(task for task in (self._renewals, self._giving) if task), return_exceptions=True)
 
 
-async def _within(until: float, work: Awaitable[Any]) -> bool:
-    """Whether `work` was done by then (`time.monotonic`)."""
-    try:
-        async with asyncio.timeout(until - time.monotonic()):
-            await work
-    except TimeoutError:
-        return False
-    return True
-
-
 class Place:
     """An attempt's place among the calls at once: taken before its first call, given back at the end of `with`."""
 
@@ -176,10 +164,10 @@ class Place:
         """Whether nothing is to be waited for."""
         return self._calls is None or self._id != ""
 
-    async def take(self, until: float, gives_up: Callable[[], bool]) -> bool:
-        """Whether it is there, by then at the latest; see `Calls.take`."""
+    async def take(self, seconds: float, gives_up: Callable[[], bool]) -> bool:
+        """Whether it is there; see `Calls.take`."""
         if self._calls is not None and not self._id:
-            self._id = await self._calls.take(until, gives_up)
+            self._id = await self._calls.take(seconds, gives_up)
         return self.is_taken
 
     def is_held(self) -> bool:

@@ -49,7 +49,7 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     wait = reader.quantity(batch.get("wait"), "`batch.wait`", 0.0, quantities.duration)
     consent = reader.texts(settings.get("consent"), "`consent`")
     retry = _retry(reader, settings.get("retry"))
-    concurrency = reader.whole(settings.get("concurrency"), "`concurrency`", default.concurrency, 1, 1000)
+    calls = reader.whole(settings.get("concurrency"), "`concurrency`", 0, 1, 1000) or None
     rate_limit = _rate_limit(reader, settings.get("rate_limit"), default.rate_limit)
     timeout = reader.quantity(settings.get("timeout"), "`timeout`", min(default.timeout, MAX_TIMEOUT), _timeout, 0.1)
     backlog = reader.whole(settings.get("backlog"), "`backlog`", DEFAULT_BACKLOG, 1, 10**9)
@@ -57,8 +57,8 @@ def _read_destination(reader: Reader, name: str, key: Scalar | None, node: Node)
     group = _worker_group(reader, settings.get("worker_group"))
     if cls is None or options is None:
         return None
-    limits = (concurrency, rate_limit, timeout, backlog)
-    return DestinationConfig(name, cls.name, options, cls, consent, size, wait, retry, *limits, enabled, group)
+    limits = (calls or default.concurrency, rate_limit, timeout, backlog)
+    return DestinationConfig(name, cls.name, options, cls, consent, size, wait, retry, *limits, enabled, group, calls)
 
 
 def _worker_group(reader: Reader, node: Node | None) -> str:

@@ -136,6 +136,7 @@ class DestinationConfig:
     batch_wait: float = 0.0
     retry: RetryConfig = RetryConfig()
     concurrency: int = 8
+    """Calls at once in each lane."""
     rate_limit: RateLimit | None = None
     timeout: float = 30.0
     backlog: int = DEFAULT_BACKLOG
@@ -143,6 +144,8 @@ class DestinationConfig:
     enabled: bool = True
     worker_group: str = ""
     """The workers that serve it; '' for those that serve what no group does."""
+    calls: int | None = None
+    """Calls at once in all lanes together; None: no bound but those of the lanes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from .arrivals import Arrivals
+from .calls import Place
 from .delivery import InHand
 from .errors import Reject
 from .hands import Hands
@@ -249,7 +251,10 @@ class DeliveryTurn:
         target, health = self._target, self._target.health
         started = time.monotonic()
         careful = any(is_suspected(hand, pinned=target.policy.pin) for hand in chain(*parts))
-        verdict = await target.attempts.deliver(*parts, alone=health.alone, permit=self._permit, careful=careful)
+        with Place(target.calls) as place:
+            # One place for all calls of a search: what it knows so far would be lost, were it to wait for another one.
+            permit = partial(self._permit, place)
+            verdict = await target.attempts.deliver(*parts, alone=health.alone, permit=permit, careful=careful)
         if verdict.delivered:
             health.taken()
         if verdict.together:
@@ -258,15 +263,15 @@ class DeliveryTurn:
         target.tell(verdict, self._turn.lane.shard, time.monotonic() - started)
         return verdict
 
-    async def _permit(self, messages: int, until: float | None) -> bool:
-        """Whether a call may be made now: while the turn goes on, within the rate, in its own lane, unless paused."""
+    async def _permit(self, place: Place, messages: int, until: float | None) -> bool:
+        """Whether a call may be made now: while the turn goes on, at a place, at the rate, in its lane, unless paused."""
         if self._ends():
             return False
-        if not await self._pace.wait(messages, until, self._ends):
+        if not await self._pace.wait(messages, until, self._ends, place):
             self._closing = self._pace.delay if self._closing is None else self._closing
             return False
         # The lease comes last: the other question may take longer than what is left of it.
-        return not await self._target.health.is_paused() and await self._lease.is_held()
+        return not await self._target.health.is_paused() and await self._lease.is_held() and place.is_held()
 
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set() or self._lease.lost

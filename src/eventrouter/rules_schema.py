@@ -187,7 +187,7 @@ def _destination(plugins: Plugins) -> Schema:
                     "max_attempts": number("Of a delivery that fails while others succeed. Default: 10."),
                 }
             ),
-            "concurrency": number("Attempts of one lane at once."),
+            "concurrency": number("Calls at once, in all shards and workers together, at most."),
             "rate_limit": {
                 "description": "Messages, at most, such as 10/s.",
                 "anyOf": [TEXT, object_of({"count": number(""), "per_seconds": duration("")}, required=("count",))],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .attempts import Attempts
+from .calls import Calls
 from .delivery import InHand
 from .health import Health
 from .lane import Claim, Item
@@ -109,6 +110,8 @@ class Target:
     """Told of each dead letter once it is kept."""
     throttle: Callable[[int], Awaitable[float]] | None = None
     """Says whether so many messages may be sent now (`rate_limit`): 0.0, or in how many seconds to ask again."""
+    calls: Calls | None = None
+    """The places for calls at once in all lanes (`concurrency`); None: there is no bound but that of each lane."""
     counts: Counts = field(default_factory=Counts)
     traced: Callable[[str, int, Verdict, float, str], None] | None = None
     """Makes spans of each attempt, where there are traces."""

@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from .attempts import Attempts, secrets_of
+from .calls import Calls
 from .config import Config
 from .dead_letter_log import DeadLetterLog
 from .delivery import InHand, Tries, in_hand
@@ -113,7 +114,7 @@ class Targets:
 
     def _close_unless_served(self, target: Target) -> None:
         if target.service.retired and not target.service.turns:
-            _keep(self._closing, _close(target.name, target.attempts.destination))
+            _keep(self._closing, _close(target.name, target.attempts.destination, target.calls))
 
     def _wake(self, name: str) -> None:
         """Soon a destination that is on hold or backs off is tried, and its lanes wait for nothing any more."""
@@ -199,7 +200,7 @@ class Targets:
         self.dropped.close()
         targets, self._targets = self._targets, {}
         for target in targets.values():
-            await _close(target.name, target.attempts.destination)
+            await _close(target.name, target.attempts.destination, target.calls)
         for task in self._waking:
             task.cancel()
         await asyncio.gather(*self._closing)
@@ -249,7 +250,8 @@ class Targets:
         )
         attempts = Attempts(destination, one.timeout, pinned=policy.pin, secrets=secrets_of(one.options))
         throttle = Throttle(self._lanes, name, one.rate_limit) if one.rate_limit else None
-        return Target(name, policy, attempts, health, in_hand, throttle=throttle, **common)
+        calls = Calls(self._lanes, name, one.calls) if one.calls else None
+        return Target(name, policy, attempts, health, in_hand, throttle=throttle, calls=calls, **common)
 
 
 def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
@@ -259,7 +261,9 @@ def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> No
     task.add_done_callback(tasks.discard)
 
 
-async def _close(name: str, destination: Destination) -> None:
+async def _close(name: str, destination: Destination, calls: Calls | None = None) -> None:
+    if calls is not None:
+        await calls.close()
     try:
         async with asyncio.timeout(START_SECONDS):
             await destination.close()

@@ -1,4 +1,4 @@
-"""The rate at which a destination is sent messages (`rate_limit`)."""
+"""The rate at which a destination is sent messages (`rate_limit`), and the attempts of a turn that keep to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
+from .calls import Place
 from .destination import RateLimit
 from .lanes import Lanes
 
@@ -30,24 +31,32 @@ class Throttle:
 
 
 class Pace:
-    """Keeps the attempts of a turn to a rate; one of them asks at a time."""
+    """Keeps the attempts of a turn to a rate, and to the places for calls at once; one of them asks at a time."""
 
     def __init__(self, throttle: Callable[[int], Awaitable[float]] | None) -> None:
-        """Without a `throttle` nothing waits."""
+        """Without a `throttle` there is no rate."""
         self._throttle = throttle
         self._lock = asyncio.Lock()
         self.delay = 0.0
         """Seconds until it is worth asking again, after `wait` gave up."""
 
-    async def wait(self, messages: int, until: float | None, gives_up: Callable[[], bool]) -> bool:
-        """Whether so many messages may be sent now.
+    async def wait(self, messages: int, until: float | None, gives_up: Callable[[], bool], place: Place) -> bool:
+        """Whether so many messages may be sent now; `place` is taken then.
 
         Waits until then (monotonic; None: for `PACE_SECONDS`), but not when it is known to take longer, nor when
-        `gives_up` says so.
+        `gives_up` says so. For the place it waits `PACE_SECONDS` at most, once it is the first in line.
         """
-        if self._throttle is None:
+        if self._throttle is None and place.is_taken:
             return True
         async with self._lock:
+            # The place comes first: what was taken of the rate can't be given back, and who has a place but has to wait
+            # for the rate keeps nobody from sending.
+            if not await place.take(PACE_SECONDS, gives_up):
+                if not gives_up():
+                    self.delay = random.uniform(0.5, 1.0) * PACE_SECONDS
+                return False
+            if self._throttle is None:
+                return True
             until = until or time.monotonic() + PACE_SECONDS
             while not gives_up():
                 wait = await self._throttle(messages)
