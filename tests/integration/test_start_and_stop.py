@@ -219,7 +219,6 @@ def test_a_wrong_setting_is_told_by_its_name(tmp_path: Path, name: str, value: s
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("import nothing_of_this_name", "can't be imported"),
         (
             "from eventrouter import hookimpl\n@hookimpl\ndef register_destinations():\n    return [int]\n",
             "not a subclass",
@@ -237,6 +236,21 @@ def test_a_broken_plugin_is_named(tmp_path: Path, source: str, message: str) -> 
         assert "'broken' of the package broken 1.0" in done.stderr
         assert "pip uninstall broken" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_plugin_that_cannot_be_imported_stops_a_start_only_where_the_rules_name_it(tmp_path: Path) -> None:
+    path = install(tmp_path / "plugin", "broken", "import nothing_of_this_name")
+    environ = {"SINK": "http://x", "SINK_PATH": "/", "PYTHONPATH": path}
+    system = System(tmp_path, RULES, environ)
+    why = "plugin 'broken' of the package broken 1.0 can't be imported from broken: ModuleNotFoundError"
+    checked, listed = system.run("check"), system.run("plugins")
+    assert (checked.returncode, listed.returncode) == (0, 0)
+    assert f"plugins: warning: {why}" in checked.stderr
+    assert "broken" in [line.split()[0] for line in listed.stdout.splitlines() if line.split()]
+    done = System(tmp_path, RULES.replace("plugin: webhook", "plugin: broken"), environ).run("up")
+    assert done.returncode == 78
+    assert "no installed plugin is called `broken`" in done.stderr
+    assert why in done.stderr
 
 
 def test_commands_without_a_server_say_what_to_do(tmp_path: Path) -> None:
