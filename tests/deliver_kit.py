@@ -150,6 +150,15 @@ class Post:
         while (await self.lanes.look(self.lane.shard, [], [self.lane.name]))[1] != [0]:
             await self.serve(seconds=seconds)
 
+    async def _turn_until(self, until: Callable[[], bool]) -> Claim | None:
+        """One turn of the lane, which is stopped once a condition holds."""
+        turn = asyncio.create_task(self.turn())
+        while not (await asyncio.wait({turn}, timeout=0.02))[0]:
+            if until():
+                self.stopping.set()
+        self.stopping.clear()
+        return turn.result()
+
     async def serve(self, until: Callable[[], bool] | None = None, seconds: float = 5.0) -> None:
         """Turns, with their delays, and the sweep: until a condition holds; without one until a turn ends for good."""
         async with asyncio.timeout(seconds):
@@ -160,7 +169,7 @@ class Post:
                     if not claims:
                         await asyncio.sleep(min(max(soonest, 0.001), 0.05))
                 await asyncio.sleep(self.claims[0].delay)
-                claim = await self.turn()
+                claim = await (self._turn_until(until) if until else self.turn())
                 if claim is not None:
                     self.claims.append(claim)
                 if until() if until else claim is None:

@@ -30,7 +30,7 @@ async def attempt(answer, *messages, parts=(), alone=True, seconds=0.0, permit=N
         [hand_of(*(one if isinstance(one, tuple) else (one, one))) for one in part] for part in (parts or [messages])
     ]
     verdict = await Attempts(sink, options.pop("timeout", 5.0), **options).deliver(
-        *hands, alone=lambda: alone, permit=permit, careful=careful
+        *hands, alone=lambda message_id, *, again: alone, permit=permit, careful=careful
     )
     await sink.close()
     return verdict, ["".join(batch) for batch in sink.batches]

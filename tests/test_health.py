@@ -14,6 +14,8 @@ from eventrouter.health import (
     FIRST_PROBE_SECONDS,
     FRESH_SECONDS,
     HOLD_SECONDS,
+    ROW_SECONDS,
+    SPEAKS_SECONDS,
     SUCCESS_SPEAKS_SECONDS,
     Gate,
     Health,
@@ -296,11 +298,32 @@ async def test_success_is_told_at_most_once_a_second(make, clock, redis):
     assert first != await redis.hget("er:{dest:crm}:health", "success")
 
 
-async def test_the_third_single_failure_in_a_row_is_not_the_deliverys_own(make):
+async def test_the_third_different_failure_in_a_row_is_not_the_deliverys_own(make):
     health = make()
-    assert [True, True, False, False] == [health.alone() for _ in range(4)]
+    assert [True, True, True, False, False] == [health.alone(one, again=False) for one in "aabca"]
     health.taken()
-    assert health.alone()
+    assert health.alone("d", again=False)
+
+
+async def test_failures_that_are_minutes_apart_are_no_row(make):
+    health = make()
+    assert [True, True] == [health.alone(one, again=False) for one in "ab"]
+    health._row_began -= ROW_SECONDS + 1
+    assert health.alone("c", again=False)
+
+
+async def test_what_failed_before_tells_nothing_while_others_are_taken(make):
+    health = make()
+    health.taken()
+    assert all(health.alone(str(number), again=True) for number in range(10))
+    health.last_success_ms -= SPEAKS_SECONDS * 1000
+    assert [True, True, False] == [health.alone(one, again=True) for one in "abc"]
+
+
+async def test_whatever_fails_while_it_backs_off_is_its_failure(make):
+    health = make()
+    await health.failed("HTTP 500")
+    assert not health.alone("a", again=True)
 
 
 def test_a_parked_key_waits_longer_each_time_within_bounds(make, full_jitter):

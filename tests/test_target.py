@@ -60,7 +60,7 @@ def test_spans_are_made_of_an_attempt_and_of_none_that_was_not_made(target):
     assert told == [("crm", 3, made, 0.5, "no **********")]
 
 
-@pytest.mark.parametrize(("batch_size", "concurrency", "units"), [(1, 1, 100), (1000, 1, 2000), (100, 8, 1600)])
+@pytest.mark.parametrize(("batch_size", "concurrency", "units"), [(1, 1, 500), (1000, 1, 2000), (100, 8, 1600)])
 def test_what_a_turn_has_in_hand_is_bounded_and_keeps_its_attempts_busy(batch_size, concurrency, units):
     assert units == Policy(batch_size=batch_size, concurrency=concurrency).read_units
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .delivery import InHand
 from .destination import Destination, Message, Outcome
@@ -28,12 +29,18 @@ OPINIONS = 3
 Permit = Callable[[int, float | None], Awaitable[bool]]
 
 
+class Alone(Protocol):
+    """Whether a delivery's failure may be its own fault; `again`: it had failed by itself before."""
+
+    def __call__(self, message_id: str, *, again: bool) -> bool: ...
+
+
 class _Work:
     """The attempts at one batch, under way."""
 
-    def __init__(self, verdict: Verdict, alone: Callable[[], bool], permit: Permit | None, until: float) -> None:
+    def __init__(self, verdict: Verdict, alone: Alone, permit: Permit | None, until: float) -> None:
         self.verdict = verdict
-        self.alone = alone
+        self._alone = alone
         self._permit = permit
         self._until = until
         self._calls = 0
@@ -43,6 +50,10 @@ class _Work:
         """Whether nothing more is tried."""
         self.refused: list[InHand] = []
         """The last batch that was refused as a whole."""
+
+    def alone(self, batch: Sequence[InHand]) -> bool:
+        """Whether the failure of `batch` may be its own fault."""
+        return self._alone(batch[0].messages[0].id, again=all(hand.tries.made for hand in batch))
 
     @property
     def doubts(self) -> bool:
@@ -114,11 +125,11 @@ class Attempts:
         self._mask = Mask(secrets_of(self.destination.options) if self.secrets is None else self.secrets)
 
     async def deliver(
-        self, *parts: Sequence[InHand], alone: Callable[[], bool], permit: Permit | None = None, careful: bool = False
+        self, *parts: Sequence[InHand], alone: Alone, permit: Permit | None = None, careful: bool = False
     ) -> Verdict:
         """Tries a batch, or the parts that are left of it; splits what is refused until the delivery at fault is alone.
 
-        `alone` is asked when a batch of one fails: whether it may be at fault itself; otherwise the destination is.
+        `alone` is asked when deliveries fail by themselves: whether they may be at fault; otherwise the destination is.
         `permit` is asked before each call with the number of messages, and until when (monotonic) the call may wait;
         None for the first one, before which anything may wait. False ends the attempts; the rest is untried.
         `careful`: the first part is suspected of poison. It alone is tried, and its failure may be its own.
@@ -176,7 +187,7 @@ class Attempts:
         if len(batch) == 1 and (own or not failure.everyone):
             # It is parked in any case: were it at fault itself, it would be every probe from now on.
             work.failed(batch[0], failure)
-            if failure.everyone or not work.alone():
+            if failure.everyone or not work.alone(batch):
                 verdict.whole = failure
             return
         work.leave(batch)
@@ -212,7 +223,7 @@ class Attempts:
         verdict = work.verdict
         found = list(outcomes.values())
         every = len(found) == len(batch) and all(isinstance(one, Retry) for one in found)
-        if self.lenient and every and not work.alone():
+        if self.lenient and every and not work.alone(batch):
             verdict.whole = next(one for one in found if isinstance(one, Retry))
         failures = [
             next((outcomes[message.id] for message in hand.messages if message.id in outcomes), None) for hand in batch

@@ -170,8 +170,15 @@ class DeliveryTurn:
 
     async def _read(self, *, give_back: bool) -> tuple[str, bool]:
         units, size = self._hands.room()
+        # One key of which much is parked leaves room for others.
+        per_key = max(self._target.policy.batch_size, self._target.policy.read_units // 10)
         batch = await self._turn.read(
-            self._cursor, units=units, size=min(size, READ_BYTES), per_key=units, give_back=give_back
+            self._cursor,
+            units=units,
+            size=min(size, READ_BYTES),
+            parked=self._hands.room_for_parked(),
+            per_key=per_key,
+            give_back=give_back,
         )
         self._arrivals.note(batch)
         pinned = {item for parts in self._turn.pins.values() for item in chain(*parts)}

@@ -23,8 +23,8 @@ class Hands:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._units = self._bytes = 0
-        """Of all that is in hand."""
+        self._units = self._bytes = self._parked_units = self._parked_bytes = 0
+        """Of all that is in hand, and of what is parked of it."""
         self.pinned: deque[list[list[InHand]]] = deque()
         """Batches that have to be repeated as they were: as a whole, or in the parts that are left of them."""
         self.pending: deque[InHand] = deque()
@@ -45,6 +45,11 @@ class Hands:
         units, size = self._policy.read_units - self._units, self._policy.read_bytes - self._bytes
         return (units, size) if units > 0 and size > 0 else (0, 0)
 
+    def room_for_parked(self) -> tuple[int, int]:
+        """How many units and bytes of what is parked may be read: it fills half of the room, however much is due."""
+        units = self._policy.read_units // 2 - self._parked_units
+        return max(units, 0), max(self._policy.read_bytes // 2 - self._parked_bytes, 0)
+
     def add(self, hand: InHand) -> None:
         """`hand` was read: it waits behind all others."""
         self._count([hand])
@@ -57,8 +62,12 @@ class Hands:
 
     def _count(self, hands: Iterable[InHand], sign: int = 1) -> None:
         for hand in hands:
-            self._units += sign * len(hand.messages)
-            self._bytes += sign * len(hand.item.data)
+            units, size = sign * len(hand.messages), sign * len(hand.item.data)
+            self._units += units
+            self._bytes += size
+            if hand.item.parked:
+                self._parked_units += units
+                self._parked_bytes += size
 
     def parked_keys(self) -> set[str]:
         """The lane keys whose parked deliveries are in hand."""

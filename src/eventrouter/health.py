@@ -24,6 +24,10 @@ FIRST_PROBE_SECONDS = 10.0
 SUCCESS_SPEAKS_SECONDS = 60.0
 """So long after a success, two refused messages are not enough for a hold: it takes `CONVINCING` ones."""
 CONVINCING = 5
+ROW, ROW_SECONDS = 3, 60.0
+"""So many different deliveries that fail by themselves, nothing taken in between, are the destination's failure."""
+SPEAKS_SECONDS = 10.0
+"""So long after something was taken, what failed before and fails again tells nothing of the destination."""
 QUIET_SECONDS = 10.0
 """How often it is logged that deliveries are tried again one by one."""
 
@@ -65,7 +69,8 @@ class Health:
         self._told = 0.0
         self._well = False
         self._suspicious = False
-        self._row = 0
+        self._row: set[str] = set()
+        self._row_began = 0.0
         self._parked = 0
         self._note_at = self._log_at = 0.0
         self.state = ""
@@ -175,13 +180,25 @@ class Health:
 
     def taken(self) -> None:
         """Notes that a delivery was taken: what fails beside it is at fault itself."""
-        self._row = 0
+        self._row.clear()
         self.last_success_ms = max(self.last_success_ms, now_ms())
 
-    def alone(self) -> bool:
-        """Notes that a single delivery failed; True while that may be its own fault, False at the third in a row."""
-        self._row += 1
-        return self._row < 3
+    def alone(self, message_id: str, *, again: bool) -> bool:
+        """Notes that a delivery failed by itself; True while that may be its own fault.
+
+        Three different ones in a row, within a minute, are the destination's. One that had failed by itself before
+        (`again`) tells nothing of it while others are taken; and whatever fails while it backs off is another sign.
+        """
+        if self.state == "backoff":
+            return False
+        if again and now_ms() - self.last_success_ms < SPEAKS_SECONDS * 1000:
+            return True
+        now = time.monotonic()
+        if now - self._row_began > ROW_SECONDS:
+            self._row.clear()
+            self._row_began = now
+        self._row.add(message_id)
+        return len(self._row) < ROW
 
     def delay(self, attempts: int, after: float | None) -> float:
         """Seconds until a parked key's next try, after `attempts` attempts: exponential, full jitter.

@@ -198,14 +198,16 @@ class Turn:
         *,
         units: int = 1000,
         size: int = 4_000_000,
+        parked: tuple[int, int] | None = None,
         per_key: int = 100,
         give_back: bool = False,
     ) -> Batch:
         """Up to about `units` units or `size` bytes: the due parked keys, then the lane after the item `after`.
 
+        Of parked keys come at most `parked` units and bytes (None: as of all), and `per_key` items of each.
         With nothing there and `give_back`, the claim ends and the status is `idle`: the turn is over.
         """
-        args = [self.token, after, units, size, per_key, LEASE_MS * 2, int(give_back)]
+        args = [self.token, after, units, size, *(parked or (units, size)), per_key, LEASE_MS * 2, int(give_back)]
         asked = own_ms()
         result = await self.lanes.run("read", [self.lane.key], args)
         status = result[0].decode()

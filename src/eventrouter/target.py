@@ -16,6 +16,9 @@ from .lane import Claim, Item
 from .records import DeadLetter
 from .verdict import Failure, Verdict, is_final
 
+MIN_UNITS = 500
+"""A turn has so many messages in hand, at least: behind many of one order key others should be seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -42,7 +45,7 @@ class Policy:
     @property
     def read_units(self) -> int:
         """How many messages a turn has in hand, tried or not."""
-        return max(2 * self.batch_size * self.concurrency, 100)
+        return max(2 * self.batch_size * self.concurrency, MIN_UNITS)
 
 
 class Flag(Protocol):

@@ -1,11 +1,12 @@
 -- Read on: the due parked keys first, then the stream after an id, without parked keys (theirs move behind their siblings).
 -- With nothing to give and `give back`, the claim ends in this same step: else an append just now would wake nobody.
--- KEYS lane. ARGV token, after (id or ''), units, bytes, items of a due key, ms until a taken key is due again, give back (0/1).
+-- KEYS lane. ARGV token, after (id or ''), units, bytes, how many of both may be of parked keys, items of one due key, ms until a
+-- taken key is due again, give back (0/1).
 -- Returns a status ('fenced', 'items', 'empty', 'idle': given back), the items as {id, parked (0/1), k, n, d, tries}, the time
 -- now, the next due time of a parked key (0: none), and for 'empty' the id after which new items will come.
 local lane = KEYS[1]
 local token, after, units, bytes = arg(), arg(), number(), number()
-local per_key, taken_ms, give_back = number(), number(), number()
+local parked_units, parked_bytes, per_key, taken_ms, give_back = number(), number(), number(), number(), number()
 if fenced_off(lane, token) then
   return { 'fenced' }
 end
@@ -23,8 +24,9 @@ local function give(row, is_parked)
 end
 
 if some_parked then
+  local units_left, bytes_left = units - math.min(parked_units, units), bytes - math.min(parked_bytes, bytes)
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', parked, '-inf', now, 'LIMIT', 0, 100)) do
-    if units <= 0 or bytes <= 0 then
+    if units <= units_left or bytes <= bytes_left then
       break
     end
     local rows = redis.call('XRANGE', lane .. ':park:' .. key, '-', '+', 'COUNT', per_key)
