@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from eventrouter import log_write
 from eventrouter.errors import UnavailableError
 from eventrouter.events import shard_of
 from eventrouter.lane import Lane
@@ -42,6 +44,20 @@ async def test_all_is_kept_and_its_lanes_are_claimed(writer, redis, claimed):
         [(_, fields)] = await redis.xrange(Lane(shard, "log").key)
         assert [f"m{shard}"] == [one.message_id for one in decode_entry(fields[b"d"])]
     assert {Lane(shard, "log") for shard in range(SHARDS)} < {claim.lane for claim in claimed}
+
+
+async def test_many_events_of_a_shard_are_several_entries_in_order(writer, redis, monkeypatch):
+    monkeypatch.setattr(log_write, "ENTRY_BYTES", 500)
+    large = event(4, KEYS[0], pad="x" * 2000)
+    some = [event(number, KEYS[0]) for number in range(4)]
+    assert await writer.write([*some, large, *(event(number, KEYS[0]) for number in range(5, 20))], []) is None
+    rows = [fields for _, fields in await redis.xrange(Lane(0, "log").key)]
+    found = [[one.message_id for one in decode_entry(fields[b"d"])] for fields in rows]
+    assert [f"m{number}" for number in range(20)] == list(chain(*found))
+    assert ["m4"] in found
+    assert [len(ids) for ids in found] == [int(fields[b"n"]) for fields in rows]
+    assert all(len(fields[b"d"]) < 600 for fields, ids in zip(rows, found, strict=True) if ids != ["m4"])
+    assert 3 < len(found) < 15
 
 
 async def test_what_one_shard_refuses_is_told_apart(writer, redis, claimed):

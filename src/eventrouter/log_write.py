@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +19,9 @@ from .log_entry import encode_entry, source_of
 from .records import RejectedEvent, pack
 
 log = structlog.get_logger("eventrouter.log")
+
+ENTRY_BYTES = 128 * 1024
+"""A larger entry is made only of a single event: the router takes whole ones, and each event may go to many lanes."""
 
 PASSING = ("BUSY ", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN", "UNBLOCKED")
 """How those passing refusals begin for which redis-py has no class of their own."""
@@ -134,9 +137,21 @@ def _appends(events: Sequence[bytes], rejected: Sequence[RejectedEvent]) -> tupl
     appends: list[Append] = []
     counts: Counter[str] = Counter()
     if events:
-        appends.append(Append("log", [("", len(events), encode_entry(events))], "accepted"))
+        entries = [("", len(part), encode_entry(part)) for part in _parts(events)]
+        appends.append(Append("log", entries, "accepted"))
         counts.update({f"accepted:{source}": number for source, number in Counter(map(source_of, events)).items()})
     if rejected:
         appends.append(Append("warehouse", [("", len(rejected), pack(rejected))], "to:warehouse"))
         counts.update(f"rejected:{record.source}:{record.code}" for record in rejected)
     return appends, counts
+
+
+def _parts(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The events of each entry, in order."""
+    first = size = 0
+    for number, event in enumerate(events):
+        if size + len(event) > ENTRY_BYTES and number > first:
+            yield events[first:number]
+            first, size = number, 0
+        size += len(event)
+    yield events[first:]
