@@ -60,8 +60,9 @@ def everything_to(*destinations: str):
 class Router:
     """One shard's log with its router."""
 
-    def __init__(self, lanes: Lanes, **changes: Any) -> None:
+    def __init__(self, lanes: Lanes, shard: int = 0, **changes: Any) -> None:
         self.lanes = lanes
+        self.shard = shard
         self.claims: list[Claim] = []
         self.ahead: list[Claim] = []
         self.dropped: list[DeadLetter] = []
@@ -70,12 +71,13 @@ class Router:
         self.shards = 1
         self.onlookers = Onlookers(lanes.redis)
         self.traced: Any = None
+        self.places = asyncio.Semaphore()
         values = {"version": "abc", "route": everything_to("crm"), "backlogs": {"crm": 1000}, "window": 3600.0}
         self.rules = Rules(**{**values, "dedup_bytes": 1_000_000, **changes})
 
     async def accept(self, *events: dict[str, Any], source: str = "web") -> None:
         data = encode_entry([msgspec.json.encode([source, one]) for one in events])
-        self.claims += await self.lanes.append(0, [Append("log", [("", len(events), data)], "accepted")])
+        self.claims += await self.lanes.append(self.shard, [Append("log", [("", len(events), data)], "accepted")])
 
     async def run(self) -> Claim | None:
         async def enqueue(claims: Sequence[Claim]) -> None:
@@ -95,11 +97,12 @@ class Router:
             self.dropped.append,
             self.onlookers,
             self.traced,
+            self.places,
         ).run()
 
     async def lane(self, name: str) -> list[Any]:
         """What lies in a lane: deliveries, or the warehouse's records."""
-        rows = await self.lanes.redis.xrange(Lane(0, name).key)
+        rows = await self.lanes.redis.xrange(Lane(self.shard, name).key)
         if name == "warehouse":
             return [record for _, fields in rows for record in unpack(fields[b"d"])]
         return [decode(fields[b"d"]) for _, fields in rows]

@@ -28,6 +28,7 @@ from eventrouter.builtin import identity, warehouse
 from eventrouter.config import loads
 from eventrouter.delivery import encode
 from eventrouter.destination import Destination, Message, Outcome
+from eventrouter.enrich import PLACES
 from eventrouter.errors import ConfigError, Reject
 from eventrouter.events import StoredEvent
 from eventrouter.kept_rules import KeptRules
@@ -144,6 +145,17 @@ async def test_an_event_goes_from_the_log_to_its_destination_and_the_warehouse(a
     while _count(app, "good") < 1:
         await asyncio.sleep(0.02)
     assert (_count(app, "events"), _count(app, "identities")) == (1, 1)
+
+
+async def test_so_many_shards_of_a_worker_are_routed_at_once_and_what_waits_goes_on(app: EventRouter) -> None:
+    await _start(app)
+    for _ in range(PLACES):
+        await app._places.acquire()
+    await app.event_log.append([_event("Good")])
+    await asyncio.sleep(0.1)
+    assert (await app.status())["events"]["routed"] == 0
+    app._places.release()
+    await _until(app, delivered=1)
 
 
 async def test_a_dead_letter_can_be_found_and_sent_again(app: EventRouter) -> None:

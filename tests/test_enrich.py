@@ -232,6 +232,190 @@ async def test_while_memory_is_short_fewer_entries_are_routed_at_once(make, redi
     }
 
 
+# what is in hand
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """The bytes that each settlement appended."""
+    sizes: list[int] = []
+    settle = Turn.settle
+
+    async def noted(turn, *args, appends=(), **more):
+        appends = list(appends)
+        sizes.append(sum(len(data) for append in appends for _, _, data in append.items))
+        return await settle(turn, *args, appends=appends, **more)
+
+    monkeypatch.setattr(Turn, "settle", noted)
+    return sizes
+
+
+MANY = [f"to-{number}" for number in range(10)]
+
+
+def padded_to(*destinations: str):
+    """As `everything_to`, with payloads as large as the events."""
+
+    def route(events):
+        routed = everything_to(*destinations)(events)
+        for one in routed.deliveries:
+            one.data = msgspec.Raw(msgspec.json.encode(events[one.index].event))
+        return routed
+
+    return route
+
+
+async def test_a_batch_for_many_lanes_is_settled_in_parts_and_moves_on_once_and_in_order(
+    make, redis, settled, monkeypatch
+):
+    monkeypatch.setattr(enrich, "SETTLED_BYTES", 30_000)
+    router = make(route=padded_to(*MANY), backlogs=dict.fromkeys(MANY, 1000))
+    stamp = Stamp()
+    router.enrichments = [stamp]
+    for number in range(40):
+        await router.accept(event(number, pad="x" * 500), event(number, pad="again"))
+    await put(router, b"nonsense")
+    await router.run()
+    expected = [f"m{number}" for number in range(40)]
+    assert ([expected], [0]) == (stamp.got, stamp.settled_shards)
+    for name in MANY:
+        assert expected == await router.ids(name)
+    stored = await router.lane("warehouse")
+    assert expected == [one.event["messageId"] for one in stored if isinstance(one, EventRecord)]
+    assert 40 == sum(isinstance(one, Identity) for one in stored)
+    found = await counts(redis)
+    assert (81, 81, 40, 40, 1) == tuple(
+        found[one] for one in ("accepted", "log_out", "routed", "duplicates", "unreadable")
+    )
+    assert 5 < len(settled) < 15
+    assert max(settled) < 60_000
+
+
+async def test_all_of_a_batch_goes_to_few_lanes_at_once_however_many_there_are(make, settled, monkeypatch):
+    monkeypatch.setattr(enrich, "SETTLED_BYTES", 100_000)
+    router = make(route=padded_to("to-0"), backlogs=dict.fromkeys(MANY, 1000))
+    for number in range(60):
+        await router.accept(event(number, pad="x" * 500))
+    await router.run()
+    assert 60 == len(await router.ids("to-0"))
+    assert 1 == len(settled)
+
+
+async def test_one_entry_of_the_log_is_settled_at_once_however_much_comes_of_it(make, settled, monkeypatch):
+    monkeypatch.setattr(enrich, "SETTLED_BYTES", 1000)
+    router = make(route=everything_to(*MANY), backlogs=dict.fromkeys(MANY, 1000))
+    for first in (0, 10):
+        await router.accept(*(event(number) for number in range(first, first + 10)))
+    await router.run()
+    assert [f"m{number}" for number in range(20)] == await router.ids("to-9")
+    assert 2 == len(settled)
+
+
+async def test_payloads_that_are_larger_than_their_events_are_reckoned_with(make, settled, monkeypatch):
+    def route(events):
+        routed = everything_to("crm")(events)
+        for one in routed.deliveries:
+            one.data = msgspec.Raw(msgspec.json.encode({"of": "x" * 5000}))
+        return routed
+
+    monkeypatch.setattr(enrich, "SETTLED_BYTES", 30_000)
+    router = make(route=route)
+    for number in range(100):
+        await router.accept(event(number))
+    await router.run()
+    assert max(settled[1:]) < 60_000
+
+
+async def test_less_is_read_where_an_event_goes_to_many_lanes(make, monkeypatch):
+    monkeypatch.setattr(enrich, "ROUTED_BYTES", 60_000)
+    reads: list[int] = []
+    read = Turn.read
+
+    async def noted(turn, *args, size, **more):
+        reads.append(size)
+        return await read(turn, *args, size=size, **more)
+
+    monkeypatch.setattr(Turn, "read", noted)
+    router = make(route=padded_to("to-0"), backlogs=dict.fromkeys(MANY, 1000))
+    for number in range(60):
+        await router.accept(event(number, pad="x" * 500))
+    await router.run()
+    assert 60_000 // 11 == reads[0]  # nothing is known yet
+    assert 60_000 / 3 < reads[1] < 60_000 / 2
+
+
+async def test_a_turn_has_nothing_in_hand_before_it_has_a_place(make):
+    router = make()
+    await router.accept(event(1))
+    async with router.places:
+        turn = asyncio.create_task(router.run())
+        await asyncio.sleep(0.05)
+        assert [] == await router.ids("crm")
+    await turn
+    assert ["m1"] == await router.ids("crm")
+
+
+async def test_many_shards_take_turns_at_the_places_and_all_of_them_get_on(make):
+    at_work, most = 0, 0
+
+    class Slow(Stamp):
+        async def enrich(self, shard, events):
+            nonlocal at_work, most
+            at_work += 1
+            most = max(most, at_work)
+            await asyncio.sleep(0.01)
+            at_work -= 1
+            return []
+
+    routers = [make(shard=shard) for shard in range(16)]
+    for router in routers:
+        router.places, router.enrichments = routers[0].places, [Slow()]
+        await router.accept(event(1))
+    await asyncio.gather(*(router.run() for router in routers))
+    assert [["m1"]] * 16 == [await router.ids("crm") for router in routers]
+    assert 1 == most
+
+
+async def test_a_turn_that_waits_for_events_has_no_place(make, monkeypatch):
+    monkeypatch.setattr(enrich, "LINGER_SECONDS", 5.0)
+    router = make()
+    await router.accept(event(1))
+    turn = asyncio.create_task(router.run())
+    async with asyncio.timeout(3):
+        while not await router.ids("crm"):
+            await asyncio.sleep(0.01)
+        async with router.places:
+            await router.accept(event(2))
+            await asyncio.sleep(0.05)
+            assert ["m1"] == await router.ids("crm")
+        while len(await router.ids("crm")) < 2:
+            await asyncio.sleep(0.01)
+    router.stopping.set()
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+
+
+async def test_a_turn_lets_others_in_sooner_while_turns_wait_for_a_place(make, monkeypatch):
+    monkeypatch.setattr(enrich, "SHARED_SECONDS", 0.0)
+    router = make()
+    await router.accept(event(1))
+    async with router.places:
+        claim = await router.run()
+    assert LOG == claim.lane
+
+
+async def test_a_turn_that_waits_for_a_place_when_the_worker_stops_hands_its_lane_over(make):
+    router = make()
+    await router.accept(event(1))
+    async with router.places:
+        turn = asyncio.create_task(router.run())
+        await asyncio.sleep(0.05)
+        router.stopping.set()
+    claim = await turn
+    assert LOG == claim.lane
+    assert [] == await router.ids("crm")
+
+
 async def test_the_dedup_limit_is_shared_by_the_shards(make, redis):
     router = make(dedup_bytes=54 * 40)
     router.shards = 4

@@ -44,6 +44,12 @@ def test_what_a_destination_has_no_room_for_is_a_dead_letter_and_counted():
     assert {"to:crm": 2, "dead:crm:backlog_full": 2} == moves.counts
 
 
+def test_the_bytes_of_deliveries_and_about_those_of_dead_letters_are_known():
+    moves = made(events(1, 2, 3), "crm", "erp")
+    assert sum(len(data) for append in moves.appends()[:2] for _, _, data in append.items) == moves.bytes
+    assert 300 < made(events(1), "crm", room=0).bytes < 1000
+
+
 def test_want_of_room_and_want_of_memory_are_told_apart():
     moves = Moves("abc", {"crm": 0, "erp": 100}, frozenset({"erp"}))
     moves.add(events(1), everything_to("crm", "erp")(events(1)))

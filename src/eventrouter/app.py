@@ -22,7 +22,7 @@ from .connections import clients, wait_for_server
 from .counters import Snapshot, read_snapshot
 from .dead_letters import DeadLetters
 from .deliver import DeliveryTurn
-from .enrich import RouterTurn
+from .enrich import PLACES, RouterTurn
 from .enrichment import Enrichment
 from .enrichments import Enrichments, Made, made_of
 from .errors import EventRouterError
@@ -93,6 +93,7 @@ class EventRouter:
         self.tracing = NO_TRACING
         self._snapshot: tuple[float, Snapshot] | None = None
         self._beside: list[asyncio.Task[Any]] = []
+        self._places = asyncio.Semaphore(PLACES)
 
     def follow(self, kind: str, take_over: Callable[[Config], Awaitable[None]]) -> None:
         """From now on the rules in use are those of the file, as long as that is good; `close` ends it."""
@@ -243,6 +244,7 @@ class EventRouter:
                 self.targets.dropped,
                 self.onlookers,
                 self.tracing.routing if self.tracing else None,
+                self._places,
             ).run()
         async with self.targets.serving(turn.lane.name) as target:
             if target is None:

@@ -14,6 +14,7 @@ from .events import Event, StoredEvent, event_name, lane_key, order_key
 from .lane import Append
 from .log_entry import sources_in
 from .records import AnyRecord, DeadLetter, EventRecord, pack
+from .room import LETTER_BYTES
 from .server_time import now_ms
 
 PACK_RECORDS = 200
@@ -66,6 +67,8 @@ class Moves:
         self._room = room
         self._cut = cut
         self._lanes: dict[str, list[tuple[str, int, bytes]]] = {}
+        self.bytes = 0
+        """Of the deliveries and dead letters, about."""
         self.letters: list[DeadLetter] = []
         self.records: list[AnyRecord] = []
         self.counts: Counter[str] = Counter()
@@ -126,7 +129,9 @@ class Moves:
                 one.data,
                 event.traceparent,
             )
-            self._lanes.setdefault(name, []).append((keys[one.index], 1, encode(delivery)))
+            data = encode(delivery)
+            self.bytes += len(data)
+            self._lanes.setdefault(name, []).append((keys[one.index], 1, data))
         for name, index, route, reason in routed.failed:
             self._letter(events[index], name, route, "template", reason)
         for (name, reason), number in routed.filtered.items():
@@ -134,6 +139,7 @@ class Moves:
 
     def _letter(self, event: StoredEvent, destination: str, route: str, class_: str, reason: str) -> None:
         body = event.event
+        self.bytes += LETTER_BYTES
         self.letters.append(
             DeadLetter(
                 source=event.source,
