@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eventrouter.metrics import STATES
+from eventrouter.metrics import WHY
 
 PAGE = Path(__file__).parent.parent / "docs" / "grafana" / "eventrouter.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
+
+ONE = 'destination=~"$destination"'
+LANE = 'lane=~"$destination"'
+OK, BAD = (None, "green"), "red"
 
 Query = tuple[str, str]
 """PromQL and the legend."""
@@ -55,16 +59,19 @@ def number(title: str, text: str, expression: str, *steps: tuple[float | None, s
 
 
 def states() -> dict[str, Any]:
-    colors = {0: ("well", "green"), 1: ("", "yellow"), 2: ("", "red"), 3: ("", "blue")}
-    words = {0: "well"} | {value: name for name, value in STATES.items()}
+    colors = {"backing off": "yellow", "on hold": BAD, "paused": "blue", "failing": BAD, "no worker": BAD}
     options = {
-        str(value): {"text": words[value], "color": color, "index": value} for value, (_, color) in colors.items()
+        str(value): {"text": word, "color": colors.get(word, "green" if word == "well" else "blue"), "index": value}
+        for value, word in enumerate(("well", *WHY))
     }
+    codes = " or ".join(
+        f'eventrouter_destination_stopped{{why="{why}",{ONE}}} * {value}' for value, why in enumerate(WHY.values(), 1)
+    )
     return panel(
         "state-timeline",
         "State",
         "What holds deliveries back; `eventrouter status` says why.",
-        [('max by (destination) (eventrouter_destination_state{destination=~"$destination"})', "{{destination}}")],
+        [(f"max by (destination) ({codes})", "{{destination}}")],
         WIDTH,
         defaults={"mappings": [{"type": "value", "options": options}], "custom": {"fillOpacity": 70}},
         options={"mergeValues": True, "showValue": "auto", "rowHeight": 0.9},
@@ -75,10 +82,6 @@ def rate(metric: str, labels: str, where: str = "") -> str:
     """Of all shards: every collector tells the same."""
     return f"max by ({labels}) (rate(eventrouter_{metric}_total{{{where}}}[$__rate_interval]))"
 
-
-ONE = 'destination=~"$destination"'
-LANE = 'lane=~"$destination"'
-OK, BAD = (None, "green"), "red"
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "Now": [

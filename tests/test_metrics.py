@@ -81,6 +81,7 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
         ("eventrouter_deliveries_discarded_total", "crm", "waiting"): 3,
         ("eventrouter_deliveries_forgotten_total", "crm", "permanent"): 2,
         ("eventrouter_events_rejected_total", "event_not_defined", "web"): 3,
+        ("eventrouter_source_events_rejected_total", "web"): 3,
         ("eventrouter_deliveries_routed_total", "crm"): 7,
         ("eventrouter_deliveries_delivered_total", "crm"): 4,
         ("eventrouter_deliveries_filtered_total", "crm", "no consent: marketing"): 5,
@@ -125,12 +126,16 @@ def test_what_this_collector_refused_and_mended_is_shown():
 
 
 def test_counters_that_alerts_watch_are_there_before_they_count():
-    found = samples(render(snapshot(counts=Counter())))
+    known = status() | {"sources": {"app": {}}, "enrichments": {"geo": {}}}
+    found = samples(render(snapshot(counts=Counter()), status=known))
     for class_ in DEAD_LETTER_CLASSES:
         assert 0 == found[("eventrouter_deliveries_dead_total", class_, "crm")]
     for name in ("deliveries_routed", "deliveries_delivered", "turns_failed"):
         assert 0 == found[(f"eventrouter_{name}_total", "crm")]
     assert 0 == found[("eventrouter_turns_failed_total", "log")]
+    for name in ("accepted", "rejected"):
+        assert 0 == found[(f"eventrouter_source_events_{name}_total", "app")]
+    assert 0 == found[("eventrouter_enrichments_failed_total", "geo")]
 
 
 def test_every_metric_is_documented():

@@ -11,6 +11,7 @@ from routes_kit import HEAD, load
 def test_everything_is_there_ready_for_json():
     counts = Counter(
         {"accepted": 5, "routed": 3, "duplicates": 1, "rejected:website:too_large": 2, "to:crm": 3, "delivered:crm": 3}
+        | {"enrichment_failed:geo": 2}
     )
     lanes = {"log": LaneState(waiting=1), "crm": LaneState(), "off": LaneState(), "gone": LaneState(waiting=4)}
     process = Process("worker", "here", 7, "abc", "", 900)
@@ -19,6 +20,7 @@ def test_everything_is_there_ready_for_json():
     assert (found["rules"], found["shards"], found["dedup_window_seconds"]) == (config.version, 4, 60.0)
     assert found["events"] == {"accepted": 5, "in_log": 1, "duplicates": 1, "routed": 3}
     assert found["sources"] == {"website": {"rejected": {"too_large": 2}}, "app": {"rejected": {}}}
+    assert found["enrichments"] == {"geo": {"failed": 2}}
     assert [(name, row["state"]) for name, row in found["destinations"].items()] == [
         ("crm", "ok"),
         ("off", "switched off"),

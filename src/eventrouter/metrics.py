@@ -53,6 +53,7 @@ SHARED = (
     Family("source_events_duplicates", "Events dropped as duplicates, by source.", ("source",), "duplicates"),
     Family("events_unreadable", "Events of the log that nobody can read.", (), "unreadable"),
     Family("source_events_unreadable", "Of these, those whose source is known, by source.", ("source",), "unreadable"),
+    Family("source_events_rejected", "Events refused, by source.", ("source",), "rejected_of"),
     Family("events_rejected", "Events refused, by reason.", ("source", "reason"), "rejected"),
     Family("condition_mismatches", "Conditions that met values of the wrong types.", (), "mismatches"),
     Family(
@@ -94,7 +95,11 @@ STATE = (
     Family("waiting", "Units that wait: events in the log, deliveries, or the warehouse's records.", ("lane",)),
     Family("oldest_seconds", "Age of the oldest waiting item.", ("lane",)),
     Family("parked_keys", "Order keys that wait.", ("destination",)),
-    Family("destination_state", "0 well, 1 backing off, 2 on hold, 3 paused.", ("destination",)),
+    Family(
+        "destination_state",
+        "1 backing off, 2 on hold, 3 paused, 0 none of these: see `destination_stopped`.",
+        ("destination",),
+    ),
     Family(
         "destination_stopped",
         "1 while nothing is sent: `backoff`, `hold`, `paused`, `failing`, `no_worker`, `switched_off`, `no_rules`.",
@@ -174,18 +179,18 @@ def render(
         own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}
         gauges |= {family.name: {(): getattr(spool, family.field)} for family in SPOOL_STATE}
     registry = CollectorRegistry()
-    registry.register(_Metrics(snapshot, gauges, own))
+    registry.register(_Metrics(_shared(snapshot, status or {}), gauges, own))
     return generate_latest(registry) + generate_latest(_process)
 
 
 class _Metrics(Collector):
     def __init__(
         self,
-        snapshot: Snapshot | None,
+        shared: Mapping[Family, Mapping[tuple[str, ...], int]],
         gauges: dict[str, dict[tuple[str, ...], float]],
         own: Mapping[Family, Mapping[tuple[str, ...], int]],
     ) -> None:
-        self._snapshot = snapshot
+        self._shared = shared
         self._gauges = gauges
         self._own = own
 
@@ -196,32 +201,38 @@ class _Metrics(Collector):
                 for labels, value in self._gauges[family.name].items():
                     gauge.add_metric(labels, value)
                 yield gauge
-        for family, values in (*_shared(self._snapshot).items(), *self._own.items()):
+        for family, values in (*self._shared.items(), *self._own.items()):
             counter = CounterMetricFamily(f"eventrouter_{family.name}", family.text, labels=family.labels)
             for labels, number in sorted(values.items()):
                 counter.add_metric(labels, number)
             yield counter
 
 
-def _shared(snapshot: Snapshot | None) -> dict[Family, Mapping[tuple[str, ...], int]]:
+def _shared(snapshot: Snapshot | None, status: Mapping[str, Any]) -> dict[Family, Mapping[tuple[str, ...], int]]:
     if snapshot is None:
         return {}
     values: dict[Family, dict[tuple[str, ...], int]] = {
         family: {} if family.labels else {(): snapshot.counts[family.field]} for family in SHARED
     }
     families = {family.field: family for family in SHARED if family.labels}
-    for field, labels in _begun(snapshot):
+    for field, labels in _begun(snapshot, status):
         values[families[field]][labels] = 0
     for field, number in snapshot.counts.items():
         kind, _, rest = field.partition(":")
         if rest and kind in families:
             family = families[kind]
             values[family][tuple(rest.split(":", len(family.labels) - 1))] = number
+        if kind == "rejected":
+            by_source, source = values[families["rejected_of"]], (rest.partition(":")[0],)
+            by_source[source] = by_source.get(source, 0) + number
     return dict(values)
 
 
-def _begun(snapshot: Snapshot) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _begun(snapshot: Snapshot, status: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Counters that are there before they count: Prometheus sees no increase in what begins with 1."""
+    for source in status.get("sources", ()):
+        yield from (("accepted", (source,)), ("rejected_of", (source,)))
+    yield from (("enrichment_failed", (name,)) for name in status.get("enrichments", ()))
     for name in snapshot.lanes:
         yield "turn_failed", (name,)
         if name == "log":

@@ -88,5 +88,9 @@ def status_of(config: Config, shards: int, snapshot: Snapshot, earlier: Sample |
             name: {"rejected": {key.split(":", 1)[1]: n for key, n in rejected.items() if key.startswith(f"{name}:")}}
             for name in config.sources
         },
+        "enrichments": {
+            name: {"failed": counts[f"enrichment_failed:{name}"]}
+            for name in dict.fromkeys((*config.enrichments, *reasons(counts, "enrichment_failed:")))
+        },
         "destinations": {name: row(name) for name in snapshot.lanes if name != "log"},
     }
