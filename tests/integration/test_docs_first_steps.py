@@ -15,6 +15,7 @@ import sys
 import time
 import types
 import urllib.request
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -57,26 +58,31 @@ def _command() -> str:
     return shlex.join([sys.executable, "-P", "-m", "eventrouter"])
 
 
-def test_the_readmes_first_event_is_in_the_warehouse(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """What `make up` starts in a fresh clone."""
+    with System(tmp_path_factory.mktemp("clone"), (ROOT / "routes.yaml").read_text("utf-8")) as system:
+        yield system
+
+
+def test_the_readmes_first_event_is_in_the_warehouse(packaged: System) -> None:
     plain = blocks(README)
     start, curl, success, query, row = (block for block in plain if "──" not in block and "routes.yaml:" not in block)
     assert ["git clone REPOSITORY eventrouter", "cd eventrouter", "make up"] == start.splitlines()
-    with System(tmp_path, (ROOT / "routes.yaml").read_text("utf-8")) as system:
-        assert shell(curl, system).strip() == success.strip()
-        system.rows(1, "SELECT * FROM order_completed")
-        assert shell(query, system).strip() == row.strip()
+    assert shell(curl, packaged).strip() == success.strip()
+    packaged.rows(1, "SELECT * FROM order_completed")
+    assert shell(query, packaged).strip() == row.strip()
 
 
-def test_the_readmes_script_is_served_and_as_small_as_it_says(tmp_path: Path) -> None:
+def test_the_readmes_script_is_served_and_as_small_as_it_says(packaged: System) -> None:
     (tag,) = blocks(README, "html")
     assert tag.strip() in (ROOT / "docs" / "browser.md").read_text("utf-8").replace(
         "https://events.example.com", "http://127.0.0.1:8000"
     ).replace("YOUR_WRITE_KEY", "dev-website")
-    with System(tmp_path, (ROOT / "routes.yaml").read_text("utf-8")) as system:
-        (source,) = re.findall(r'src="(.*?)"', tag.replace("http://127.0.0.1:8000", system.url))
-        request = urllib.request.Request(source, headers={"accept-encoding": "gzip"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            body = response.read()
+    (source,) = re.findall(r'src="(.*?)"', tag.replace("http://127.0.0.1:8000", packaged.url))
+    request = urllib.request.Request(source, headers={"accept-encoding": "gzip"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        body = response.read()
     assert f"{len(body) / 1000:.1f} KB" in re.findall(r"[\d.]+ KB", README)
     assert gzip.decompress(body).startswith(b"/*! eventrouter.js")
 
