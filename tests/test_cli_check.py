@@ -45,6 +45,17 @@ def test_a_bad_file_is_told_with_exit_code_78(run):
     assert result.stderr.endswith("routes.yaml: 2 problems\n")
 
 
+def test_a_backlog_that_is_small_in_each_shard_is_warned_of(run, monkeypatch):
+    small = GOOD.replace("plugin: stdout", "plugin: stdout, backlog: 399")
+    monkeypatch.setenv("EVENTROUTER_SHARDS", "4")
+    result = run(small)
+    assert (result.exit_code, "is 99 in each of 4 shards" in result.stderr) == (0, True)
+    monkeypatch.setenv("EVENTROUTER_SHARDS", "3")
+    assert "" == run(small).stderr
+    monkeypatch.setenv("EVENTROUTER_SHARDS", "many")
+    assert "" == run(small).stderr
+
+
 def test_warnings_are_shown_and_do_no_harm(run):
     result = run(GOOD.replace("[{ to: terminal }]", "[]"))
     assert result.exit_code == 0

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         problems: list[Problem] = []
         try:
             config = load(file, Plugins.load(), os.environ, check_files=True, check_tests=True)
-            problems = list(config.warnings)
+            problems = [*config.warnings, *_small_parts(config)]
         except ConfigError as error:
             problems = error.problems
         except EventRouterError as error:  # a plugin that can't be used
@@ -67,6 +67,17 @@ def register(app: typer.Typer) -> None:
                 typer.echo(f"{file}: ok ({_summary(config)})")
         if config is None:
             raise typer.Exit(EXIT_CONFIG)
+
+
+def _small_parts(config: Config) -> list[Problem]:
+    """By the number of shards that the environment gives; nothing where that can't be read."""
+    from ..limits import small_parts
+    from ..settings import Settings
+
+    try:
+        return small_parts(config, Settings.read().shards)
+    except ConfigError:
+        return []
 
 
 def _summary(config: Config) -> str:
