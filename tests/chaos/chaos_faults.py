@@ -7,6 +7,7 @@ import random
 import signal
 
 from chaos_operator import Operator
+from chaos_sleep import sleep
 from chaos_system import System
 
 ESSENTIAL = ("kill worker", "kill collector", "kill valkey", "kill everything", "worker sleeps")
@@ -29,8 +30,6 @@ EASY = frozenset(doing for some in DOINGS for doing in some)
 """What comes soon after what was before."""
 FREEZE_SECONDS = {"worker": 7.5, "valkey": 1.5, "collector": 5.0}
 """A worker for longer than its lease, a collector for longer than a client waits."""
-SLEEP_SECONDS = 12.0
-"""Longer than every lease, and than the watchdog waits: what a sleeper had in hand is another's when it wakes up."""
 DRASTIC = ("kill everything", "kill everything but valkey", "kill up", "restart")
 """What lets nobody sleep on."""
 
@@ -71,7 +70,7 @@ async def befall(
         case "save rules":
             system.save_rules(mended=own.random() < 0.7, strict=own.random() < 0.3)
         case _ if whom == "sleeps":
-            later.create_task(system.sleep(what, SLEEP_SECONDS))
+            later.create_task(sleep(system, what))
         case _ if what == "pause":
             later.create_task(system.pause(whom, 1 + 3 * own.random()))
         case _ if what == "kill":

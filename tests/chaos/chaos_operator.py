@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import signal
@@ -18,13 +17,9 @@ from typing import Any
 
 from chaos_load import Sent
 from chaos_sink import Sink
+from chaos_sleep import SHARDS, until
 from chaos_system import System
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from eventrouter.settings import socket_path
-
-SHARDS = 4
 
 PATIENCE_SECONDS = 200.0
 """How long a command is repeated that fails, since what it needs was killed."""
@@ -148,13 +143,13 @@ class Operator:
 
     async def _halfway(self, chance: float) -> None:
         """Returns a moment after a step of what is sent again, or discarded."""
-        before = moved = None
-        while moved == before:
-            await asyncio.sleep(0.01)
-            async with Redis(unix_socket_path=str(socket_path(self._system.data))) as redis:
-                with contextlib.suppress(RedisError, OSError):
-                    moved = await redis.mget(f"er:{{{shard}}}:again" for shard in range(SHARDS))
-                    before = before or moved
+        seen: list[Any] = []
+
+        async def is_seen(redis: Redis) -> bool:
+            seen.append(await redis.mget(f"er:{{{shard}}}:again" for shard in range(SHARDS)))
+            return bool(seen[-1] != seen[0])
+
+        await until(self._system.data, is_seen, PATIENCE_SECONDS)
         await asyncio.sleep(0.2 * chance)
 
     async def _ask(self, query: str, *values: str) -> list[Any]:

@@ -25,12 +25,6 @@ from eventrouter.plugins import Plugins
 from eventrouter.settings import socket_path
 
 COMMAND = (sys.executable, "-P", "-m", "eventrouter")
-BUSY_SECONDS = 0.3
-BUSY_SHARE = 0.1
-BUSY_TRIES = 10
-"""How long, and how often, it is looked who has something to do: which part of a processor he uses."""
-SETTLED_SECONDS = 3.0
-"""After so long a process does no longer start."""
 PLUGINS = Plugins.load()
 
 
@@ -60,8 +54,10 @@ class System:
         self.workers = workers
         self._environment = {**os.environ, **(environment or {}), "EVENTROUTER_LOG_FORMAT": "json"}
         self.process: subprocess.Popen[bytes] | None = None
-        self._frozen: set[int] = set()
-        self._sleepers = 0
+        self.frozen: set[int] = set()
+        """The process ids of those that are frozen."""
+        self.sleepers = 0
+        """How many are to wake up by themselves."""
 
     @property
     def url(self) -> str:
@@ -151,7 +147,7 @@ class System:
 
     def signal(self, kind: str, number: signal.Signals, index: int = 0) -> int:
         """Sends a signal to one of a kind that is not frozen; returns its process id, 0 when there is none."""
-        found = [process for process in self.find(kind) if process.pid not in self._frozen]
+        found = [process for process in self.find(kind) if process.pid not in self.frozen]
         if not found:
             return 0
         process = found[index % len(found)]
@@ -163,45 +159,17 @@ class System:
         """Stops one of a kind for so long, then lets it go on."""
         pid = self.signal(kind, signal.SIGSTOP, index)
         if pid:
-            self._frozen.add(pid)
+            self.frozen.add(pid)
             try:
                 await asyncio.sleep(seconds)
             finally:
-                self._frozen.discard(pid)
+                self.frozen.discard(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
-    async def sleep(self, kind: str, seconds: float) -> None:
-        """Freezes that one of a kind which has most to do, once it has something to do; see `all_awake`."""
-        self._sleepers += 1
-        try:
-            index = 0
-            for _ in range(BUSY_TRIES):
-                with contextlib.suppress(psutil.Error):
-                    index, share = await self._busiest(kind)
-                    if share > BUSY_SHARE:
-                        break
-            await self.freeze(kind, seconds, index)
-        finally:
-            self._sleepers -= 1
-
-    async def _busiest(self, kind: str) -> tuple[int, float]:
-        """Which of those that are not frozen has most to do, and the part of a processor that it uses."""
-        used = {process.pid: _used(process) for process in self.find(kind)}
-        await asyncio.sleep(BUSY_SECONDS)
-        settled = time.time() - SETTLED_SECONDS
-        awake = [process for process in self.find(kind) if process.pid not in self._frozen]
-        found = [
-            (_used(process) - used[process.pid]) / BUSY_SECONDS
-            if process.pid in used and process.create_time() < settled
-            else 0.0
-            for process in awake
-        ]
-        return (found.index(max(found)), max(found)) if found else (0, 0.0)
-
     async def all_awake(self) -> None:
         """Returns when nobody sleeps who is to wake up by himself."""
-        while self._sleepers:
+        while self.sleepers:
             await asyncio.sleep(0.1)
 
     def kill_up(self) -> None:
@@ -297,11 +265,6 @@ def _kind(process: psutil.Process) -> str:
     if "valkey-server" in " ".join(words[:1]):
         return "valkey"
     return {"collect": "collector", "work": "worker"}.get(words[-1] if "eventrouter" in words else "", "")
-
-
-def _used(process: psutil.Process) -> float:
-    """Seconds of processor time."""
-    return float(sum(process.cpu_times()[:2]))
 
 
 def _free_port() -> int:
