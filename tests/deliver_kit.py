@@ -103,10 +103,10 @@ class Post:
         self.finished: list[dict[str, Any]] = []
         self.dropped: list[DeadLetter] = []
         self.stopping = asyncio.Event()
-        health = {"initial": 0.002, "max_interval": 0.01, "timeout": 5.0}
+        health = {"initial": 0.002, "max_interval": 0.01}
         health |= {name: options.pop(name) for name in list(options) if name in health}
         pinned = bool(options.get("pin"))
-        attempts = Attempts(sink, health["timeout"], pinned=pinned, secrets=options.pop("secrets", ()))
+        attempts = Attempts(sink, options.pop("timeout", 5.0), pinned=pinned, secrets=options.pop("secrets", ()))
         self.health = Health(self.lanes, name, **health)
         rate: RateLimit | None = options.pop("rate", None)
         calls: int = options.pop("calls", 0)

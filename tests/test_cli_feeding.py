@@ -28,7 +28,7 @@ async def test_what_is_waited_for_is_told_once(lanes, capsys):
     with shown:
         await shown.waiting("crm")
         await shown.waiting("crm")
-        await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP [503]", 120)
+        await Health(lanes, "crm", initial=1, max_interval=60).failed("HTTP [503]", 120)
         await shown.waiting("crm")
         shown.advance(1)
     assert [

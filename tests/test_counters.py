@@ -85,7 +85,7 @@ async def test_one_destinations_row_tells_where_its_deliveries_are(lanes):
         [Park(items[3].key, 60_000, [items[3]])],
         counts={"filtered:crm:consent": 4, "retried:crm:503": 2, "retried:crm:none": 1, "retried:crm2:none": 9},
     )
-    await Health(lanes, "crm", initial=1.0, max_interval=60.0, timeout=10.0).parked(1, "HTTP 503")
+    await Health(lanes, "crm", initial=1.0, max_interval=60.0).parked(1, "HTTP 503")
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     oldest = row.pop("oldest_seconds")
     assert 0 <= oldest < 10
@@ -143,7 +143,7 @@ async def test_the_warehouses_row_counts_records(lanes):
 
 @pytest.mark.parametrize(("refused", "state"), [(False, "backing off"), (True, "on hold")])
 async def test_a_destination_that_waits_says_why_and_how_long(lanes, refused, state):
-    health = Health(lanes, "crm", initial=1, max_interval=60, timeout=5)
+    health = Health(lanes, "crm", initial=1, max_interval=60)
     if refused:
         await health.refused("m1", "HTTP 401")
         await health.refused("m2", "HTTP 401")
@@ -173,13 +173,13 @@ async def test_a_lane_whose_turns_come_to_nothing_is_failing_and_says_why(lanes)
 
 async def test_the_health_of_a_destination_is_told_before_its_turns(lanes):
     await (await begin(lanes, ("k", "1"))).fail("a bug", 5.0)
-    await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP 503", 120)
+    await Health(lanes, "crm", initial=1, max_interval=60).failed("HTTP 503", 120)
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     assert ("backing off", "HTTP 503", 1) == (row["state"], row["reason"], row["turns_failed"])
 
 
 async def test_a_paused_destination_says_since_when_and_why(clock, lanes):
-    await Health(lanes, "crm", initial=1, max_interval=60, timeout=5).failed("HTTP 503", 120)
+    await Health(lanes, "crm", initial=1, max_interval=60).failed("HTTP 503", 120)
     await lanes.run("health", ["er:{dest:crm}:health"], ["pause", "they move house"])
     row = by_destination(await read_snapshot(lanes, 1, ["crm"]), "crm")
     told = ("paused", "they move house", "2023-11-14T22:13:20.000Z", None)

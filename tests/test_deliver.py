@@ -580,6 +580,76 @@ async def test_a_probe_that_fails_by_itself_makes_room_for_the_next_one(make):
     await post.serve(lambda: "b" in post.sink.got)
 
 
+async def probing(post):
+    """A turn that probes; its attempt is under way."""
+    await post.health.failed("away")
+    await post.health.probe_soon()
+    turn = asyncio.create_task(post.turn())
+    while not post.sink.batches:
+        await asyncio.sleep(0.001)
+    return turn
+
+
+async def test_a_probe_is_held_as_long_as_it_takes_and_no_longer_than_a_lease_by_one_that_is_gone(make, monkeypatch):
+    for module in ("lease", "lanes", "health"):
+        monkeypatch.setattr(f"eventrouter.{module}.LEASE_MS", 300)
+    post, other = make(seconds=60.0, timeout=60.0), make(shard=1)
+    await post.put("a")
+    turn = await probing(post)
+    for _ in range(15):
+        await asyncio.sleep(0.03)
+        assert (await other.health.gate()).wait > 0
+    turn.cancel()
+    await asyncio.gather(turn, return_exceptions=True)
+    await other.put("b")
+    began = time.monotonic()
+    await other.serve(lambda: other.sink.got == ["b"])
+    assert time.monotonic() - began < 5
+
+
+async def test_a_turn_whose_probe_was_taken_over_sends_nothing_more_and_tells_nothing_of_it(make, redis, monkeypatch):
+    key = "er:{dest:crm}:health"
+    post = make(batch_size=8, concurrency=1)
+    other = make(shard=1)
+    await post.put(*"abcd")
+
+    def answer(messages):
+        time.sleep(0.1)  # nothing of this process runs
+        raise Reject("one of them is bad", status=400)
+
+    post.sink.answer = answer
+    real_is_held = post.health.keep
+
+    async def keep(probe):
+        await redis.hset(key, "probing", 1)
+        assert (await other.health.gate()).probe
+        await real_is_held(probe)
+
+    post.health.keep = keep
+    monkeypatch.setattr("eventrouter.lease.LEASE_MS", 60)
+    claim = await (await probing(post))
+    assert ([list("abcd")], True) == (post.sink.batches, claim.delay > 0)
+    found = await redis.hgetall(key)
+    assert (b"backoff", b"away", True) == (found[b"state"], found[b"reason"], int(found[b"probing"]) > 1)
+
+
+async def test_a_turn_that_is_broken_off_leaves_its_probe_to_the_next_one_of_its_worker(make):
+    post = make(fail_first(1, ValueError("a bug")))
+    await post.put("a")
+    real = post.lanes.run
+
+    async def away(step, *rest):
+        if step == "settle":
+            raise ConnectionError("away")
+        return await real(step, *rest)
+
+    post.lanes.run = away
+    with pytest.raises(ConnectionError):
+        await (await probing(post))
+    assert not (await make(shard=1).health.gate()).probe
+    assert (await post.health.gate()).probe
+
+
 async def test_a_batch_that_waits_for_more_does_not_keep_the_probe(make):
     post = make(batch_size=2, batch_wait=0.05)
     await post.health.failed("away", 0.0)
@@ -909,7 +979,6 @@ async def test_each_part_of_a_suspected_batch_is_repeated_as_it_was_after_a_cras
             crashes.append(True)
             turn.cancel()
             await expire_lease(redis, post.lane)
-            await post.health.release()
         await asyncio.gather(turn, return_exceptions=True)
     assert repeated
     assert [part for part, _ in repeated] == [post.sink.batches[at] for _, at in repeated]

@@ -21,14 +21,16 @@ from eventrouter.health import (
     Health,
     Refusals,
 )
+from eventrouter.lane import LEASE_MS, FencedError
 
 HOUR = 3_600_000
+KEY = health_module.health_key("crm")
 
 
 @pytest.fixture
 def make(clock, lanes):
-    def one(name="crm", *, initial=1.0, max_interval=60.0, timeout=10.0) -> Health:
-        return Health(lanes, name, initial=initial, max_interval=max_interval, timeout=timeout)
+    def one(name="crm", *, initial=1.0, max_interval=60.0) -> Health:
+        return Health(lanes, name, initial=initial, max_interval=max_interval)
 
     return one
 
@@ -39,6 +41,13 @@ def full_jitter(monkeypatch):
     monkeypatch.setattr(random, "random", lambda: 1.0)
 
 
+async def probe(health: Health) -> str:
+    """The token of a probe, which there must be."""
+    gate = await health.gate()
+    assert gate.probe
+    return gate.probe
+
+
 async def put_on_hold(health: Health) -> None:
     await health.refused("message 1", "HTTP 401")
     await health.refused("message 2", "HTTP 401")
@@ -47,7 +56,7 @@ async def put_on_hold(health: Health) -> None:
 
 async def test_a_destination_is_well_until_told_otherwise(make):
     health = make()
-    assert Gate(0.0, False) == await health.gate()
+    assert Gate(0.0) == await health.gate()
     assert ("", "") == (health.state, health.reason)
 
 
@@ -62,7 +71,7 @@ async def test_while_it_is_well_asking_costs_a_round_trip_once_a_second(make, re
     health = make()
     await health.gate()
     await make().failed("away", 60)
-    assert Gate(0.0, False) == await health.gate()
+    assert Gate(0.0) == await health.gate()
     health._fresh_until -= FRESH_SECONDS
     assert (await health.gate()).wait > 0
 
@@ -102,38 +111,157 @@ async def test_a_named_time_wins_over_the_backoff_and_is_not_shortened(make, clo
     assert 1800 == await health.failed("HTTP 429", 1800)
     assert 1800 == await health.failed("HTTP 500")
     await clock.tick(1_799_000)
-    assert Gate(1.0, False) == await health.gate()
+    assert Gate(1.0) == await health.gate()
 
 
 async def test_one_probe_at_a_time_when_the_wait_is_over_and_the_others_come_back_soon(make, clock):
     one, other = make(), make()
     await one.failed("away", 5)
-    assert Gate(5.0, False) == await other.gate()
+    assert Gate(5.0) == await other.gate()
     await clock.tick(5000)
-    assert Gate(0.0, True) == await one.gate()
-    assert Gate(0.5, False) == await other.gate()
+    assert (await one.gate()).probe
+    assert Gate(0.5) == await other.gate()
     await one.succeeded()
-    assert Gate(0.0, False) == await other.gate()
+    assert Gate(0.0) == await other.gate()
     assert "" == other.state
 
 
-async def test_a_probe_whose_worker_died_is_followed_by_another(make, clock):
-    one, other = make(timeout=10), make(timeout=10)
+async def test_a_probe_whose_worker_died_is_followed_by_another_within_a_lease(make, clock):
+    one, other = make(), make()
     await one.failed("away", 0.2)
     await clock.tick(200)
-    assert (await one.gate()).probe
-    await clock.tick(14_999)
+    await probe(one)
+    await clock.tick(LEASE_MS - 1)
     assert not (await other.gate()).probe
     await clock.tick(1)
     assert (await other.gate()).probe
+
+
+async def test_a_probe_may_take_longer_than_its_lease_while_its_holder_renews_it(make, clock):
+    one, other = make(), make()
+    await one.failed("away", 0.2)
+    await clock.tick(200)
+    token = await probe(one)
+    for _ in range(4):
+        await clock.tick(LEASE_MS - 1)
+        await one.keep(token)
+        assert Gate(0.5) == await other.gate()
+    await clock.tick(LEASE_MS)
+    await one.keep(token)  # late, but nobody has another one
+    assert not (await other.gate()).probe
+
+
+async def test_who_has_a_probe_no_more_can_not_renew_it(make, clock, redis):
+    one, other = make(), make()
+    await one.failed("away", 0.2)
+    await clock.tick(200)
+    token = await probe(one)
+    with pytest.raises(FencedError):
+        await other.keep("a stranger")
+    await clock.tick(LEASE_MS)
+    await probe(other)
+    with pytest.raises(FencedError):
+        await one.keep(token)
+    assert clock.ms + LEASE_MS == int(await redis.hget(KEY, "probing"))
+
+
+@pytest.mark.parametrize("ends", ["it is back", "another probe", "other rules", "resumed", "released"])
+@pytest.mark.parametrize("tells", ["failed", "refused", "succeeded", "release"])
+async def test_what_comes_of_a_probe_that_is_over_changes_nothing(make, clock, lanes, redis, ends, tells):
+    one, other = make(), make()
+    await put_on_hold(one)
+    await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
+    token = await probe(one)
+    if ends == "released":
+        await one.release(token)
+    elif ends == "other rules":
+        await other.probe_soon()
+    elif ends == "resumed":
+        await pause(lanes)
+        await one.keep(token)
+        await resume(lanes)
+    else:
+        await clock.tick(LEASE_MS)
+        following = await probe(other)
+        if ends == "it is back":
+            await other.succeeded(probe=following)
+    before = await redis.hgetall(KEY)
+    await clock.tick(100)
+    if tells == "refused":
+        _, refusals = await one.refused("message 3", "HTTP 401", probe=token)
+        assert 0 == refusals.number
+    elif tells == "release":
+        await one.release(token)
+    elif tells == "failed":
+        assert await one.failed("away", 900.0, probe=token) <= 0.5
+    else:
+        await one.succeeded(probe=token)
+    assert before == await redis.hgetall(KEY)
+
+
+async def test_a_failure_from_before_a_probe_leaves_what_comes_of_it_to_the_probe(make, clock, redis):
+    one, other = make(), make()
+    await one.failed("away", 0.2)
+    await clock.tick(200)
+    token = await probe(one)
+    assert 0.5 == await other.failed("away too")
+    await one.keep(token)
+    await one.succeeded(probe=token)
+    assert ("", Gate(0.0)) == (one.state, await make().gate())
+
+
+async def test_a_refusal_from_before_the_probe_of_a_hold_does_not_lengthen_it(make, clock):
+    one, other = make(), make()
+    await put_on_hold(one)
+    await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
+    token = await probe(one)
+    assert 0.5 == (await other.refused("message 3", "HTTP 401"))[0]
+    await one.succeeded(probe=token)
+    assert "" == one.state
+
+
+async def test_a_probe_of_which_some_was_taken_may_fail_all_the_same(make, clock, full_jitter):
+    health = make()
+    await health.failed("away", 0.2)
+    await clock.tick(200)
+    token = await probe(health)
+    await health.succeeded(probe=token)
+    assert 1 == await health.failed("HTTP 503", probe=token)
+
+
+async def test_a_probe_goes_on_during_a_pause_and_no_other_begins(make, clock, lanes):
+    health = make()
+    await health.failed("away", 0.2)
+    await clock.tick(200)
+    token = await probe(health)
+    await pause(lanes)
+    await clock.tick(LEASE_MS)
+    await health.keep(token)
+    assert Gate(30.0) == await make().gate()
+    await health.succeeded(probe=token)
+    await resume(lanes)
+    assert Gate(0.0) == await make().gate()
+
+
+async def test_a_probe_that_was_left_is_taken_up_by_its_worker_at_once_and_by_others_after_its_lease(make, clock):
+    one, other = make(), make()
+    await one.failed("away", 0.2)
+    await clock.tick(200)
+    one.leave(await probe(one))
+    assert Gate(0.5) == await other.gate()
+    token = await probe(one)
+    assert Gate(0.5) == await one.gate()
+    one.leave(token)
+    await clock.tick(LEASE_MS)
+    await probe(other)
+    assert Gate(0.5) == await one.gate()
 
 
 async def test_a_probe_that_told_nothing_is_followed_by_another_at_once(make, clock):
     one, other = make(), make()
     await one.failed("away", 0.2)
     await clock.tick(200)
-    assert (await one.gate()).probe
-    await one.release()
+    await one.release(await probe(one))
     assert (await other.gate()).probe
 
 
@@ -141,18 +269,17 @@ async def test_releasing_a_probe_does_not_end_a_wait_that_somebody_else_was_told
     one, other = make(), make()
     await one.failed("away", 0.2)
     await clock.tick(200)
-    assert (await one.gate()).probe
+    token = await probe(one)
     await other.failed("HTTP 429", 600)
-    await one.release()
-    assert Gate(600.0, False) == await one.gate()
+    await one.release(token)
+    assert Gate(600.0) == await one.gate()
 
 
 async def test_a_probe_that_fails_backs_off_further(make, clock, full_jitter):
     health = make()
     await health.failed("away")
     await clock.tick(1000)
-    assert (await health.gate()).probe
-    assert 2 == await health.failed("still away")
+    assert 2 == await health.failed("still away", probe=await probe(health))
     assert ("backoff", "still away") == (health.state, health.reason)
 
 
@@ -163,7 +290,7 @@ async def test_a_success_during_the_wait_does_not_end_it_and_one_after_it_does(m
     assert 60 == (await health.gate()).wait
     await clock.tick(60_000)
     await health.succeeded()
-    assert Gate(0.0, False) == await health.gate()
+    assert Gate(0.0) == await health.gate()
     assert 1 == await health.failed("away")  # the row begins anew
 
 
@@ -225,15 +352,12 @@ async def test_a_destination_on_hold_is_probed_now_and_then_until_it_takes_somet
     health = make()
     await put_on_hold(health)
     await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
-    assert (await health.gate()).probe
-    assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 401"))[0]
+    assert HOLD_SECONDS == (await health.refused("message 1", "HTTP 401", probe=await probe(health)))[0]
     await clock.tick(int(HOLD_SECONDS * 1000))
-    assert (await health.gate()).probe
-    await health.failed("HTTP 500")  # says nothing of the key
+    await health.failed("HTTP 500", probe=await probe(health))  # says nothing of the key
     assert "hold" == health.state
     await clock.tick(HOUR)
-    assert (await health.gate()).probe
-    await health.succeeded()
+    await health.succeeded(probe=await probe(health))
     assert "" == health.state
 
 
@@ -241,7 +365,7 @@ async def test_who_corrects_the_rules_does_not_wait_for_the_hold(make):
     health = make()
     await put_on_hold(health)
     await make().probe_soon()
-    assert Gate(0.0, True) == await health.gate()
+    assert (await health.gate()).probe
 
 
 async def test_probing_soon_changes_nothing_for_one_that_is_well(make, redis):
@@ -251,7 +375,7 @@ async def test_probing_soon_changes_nothing_for_one_that_is_well(make, redis):
 
 async def test_one_destinations_health_is_not_anothers(make):
     await make("crm").failed("away", 60)
-    assert Gate(0.0, False) == await make("erp").gate()
+    assert Gate(0.0) == await make("erp").gate()
 
 
 async def test_since_when_it_fails_is_kept(make, clock, redis):
@@ -353,21 +477,21 @@ async def test_a_clock_that_is_set_back_makes_no_wait_longer(make, clock, full_j
     health = make()
     assert 30 == await health.failed("HTTP 429", 30.0)
     await clock.tick(-HOUR)
-    assert Gate(30.0, False) == await make().gate()
+    assert Gate(30.0) == await make().gate()
     await clock.tick(10_000)
-    assert Gate(20.0, False) == await make().gate()
+    assert Gate(20.0) == await make().gate()
     await clock.tick(20_000)
     assert (await health.gate()).probe
 
 
 async def test_a_clock_that_is_set_back_ends_a_probe_and_a_hold_in_their_time(make, clock):
-    health = make(timeout=10.0)
+    health = make()
     await put_on_hold(health)
     await clock.tick(int(FIRST_PROBE_SECONDS * 1000))
     assert (await health.gate()).probe
     await clock.tick(-HOUR)
     assert not (await make().gate()).probe
-    await clock.tick(15_000)  # the prober is gone
+    await clock.tick(LEASE_MS)  # the prober is gone
     assert (await make().gate()).probe
 
 
@@ -406,7 +530,7 @@ async def test_while_it_is_paused_nothing_is_tried_not_even_a_probe(make, lanes,
     await pause(lanes, "they move house")
     await clock.tick(HOUR)
     gate = await health.gate()
-    assert (True, False) == (gate.wait > 0, gate.probe)
+    assert (True, "") == (gate.wait > 0, gate.probe)
     assert ("paused", "paused: they move house") == (health.state, health.reason)
 
 
@@ -428,7 +552,7 @@ async def test_after_a_pause_a_destination_that_was_away_is_probed_at_once(make,
     await put_on_hold(health)
     await pause(lanes)
     await resume(lanes)
-    assert Gate(0.0, True) == await health.gate()
+    assert (await health.gate()).probe
     assert "hold" == health.state
 
 

@@ -23,7 +23,7 @@ FLOORS = {
     "journey": """answer origins cookie limiter source proxies address script client_settings pages receive inflate
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict
-        attempts health poison calls throttle target settlement hands arrivals deliver outcome_log lane_search
+        attempts health probe poison calls throttle target settlement hands arrivals deliver outcome_log lane_search
         dead_letters dead_letter_log presence onlookers tracing otel counters rates limits audit metrics slots
         turns queue pausing once feed redelivery replay comparison server_check connections server_pool sentinel
         cluster steps step_arguments ports serve unrefused turn_failures set_aside""",

@@ -9,7 +9,7 @@ import pytest
 
 from eventrouter import elapsed
 from eventrouter.lane import FencedError
-from eventrouter.lease import Lease
+from eventrouter.lease import TurnLease
 from lane_kit import CRM, begin, take
 
 
@@ -26,7 +26,7 @@ async def take_over(lanes):
 
 async def test_it_is_renewed_while_the_body_runs_and_no_longer(lanes):
     turn = await begin(lanes, ("k", "a"))
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         for _ in range(20):
             await asyncio.sleep(0.02)
             assert ([], True) == ((await lanes.sweep(0))[0], await lease.is_held())
@@ -44,7 +44,7 @@ async def test_a_server_that_is_away_for_a_moment_does_not_end_the_renewals(lane
         await renew()
 
     turn.renew = sometimes
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         await asyncio.sleep(0.2)
         assert await lease.is_held()
         assert [] == failures
@@ -53,7 +53,7 @@ async def test_a_server_that_is_away_for_a_moment_does_not_end_the_renewals(lane
 async def test_a_turn_that_was_taken_over_ends_and_its_lease_is_lost(lanes):
     turn = await begin(lanes, ("k", "a"))
     passed = False
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         await take_over(lanes)
         await asyncio.sleep(0.1)
         assert lease.lost
@@ -65,7 +65,7 @@ async def test_a_turn_that_was_taken_over_ends_and_its_lease_is_lost(lanes):
 
 async def test_after_a_long_silence_it_asks_at_once(lanes):
     turn = await begin(lanes, ("k", "a"))
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         await take_over(lanes)
         assert not lease.lost
         time.sleep(0.2)  # nothing of this process runs
@@ -75,14 +75,14 @@ async def test_after_a_long_silence_it_asks_at_once(lanes):
 
 async def test_after_a_long_silence_it_goes_on_when_nobody_took_over(lanes):
     turn = await begin(lanes, ("k", "a"))
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         time.sleep(0.2)  # nothing of this process runs
         assert await lease.is_held()
 
 
 async def test_after_the_machine_slept_it_asks_at_once(lanes, monkeypatch):
     turn = await begin(lanes, ("k", "a"))
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         await take_over(lanes)
         slept = elapsed.elapsed() + 3600  # `time.monotonic` stands still meanwhile
         monkeypatch.setattr(elapsed.time, "clock_gettime", {elapsed.CLOCK: slept}.__getitem__)
@@ -97,7 +97,7 @@ async def test_it_is_not_held_while_nobody_can_say(lanes):
         raise ConnectionError("away")
 
     turn.renew = away
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         assert await lease.is_held()
         await asyncio.sleep(0.2)
         assert not await lease.is_held()
@@ -108,14 +108,14 @@ async def test_it_counts_from_before_the_turn_began(lanes):
     turn = await begin(lanes, ("k", "a"))
     turn.began -= 1.0
     await take_over(lanes)
-    async with Lease(turn) as lease:
+    async with TurnLease(turn) as lease:
         assert not await lease.is_held()
 
 
 async def test_other_errors_pass(lanes):
     turn = await begin(lanes, ("k", "a"))
     with pytest.raises(ZeroDivisionError):
-        async with Lease(turn):
+        async with TurnLease(turn):
             raise ZeroDivisionError
-    async with Lease(turn):
+    async with TurnLease(turn):
         raise FencedError("taken over")

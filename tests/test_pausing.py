@@ -151,7 +151,7 @@ async def test_what_is_too_old_is_given_up_during_a_pause_as_ever(make):
 
 async def test_other_destinations_are_not_touched(make, lanes):
     await pause(lanes, "crm")
-    other = Health(lanes, "mail", initial=1.0, max_interval=1.0, timeout=1.0)
+    other = Health(lanes, "mail", initial=1.0, max_interval=1.0)
     assert not await other.is_paused()
 
 

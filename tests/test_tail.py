@@ -103,7 +103,7 @@ async def test_outcomes_that_were_gone_before_they_were_read_are_counted(lanes):
 async def test_a_destination_that_changes_its_state_is_told_once(lanes):
     watch = Watch(lanes)
     await watch.begin()
-    health = Health(lanes, "crm", initial=60, max_interval=60, timeout=5)
+    health = Health(lanes, "crm", initial=60, max_interval=60)
     await health.failed("HTTP 503", 60)
     [row] = await watch.until(1)
     assert (row.what, row.destination, row.reason) == ("state", "crm", "backing off: HTTP 503")

@@ -21,7 +21,7 @@ async def target(lanes):
         pass
 
     sink = Sink()
-    health = Health(lanes, "crm", initial=1, max_interval=60, timeout=5)
+    health = Health(lanes, "crm", initial=1, max_interval=60)
     yield Target("crm", Policy(), Attempts(sink, 5.0, secrets=("s3cr3t",)), health, in_hand, enqueue)
     await sink.close()
 

@@ -16,8 +16,9 @@ from .errors import Reject
 from .hands import Hands
 from .lane import Claim, Item
 from .lanes import Turn
-from .lease import Lease
+from .lease import TurnLease
 from .poison import is_suspected, note_failure, suspect
+from .probe import Probe
 from .server_time import now_ms
 from .set_aside import set_aside
 from .settlement import MAX_PARKED_KEYS, Settlement
@@ -51,7 +52,7 @@ class DeliveryTurn:
     ) -> None:
         """`others_wait` tells whether other lanes wait for this turn's slot."""
         self._turn = turn
-        self._lease = Lease(turn)
+        self._lease = TurnLease(turn)
         self._target = target
         self._stopping = stopping
         self._others_wait = others_wait
@@ -62,7 +63,7 @@ class DeliveryTurn:
         """Seconds until the next turn, once this one is to end before the lane is empty."""
         self._makes_room = False
         """Whether it ends after the attempts in hand; a search for the event at fault goes on to its end."""
-        self._probing = False
+        self._probe = Probe(target.health)
         self._lost: list[tuple[Item, UnreadableError]] = []
         """Items that nobody can read."""
         self._newer = ""
@@ -83,6 +84,7 @@ class DeliveryTurn:
                 for task in leftovers:
                     task.cancel()
                 await asyncio.gather(*leftovers, return_exceptions=True)
+                await self._probe.leave()
         return None
 
     async def _serve(self) -> Claim | None:
@@ -111,8 +113,7 @@ class DeliveryTurn:
                 await self._collect()
                 lingered = False
             elif self._closing is not None:
-                if self._probing:
-                    await self._target.health.release()
+                await self._probe.end(told=False)
                 return await self._turn.give_up(min(self._closing, LOOK_SECONDS))
             elif got:
                 lingered = False
@@ -156,11 +157,8 @@ class DeliveryTurn:
             await set_aside(self._turn, lost, self._target.enqueue)
 
     async def _gate(self) -> None:
-        if not self._probing:
-            gate = await self._target.health.gate()
-            self._probing = gate.probe
-            if gate.wait > 0:
-                self._closing = gate.wait
+        if (wait := await self._probe.gate()) > 0:
+            self._closing = wait
 
     def _goes_on(self) -> bool:
         return self._closing is None and not self._makes_room
@@ -220,10 +218,10 @@ class DeliveryTurn:
 
     async def _launch(self) -> None:
         policy = self._target.policy
-        while self._goes_on() and len(self._hands.tasks) < (1 if self._probing else policy.concurrency):
-            if self._probing:
+        while self._goes_on() and len(self._hands.tasks) < (1 if self._probe.token else policy.concurrency):
+            if self._probe.token:
                 self._hands.parked_last()
-            batch = self._hands.another() if self._probing else []
+            batch = self._hands.another() if self._probe.token else []
             if self._hands.pinned and not batch:
                 self._start(*self._hands.pinned.popleft())
                 continue
@@ -271,14 +269,15 @@ class DeliveryTurn:
         return verdict
 
     async def _permit(self, place: Place, messages: int, until: float | None) -> bool:
-        """Whether a call may be made now: while the turn goes on, at a place, at the rate, in its lane, unless paused."""
+        """Whether a call may be made: while the turn goes on, at a place, at the rate, in its lane, unless paused."""
         if self._ends():
             return False
         if not await self._pace.wait(messages, until, self._ends, place):
             self._closing = self._pace.delay if self._closing is None else self._closing
             return False
-        # The lease comes last: the other question may take longer than what is left of it.
-        return not await self._target.health.is_paused() and await self._lease.is_held() and place.is_held()
+        # The lease comes last: the other questions may take longer than what is left of it.
+        may_be_asked = not await self._target.health.is_paused() and await self._probe.is_held()
+        return may_be_asked and await self._lease.is_held() and place.is_held()
 
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set() or self._lease.lost
@@ -287,7 +286,7 @@ class DeliveryTurn:
         """Waits for an attempt to end, or for new items; settles every attempt that has ended."""
         waiting: set[asyncio.Task[Any]] = set(self._hands.tasks)
         timeout = None
-        if self._goes_on() and len(self._hands.tasks) < self._target.policy.concurrency and not self._probing:
+        if self._goes_on() and len(self._hands.tasks) < self._target.policy.concurrency and not self._probe.token:
             waits = [self._arrivals.due_in() or 0.0, self._batch_wait() if self._hands.pending else 0.0]
             timeout = min((wait for wait in waits if wait > 0), default=None)
             if not self._newer and self._hands.room()[0] > 0:
@@ -300,7 +299,7 @@ class DeliveryTurn:
         # Whoever was frozen meanwhile knows nothing of the destination that is still true.
         if not await self._lease.is_held() and self._lease.lost:
             raise self._turn.fenced()
-        settlement = Settlement(self._target, crowded=self._crowded)
+        settlement = Settlement(self._target, crowded=self._crowded, probe=self._probe.token)
         for verdict, batch in ended:
             settlement.add(verdict, self._hands.take_back(verdict, batch, self._turn.pins))
         tried = [hand for _, batch in ended for hand in batch]
@@ -308,10 +307,8 @@ class DeliveryTurn:
         self._crowded = settlement.crowded
         if settlement.wait is not None:
             self._closing = max(self._closing or 0.0, settlement.wait)
-        elif self._probing and self._target.health.state:
-            # The probe told nothing of the destination: its delivery may be at fault. The next one is another probe.
-            await self._target.health.release()
-        self._probing = False
+        # When the probe told nothing of the destination, its delivery may be at fault.
+        await self._probe.end(told=settlement.wait is not None or self._target.health.state == "")
         self._hands.drop(parked)
         if parked or any(hand.item.parked for hand in tried):
             self._arrivals.due_has_changed()

@@ -15,7 +15,7 @@ from .errors import Retry
 from .events import StoredEvent, event_digest
 from .lane import Claim, Item, Removal, Seen
 from .lanes import Lanes, Turn
-from .lease import Lease
+from .lease import TurnLease
 from .log_entry import decode_each
 from .moves import Moves, Routed
 from .onlookers import Onlookers
@@ -130,7 +130,7 @@ class RouterTurn:
 
         Returns None too when another turn took over. Whatever else it raises, the sweep repairs.
         """
-        async with Lease(self._turn):
+        async with TurnLease(self._turn):
             return await self._serve()
         return None
 

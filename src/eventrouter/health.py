@@ -10,8 +10,10 @@ from typing import NamedTuple
 import structlog
 from redis.exceptions import RedisError
 
+from .lane import LEASE_MS, FencedError
 from .lanes import Lanes
 from .server_time import now_ms
+from .step_arguments import new_token
 
 log = structlog.get_logger("eventrouter.health")
 
@@ -42,8 +44,8 @@ class Gate(NamedTuple):
 
     wait: float
     """Seconds; 0: go."""
-    probe: bool
-    """True: the destination may be back, and this worker alone tries it, with one batch."""
+    probe: str = ""
+    """The token of a probe: the destination may be back, and who has it alone tries it, with one batch."""
 
 
 class Refusals(NamedTuple):
@@ -55,16 +57,20 @@ class Refusals(NamedTuple):
 
 
 class Health:
-    """What one worker knows of one destination."""
+    """What one worker knows of one destination.
 
-    def __init__(self, lanes: Lanes, destination: str, *, initial: float, max_interval: float, timeout: float) -> None:
-        """`initial` and `max_interval` bound the backoff, `timeout` is that of an attempt; all in seconds."""
+    Results are told with the token of the probe that they are of, if any: once it is over they change nothing.
+    """
+
+    def __init__(self, lanes: Lanes, destination: str, *, initial: float, max_interval: float) -> None:
+        """`initial` and `max_interval` bound the backoff, in seconds."""
         self._lanes = lanes
         self._destination = destination
         self._key = health_key(destination)
         self._initial = int(initial * 1000)
         self._longest = int(max_interval * 1000)
-        self._probe = int(timeout * 1000) + 5000
+        self._left = ""
+        """The token of a probe that a turn of this worker has left as it was."""
         self._fresh_until = 0.0
         self._told = 0.0
         self._well = False
@@ -107,9 +113,15 @@ class Health:
     async def gate(self) -> Gate:
         """Asks whether to try; costs a round trip at most once a second while the destination is well."""
         if self._well and time.monotonic() < self._fresh_until:
-            return Gate(0.0, False)
-        wait, probe, _ = await self._step("gate", self._probe)
-        return Gate(wait, probe)
+            return Gate(0.0)
+        token = new_token()
+        wait, is_probe, _ = await self._step("gate", LEASE_MS, token, self._left)
+        return Gate(wait, token if is_probe else "")
+
+    async def keep(self, probe: str) -> None:
+        """Renews a probe. Raises `FencedError` when it is over and somebody else may have it."""
+        if not (await self._step("keep", LEASE_MS, probe))[1]:
+            raise FencedError(f"the probe of {self._destination} was taken over, or ended")
 
     async def is_paused(self) -> bool:
         """Whether an operator holds the destination; costs a round trip at most once a second.
@@ -121,18 +133,18 @@ class Health:
                 await self._step("gate", 0)
         return self.state == "paused"
 
-    async def failed(self, reason: str, after: float | None = None) -> float:
+    async def failed(self, reason: str, after: float | None = None, *, probe: str = "") -> float:
         """The destination as a whole failed: all its lanes wait. Returns for how many seconds.
 
         Exponential with full jitter, capped; `after` (seconds, from Retry-After) wins, if it is more than 0.
         """
         named = int(after * 1000) if after else -1
         # Jitter needs no secrecy.
-        args = ("fail", "backoff", self._initial, self._longest, named, random.random(), reason[:500])
+        args = ("fail", "backoff", self._initial, self._longest, named, random.random(), reason[:500], probe)
         wait, _, _ = await self._step(*args)
         return wait
 
-    async def refused(self, message_id: str, reason: str) -> tuple[float, Refusals]:
+    async def refused(self, message_id: str, reason: str, *, probe: str = "") -> tuple[float, Refusals]:
         """A refusal that may be meant for all. Returns the seconds to wait (0: no hold) and the refusals so far.
 
         The second, different message refused with no success between puts the destination on hold (soon after a success
@@ -141,18 +153,22 @@ class Health:
         self._suspicious = True
         seconds = (FIRST_PROBE_SECONDS, HOLD_SECONDS, SUCCESS_SPEAKS_SECONDS)
         delays = [int(one * 1000) for one in seconds]
-        wait, _, refusals = await self._step("refuse", message_id, *delays, CONVINCING, reason[:500])
+        wait, _, refusals = await self._step("refuse", message_id, *delays, CONVINCING, reason[:500], probe)
         return (wait if self.state == "hold" else 0.0), refusals
 
     async def probe_soon(self) -> None:
         """Ends the wait of a destination that backs off or is on hold: the next to ask probes it."""
         await self._step("soon")
 
-    async def release(self) -> None:
+    async def release(self, probe: str) -> None:
         """Ends a probe that told nothing of the destination: the next to ask probes it."""
-        await self._step("release")
+        await self._step("release", probe)
 
-    async def succeeded(self) -> None:
+    def leave(self, probe: str) -> None:
+        """As `release`, where nobody can be told: the next to ask in this worker probes it, others after its lease."""
+        self._left = probe
+
+    async def succeeded(self, *, probe: str = "") -> None:
         """The destination answered for a delivery. Told to the others at most once a second while all is well."""
         self.taken()
         now = time.monotonic()
@@ -160,7 +176,7 @@ class Health:
             return
         self._told = now
         self._suspicious = False
-        await self._step("succeed")
+        await self._step("succeed", probe)
 
     async def parked(self, number: int, reason: str) -> None:
         """Notes why `number` deliveries are tried again one by one: for `status` and, now and then, the log."""

@@ -1,9 +1,10 @@
-"""The lease of a turn: kept while the turn lives, and asked before anything leaves the house."""
+"""Leases: kept by renewing them while the work lasts, and asked before anything leaves the house."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -18,35 +19,38 @@ log = structlog.get_logger("eventrouter.lease")
 
 
 class Lease:
-    """Renews the lease of a turn every third of it while the body of `async with` runs.
+    """Is renewed every third of it while the body of `async with` runs."""
 
-    `FencedError` ends the body and goes no further: what was in hand is another turn's. All else passes.
-    """
-
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._until = turn.began + LEASE_MS / 1000
+    def __init__(self, renew: Callable[[], Awaitable[None]], began: float) -> None:
+        """`renew` raises `FencedError` when it is somebody else's; it counts from `began`, by `elapsed`."""
+        self._renew_it = renew
+        self._until = began + LEASE_MS / 1000
         self._renewals: asyncio.Task[None] | None = None
         self.lost = False
-        """Whether it is known that another turn took over."""
+        """Whether it is known that somebody else has it."""
 
     async def __aenter__(self) -> Self:
-        self._renewals = asyncio.create_task(self._renew_for_ever())
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        await self.stop()
+        return False
+
+    def start(self) -> None:
+        """From now on it is renewed."""
+        self._renewals = asyncio.create_task(self._renew_for_ever())
+
+    async def stop(self) -> None:
+        """It is renewed no more."""
         if self._renewals is not None:
             self._renewals.cancel()
             await asyncio.gather(self._renewals, return_exceptions=True)
-        if not isinstance(error, FencedError):
-            return False
-        log.warning("a turn was taken over", lane=self._turn.lane.name, shard=self._turn.lane.shard)
-        return True
 
     async def is_held(self) -> bool:
-        """Whether the lane is still this turn's, so that it may send something.
+        """Whether it is still ours, so that something may be sent.
 
         When the last renewal is a lease ago (the process was frozen, the machine slept, or Redis is away) it asks; no
         answer means no.
@@ -64,7 +68,27 @@ class Lease:
         began = elapsed()
         try:
             with contextlib.suppress(RedisError, OSError, TimeoutError):  # the next one may succeed
-                await self._turn.renew()
+                await self._renew_it()
                 self._until = began + LEASE_MS / 1000
         except FencedError:
             self.lost = True
+
+
+class TurnLease(Lease):
+    """The lease of a turn.
+
+    `FencedError` ends the body and goes no further: what was in hand is another turn's. All else passes.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(turn.renew, turn.began)
+        self._lane = turn.lane
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        await self.stop()
+        if not isinstance(error, FencedError):
+            return False
+        log.warning("a turn was taken over", lane=self._lane.name, shard=self._lane.shard)
+        return True

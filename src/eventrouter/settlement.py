@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from . import outcome_log
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry, storable
+from .lag import lag_counts
 from .lane import Append, Item, Park, Pins, Removal
 from .lanes import Turn
 from .records import DeadLetter, pack, unpack
@@ -54,12 +55,16 @@ SURE = (
 class Settlement:
     """Collects verdicts with `add`, then `apply` judges and settles all of them; used once."""
 
-    def __init__(self, target: Target, *, crowded: bool = False) -> None:
-        """`crowded` says that the lane has as many parked keys as it may have: no more are parked."""
+    def __init__(self, target: Target, *, crowded: bool = False, probe: str = "") -> None:
+        """`crowded` says that the lane has as many parked keys as it may have: no more are parked.
+
+        `probe` is the token of the probe that made the verdicts, if one did.
+        """
         self._target = target
         self._crowded = crowded
+        self._probe = probe
         self._verdicts: list[Verdict] = []
-        self._removals: list[Removal] = []
+        self._delivered: list[Item] = []
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
         self._pins: Pins = {}
@@ -79,7 +84,7 @@ class Settlement:
     def add(self, verdict: Verdict, pins: Pins | None = None) -> None:
         """Takes a verdict; `pins` tells what is left of pinned batches (see `Turn.settle`)."""
         self._verdicts.append(verdict)
-        self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
+        self._delivered += [hand.item for hand in verdict.delivered]
         self._unreadable += sum(hand.unreadable for hand in verdict.delivered)
         self._pins |= pins or {}
         self._notes += [hand.item for hand in (*verdict.together, *verdict.refused)]
@@ -100,18 +105,20 @@ class Settlement:
             park.items += [hand.item for hand in siblings(park.key)]
         records = [self._record(hand, class_, failure) for hand, class_, failure in self._letters]
         name = self._target.name
-        self._removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
+        removals = [Removal(item, f"delivered:{name}") for item in self._delivered]
+        removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
         appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         unreadable = {f"{name}:unreadable": self._unreadable} if self._unreadable else {}
+        lag = lag_counts(name, self._delivered, now_ms())
         with self._target.counts.taken() as taken:
             claims, parked = await turn.settle(
-                self._removals,
+                removals,
                 list(self._parks.values()),
                 self._pins,
                 sorted(due),
                 appends,
-                {**taken, **self._retried, **unreadable},
+                {**taken, **self._retried, **unreadable, **lag},
                 notes=self._notes,
                 outcomes=self._outcomes(records) if turn.lanes.outcome_bytes else (),
             )
@@ -132,7 +139,7 @@ class Settlement:
         if taken:
             # What was taken is settled, even where nobody can be told: on a Cluster that is another server.
             with suppress(RedisError, OSError, TimeoutError):
-                await health.succeeded()
+                await health.succeeded(probe=self._probe)
         answered = False
         for verdict in self._verdicts:
             for number, (hand, failure) in enumerate(verdict.failed):
@@ -141,7 +148,7 @@ class Settlement:
                 if class_:
                     self.bury(hand, class_, failure)
                 elif self._crowded and not hand.item.parked:
-                    self._wait(await health.failed("too many deliveries fail one by one"))
+                    self._wait(await health.failed("too many deliveries fail one by one", probe=self._probe))
                 else:
                     self._park(hand, failure)
             if verdict.whole is not None:
@@ -150,7 +157,7 @@ class Settlement:
                 self._count_retry(verdict.spoilt)
                 self._last_reason = self._target.mask(verdict.spoilt)
         if answered and not taken and self.wait is None:
-            await health.succeeded()
+            await health.succeeded(probe=self._probe)
 
     async def _fail_whole(self, verdict: Verdict, failure: Retry) -> None:
         health, reason = self._target.health, self._target.mask(failure)
@@ -160,7 +167,7 @@ class Settlement:
             self._last_reason = reason
             self._wait(health.delay(verdict.together[0].tries.together, failure.after))
         else:
-            self._wait(await health.failed(reason, failure.after))
+            self._wait(await health.failed(reason, failure.after, probe=self._probe))
 
     def _wait(self, seconds: float) -> None:
         self.wait = max(self.wait or 0.0, seconds)
@@ -185,7 +192,8 @@ class Settlement:
                 return None
             if self._held:
                 return None
-            wait, refusals = await health.refused(hand.messages[0].id, self._target.mask(failure))
+            reason = self._target.mask(failure)
+            wait, refusals = await health.refused(hand.messages[0].id, reason, probe=self._probe)
             if wait > 0:
                 self._held = True
                 self._wait(wait)

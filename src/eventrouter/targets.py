@@ -21,6 +21,7 @@ from .health import Health
 from .lane import Claim, Item, Lane
 from .lanes import Lanes
 from .plugins import Plugins
+from .probe import Probe
 from .records import EventRecord, unpack_each
 from .settings import Settings
 from .stored import UnreadableError
@@ -150,9 +151,9 @@ class Targets:
 
     async def _start(self, name: str) -> Target | None:
         health = self._health.setdefault(name, self._make_health(name))
-        gate = await health.gate()
-        if gate.wait > 0:  # it is backing off or on hold, and starting it may be what went wrong
-            self._waits[name] = gate.wait
+        probe = Probe(health)
+        if (wait := await probe.gate()) > 0:  # it is backing off or on hold, and starting it may be what went wrong
+            self._waits[name] = wait
             return None
         destination = None
         try:
@@ -166,12 +167,14 @@ class Targets:
             for secret in secrets_of(self._options(name)):
                 reason = reason.replace(secret, "**********")
             log.warning("a destination can't start", destination=name, reason=reason)
-            self._waits[name] = await health.failed(reason)
+            self._waits[name] = await health.failed(reason, probe=probe.token)
             if destination is not None:
                 await _close(name, destination)
             return None
-        if gate.probe:  # the turn that asked is the probe
-            await health.release()
+        else:
+            await probe.end(told=False)  # the turn that asked has another one
+        finally:
+            await probe.leave()
         return self._target(name, destination, health)
 
     def wait(self, name: str) -> float:
@@ -223,11 +226,9 @@ class Targets:
 
     def _make_health(self, name: str) -> Health:
         if name == WAREHOUSE:
-            return Health(self._lanes, name, initial=0.5, max_interval=10.0, timeout=Warehouse.timeout)
+            return Health(self._lanes, name, initial=0.5, max_interval=10.0)
         one = self._config.destinations[name]
-        return Health(
-            self._lanes, name, initial=one.retry.initial, max_interval=one.retry.max_interval, timeout=one.timeout
-        )
+        return Health(self._lanes, name, initial=one.retry.initial, max_interval=one.retry.max_interval)
 
     def _target(self, name: str, destination: Destination, health: Health) -> Target:
         common: dict[str, Any] = {"enqueue": self._enqueue, "finished": self.finished, "dropped": self.dropped}

@@ -20,11 +20,11 @@ class Unserved(Health):
     """Of a destination to which nothing is sent for now, and that is looked at again in so many seconds."""
 
     def __init__(self, lanes: Lanes, name: str, seconds: float) -> None:
-        super().__init__(lanes, name, initial=1.0, max_interval=1.0, timeout=1.0)
+        super().__init__(lanes, name, initial=1.0, max_interval=1.0)
         self._seconds = seconds
 
     async def gate(self) -> Gate:
-        return Gate(self._seconds, False)
+        return Gate(self._seconds)
 
 
 async def unserved(
