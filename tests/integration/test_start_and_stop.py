@@ -27,12 +27,13 @@ routes:
   - { to: all }
 """
 
+ENVIRONMENT = {"SINK_PATH": "/shared"}
+"""Of the `system` that tests share which only look at it."""
 
 HOOK = "from eventrouter import hookimpl\n@hookimpl\n"
 
 
-def test_up_needs_no_options_and_says_how_to_try_it(start: Callable[..., System], sink: Sink) -> None:
-    system = start(RULES, {"SINK_PATH": "/try"})
+def test_up_needs_no_options_and_says_how_to_try_it(system: System, sink: Sink) -> None:
     printed = until(lambda: text if "eventrouter status" in (text := system.output.read_text()) else "")
     assert "is ready" in printed
     assert str(system.data / "warehouse.sqlite3") in printed
@@ -46,7 +47,7 @@ def test_up_needs_no_options_and_says_how_to_try_it(start: Callable[..., System]
         ).status
         == 200
     )
-    assert [hit.json["event"] for hit in sink.wait("/try", 1)] == ["Hello"]
+    assert [hit.json["event"] for hit in sink.wait("/shared", 1)] == ["Hello"]
     assert system.rows(1, "SELECT total FROM hello") == [{"total": 42}]
 
 
@@ -106,8 +107,7 @@ def test_an_attempt_under_way_is_finished_before_the_stop(start: Callable[..., S
     assert [hit.json["messageId"] for hit in sink.at("/slow-stop")] == ["slow", "after"]
 
 
-def test_a_second_up_on_the_same_data_or_port_is_refused(start: Callable[..., System], tmp_path: Path) -> None:
-    system = start(RULES, {"SINK_PATH": "/second"})
+def test_a_second_up_on_the_same_data_or_port_is_refused(system: System, tmp_path: Path) -> None:
     same_data = system.run("up", "--port", system.port + 1)
     assert same_data.returncode == 1
     assert f"the data directory {system.data} is in use by `eventrouter up`" in same_data.stderr
