@@ -14,6 +14,7 @@ from language_kit import KINDS, Piece, conditions, events, holds, joins, written
 from routes_kit import HEAD, load
 
 SOURCES = ("website", "app", "shop")
+RULES = load(HEAD)
 NO_TYPE = " and ".join(f'type != "{name}"' for name in EVENT_TYPES)
 
 
@@ -225,7 +226,7 @@ def quoted(text):
 def test_a_route_that_is_said_never_to_match_matches_no_event(routes, some):
     told = never(routes)
     config = replace(
-        load(HEAD),
+        RULES,
         routes=[
             RouteConfig(str(number), tuple(to), None if from_ is None else tuple(from_), written(when))
             for number, (when, from_, to) in enumerate(routes)
