@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 import pluggy
@@ -71,10 +71,8 @@ class Plugins:
     def load(cls) -> Plugins:
         """All plugins of the installed packages."""
         loaded = cls()
-        found = sorted(entry_points(group=GROUP), key=lambda entry: (_package(entry) != GROUP, entry.name))
         plugins = []
-        for entry in found:
-            origin = _Origin(entry.name, _package(entry), entry.dist.version if entry.dist else "")
+        for origin, entry in sorted(_found(), key=lambda one: (one[0].package != GROUP, one[0].plugin)):
             try:
                 plugins.append((origin, entry.load()))
             except Exception as error:
@@ -171,8 +169,14 @@ class Plugins:
         self._origins[kind, name] = origin
 
 
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else ""
+def _found() -> Iterator[tuple[_Origin, EntryPoint]]:
+    """The entry points with where they come from. A package's metadata is read once: its whole text, each time."""
+    packages: dict[Distribution | None, tuple[str, str]] = {None: ("", "")}
+    for entry in entry_points(group=GROUP):
+        if entry.dist is not None and entry.dist not in packages:
+            metadata = entry.dist.metadata
+            packages[entry.dist] = metadata["Name"], metadata["Version"]
+        yield _Origin(entry.name, *packages[entry.dist]), entry
 
 
 def _registered(
