@@ -1,6 +1,7 @@
 import pytest
 
 from eventrouter.config import loads
+from eventrouter.config_destinations import small_parts
 from eventrouter.destination import Destination, RateLimit
 from eventrouter.errors import ConfigError
 from eventrouter.hookspecs import hookimpl
@@ -209,3 +210,10 @@ def test_what_is_no_name_for_a_group_is_told(written):
 
 def test_a_group_must_be_a_text():
     assert [message for message, _ in problems("worker_group: 7")] == ["`worker_group` must be a text"]
+
+
+def test_a_part_of_the_backlog_that_one_order_key_fills_soon_is_worth_a_warning():
+    config = load(f"{HEAD}destinations:\n  crm: {{ plugin: acme, options: {{ api_key: abcd }}, backlog: 1000 }}\n")
+    [warning] = small_parts(config, 64)
+    assert "warning: `backlog: 1000` of the destination `crm` is 15 in each of 64 shards\n" in str(warning)
+    assert [] == small_parts(config, 10) == small_parts(config, 1)

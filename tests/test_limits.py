@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from eventrouter import limits
 from eventrouter.config_model import RetryConfig
 from eventrouter.counters import LaneState, Snapshot
-from eventrouter.limits import TELL_SECONDS, LimitsLog, Used, small_parts, used
+from eventrouter.limits import TELL_SECONDS, LimitsLog, Used, used
 
 NOW = 1_700_000_000_000
 CRM = SimpleNamespace(backlog=1000, retry=RetryConfig(max_age=100.0))
@@ -46,15 +46,6 @@ def test_of_a_destination_that_is_gone_the_age_is_told():
 
 def test_from_four_fifths_on_a_limit_is_near():
     assert {"max_age": 0.8} == Used(0.79, 0.8).near()
-
-
-def test_a_part_of_the_backlog_that_one_order_key_fills_soon_is_worth_a_warning():
-    config = SimpleNamespace(path="routes.yaml", destinations=CONFIG.destinations)
-    [warning] = small_parts(config, 64)
-    assert str(warning).startswith(
-        "routes.yaml: warning: `backlog: 1000` of the destination `crm` is 15 in each of 64 shards\n"
-    )
-    assert [] == small_parts(config, 10) == small_parts(config, 1)
 
 
 @pytest.fixture

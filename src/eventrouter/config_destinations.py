@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from . import quantities
 from .config_model import DEFAULT_BACKLOG, DestinationConfig, RetryConfig
 from .config_options import OptionsReader
 from .config_reader import Reader, did_you_mean
 from .destination import MAX_TIMEOUT, Destination, RateLimit
+from .errors import Problem
 from .worker_group import DEFAULT_GROUP, GROUP_HINT, is_group_name
 from .yaml_file import MapNode, Node, Scalar
+
+if TYPE_CHECKING:
+    from .config import Config
 
 RESERVED = ("warehouse", "log")
 KEYS = (
     "plugin", "options", "consent", "batch", "retry", "concurrency", "rate_limit", "timeout", "backlog", "enabled",
     "worker_group",
 )  # fmt: skip
+
+SMALL_PART = 100
+"""Deliveries; a shard's part of `backlog` that is smaller is worth a warning."""
 
 _NAME = re.compile(r"[a-z0-9_-]{1,64}\Z")
 
@@ -121,3 +129,19 @@ def _rate_limit(reader: Reader, node: Node | None, default: RateLimit | None) ->
     count = reader.whole(settings.get("count"), "`rate_limit.count`", 1, 1, 10**9)
     per = reader.quantity(settings.get("per_seconds"), "`rate_limit.per_seconds`", 1.0, quantities.duration, 0.001)
     return RateLimit(count, per)
+
+
+def part_of(one: DestinationConfig, shards: int) -> int:
+    """How much of its `backlog` a destination has in each shard."""
+    return max(one.backlog // shards, 1)
+
+
+def small_parts(config: Config, shards: int) -> list[Problem]:
+    """Warnings of destinations whose part of `backlog` is used up soon by one order key, which is in one shard."""
+    hint = "events of one userId are in one shard, where more than these become dead letters: raise it"
+    found = []
+    for name, one in config.destinations.items():
+        if shards > 1 and (part := part_of(one, shards)) < SMALL_PART:
+            what = f"`backlog: {one.backlog}` of the destination `{name}` is {part} in each of {shards} shards"
+            found.append(Problem(config.path, 0, 0, what, hint, severity="warning"))
+    return found

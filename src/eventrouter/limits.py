@@ -12,16 +12,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from .config import Config
-from .config_model import DestinationConfig, RetryConfig
+from .config_destinations import part_of
+from .config_model import RetryConfig
 from .counters import Snapshot
-from .errors import Problem
 
 log = structlog.get_logger("eventrouter.limits")
 
 NEAR = 0.8
 """From this part of a limit on it is told."""
-SMALL_PART = 100
-"""Deliveries; a shard's part of `backlog` that is smaller is worth a warning."""
 LOOK_SECONDS = 15.0
 TELL_SECONDS = 600.0
 """How often it is told in the log while it lasts."""
@@ -39,22 +37,6 @@ class Used(NamedTuple):
     def near(self) -> dict[str, float]:
         """The limits of which so much is used that it has to be told."""
         return {limit: part for limit, part in self._asdict().items() if part >= NEAR}
-
-
-def part_of(one: DestinationConfig, shards: int) -> int:
-    """How much of its `backlog` a destination has in each shard."""
-    return max(one.backlog // shards, 1)
-
-
-def small_parts(config: Config, shards: int) -> list[Problem]:
-    """Warnings of destinations whose part of `backlog` is used up soon by one order key, which is in one shard."""
-    hint = "events of one userId are in one shard, where more than these become dead letters: raise it"
-    found = []
-    for name, one in config.destinations.items():
-        if shards > 1 and (part := part_of(one, shards)) < SMALL_PART:
-            what = f"`backlog: {one.backlog}` of the destination `{name}` is {part} in each of {shards} shards"
-            found.append(Problem(config.path, 0, 0, what, hint, severity="warning"))
-    return found
 
 
 def used(config: Config, shards: int, snapshot: Snapshot) -> dict[str, Used]:

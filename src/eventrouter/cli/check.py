@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
 def _small_parts(config: Config) -> list[Problem]:
     """By the number of shards that the environment gives; nothing where that can't be read."""
-    from ..limits import small_parts
+    from ..config_destinations import small_parts
     from ..settings import Settings
 
     try:
