@@ -98,14 +98,7 @@ async def test_no_lane_starves(
     sink = posts[0].sink
     await put(posts, 200)
 
-    async def stop_when_it_is_enough() -> None:
-        while len(sink.got) < 64:
-            await asyncio.sleep(0.01)
-        for post in posts:
-            post.stopping.set()
-
-    runs = [post.serve(post.stopping.is_set, seconds=20) for post in posts]
-    await asyncio.gather(stop_when_it_is_enough(), *runs)
+    await asyncio.gather(*(post.serve(lambda: len(sink.got) >= 64, seconds=20) for post in posts))
     shares = Counter(name.split("-")[0] for name in sink.got[:64])
     assert (8, 1) == (len(shares), sink.most_at_once)
     assert 2 <= min(shares.values())
