@@ -78,6 +78,11 @@ def states() -> dict[str, Any]:
     )
 
 
+def quantile(part: float) -> str:
+    buckets = f"rate(eventrouter_delivery_seconds_bucket{{{ONE}}}[$__rate_interval])"
+    return f"histogram_quantile({part}, max by (destination, le) ({buckets}))"
+
+
 def rate(metric: str, labels: str, where: str = "") -> str:
     """Of all shards: every collector tells the same."""
     return f"max by ({labels}) (rate(eventrouter_{metric}_total{{{where}}}[$__rate_interval]))"
@@ -180,6 +185,13 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "Oldest",
             "Age of the oldest delivery that waits.",
             (f"max by (lane) (eventrouter_oldest_seconds{{{LANE}}})", "{{lane}}"),
+            unit="s",
+        ),
+        graph(
+            "From routing to delivery",
+            "Within so long half of the deliveries arrive, and 99% of them; what waits is not in it.",
+            (quantile(0.5), "{{destination}} half"),
+            (quantile(0.99), "{{destination}} 99%"),
             unit="s",
         ),
         graph(

@@ -36,12 +36,17 @@ def texts(items: Sequence[Item]) -> list[str]:
 
 
 async def counts(redis: Redis, shard: int = 0) -> dict[str, int]:
-    """The shard's counters of what became of events and deliveries; see `retries` and `shares` for the others."""
+    """The shard's counters of what became of events and deliveries; see `retries`, `shares`, `lags`."""
     return {
         field: number
         for field, number in (await _counts(redis, shard)).items()
-        if "retried:" not in field and not field.startswith(SHARES)
+        if "retried:" not in field and not field.startswith((*SHARES, "lag"))
     }
+
+
+async def lags(redis: Redis, shard: int = 0) -> dict[str, int]:
+    """How many deliveries were as old as that; see `eventrouter.lag`."""
+    return {field: number for field, number in (await _counts(redis, shard)).items() if field.startswith("lag:")}
 
 
 SHARES = ("accepted:", "duplicates:", "routed:", "unreadable:", "events:")

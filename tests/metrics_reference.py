@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventrouter.metrics import OWN, SHARED, SPOOL_COUNTERS, SPOOL_STATE, STATE, Family
+from eventrouter.metrics import LAG, OWN, SHARED, SPOOL_COUNTERS, SPOOL_STATE, STATE, Family
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -25,6 +25,10 @@ up, by sums like these, where a dead letter that was sent again counts as what b
 - for each destination `destination_events` = `deliveries_delivered` + `waiting` + `deliveries_filtered` + dead letters
   + `deliveries_discarded` + `deliveries_forgotten`, where dead letters are `deliveries_dead` - `deliveries_replayed` -
   those of the other two whose `what` is a class of dead letters.
+"""
+
+LAG_HEAD = """
+A histogram, with `_bucket` (label `le`), `_sum` and `_count`:
 """
 
 STATE_HEAD = """
@@ -61,7 +65,7 @@ def table(families: Sequence[Family], suffix: str = "") -> str:
 
 def reference() -> str:
     """The whole page."""
-    shared = HEAD + table(SHARED, "_total") + STATE_HEAD + table(STATE)
+    shared = HEAD + table(SHARED, "_total") + LAG_HEAD + table([LAG]) + STATE_HEAD + table(STATE)
     return shared + OWN_HEAD + table((*OWN, *SPOOL_COUNTERS), "_total") + SPOOL_HEAD + table(SPOOL_STATE) + TAIL
 
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from eventrouter.metrics import OWN, SHARED, SPOOL_COUNTERS, SPOOL_STATE, STATE, WHY, render
+from eventrouter.metrics import LAG, OWN, SHARED, SPOOL_COUNTERS, SPOOL_STATE, STATE, WHY, render
 from eventrouter.records import DEAD_LETTER_CLASSES
 from grafana_reference import PAGE, reference
 
@@ -31,11 +31,15 @@ VALUES = {
     ("oldest_seconds", "lane"): {"log", "warehouse"},
 }
 """The values that labels may be compared with."""
-LABELS = {
-    f"eventrouter_{one.name}{suffix}": set(one.labels)
-    for families, suffix in (((*STATE, *SPOOL_STATE), ""), ((*SHARED, *OWN, *SPOOL_COUNTERS), "_total"))
-    for one in families
-} | {family.name: set() for family in text_string_to_metric_families(render(None).decode())}
+LABELS = (
+    {
+        f"eventrouter_{one.name}{suffix}": set(one.labels)
+        for families, suffix in (((*STATE, *SPOOL_STATE), ""), ((*SHARED, *OWN, *SPOOL_COUNTERS), "_total"))
+        for one in families
+    }
+    | {f"eventrouter_{LAG.name}_bucket": {*LAG.labels, "le"}}
+    | {family.name: set() for family in text_string_to_metric_families(render(None).decode())}
+)
 
 
 def rules() -> list[dict[str, Any]]:
@@ -120,6 +124,8 @@ def test_placeholders_of_a_summary_are_labels_of_its_expression():
         outer = promql_parser.parse(rule["expr"])
         while isinstance(outer, promql_parser.BinaryExpr):
             outer = outer.lhs
+        if isinstance(outer, promql_parser.Call):
+            outer = outer.args[-1]
         if isinstance(outer, promql_parser.AggregateExpr):
             there = set(outer.modifier.labels) if outer.modifier else set()
         else:

@@ -24,7 +24,7 @@ FLOORS = {
         write_key decode validation pixel reception webhook_source visitor accept collect lanes lease spool_entry
         spool_file spool_files spool log_write log enrichments room moves enrich route_index route delivery verdict
         attempts health probe poison calls throttle target settlement hands arrivals deliver outcome_log lane_search
-        dead_letters dead_letter_log presence onlookers tracing otel counters rates limits audit metrics slots
+        dead_letters dead_letter_log presence onlookers tracing otel counters rates limits audit lag metrics slots
         turns queue pausing once feed redelivery replay comparison server_check connections server_pool sentinel
         cluster steps step_arguments ports serve unrefused turn_failures set_aside""",
     "wiring": """routing targets unserved intake collecting outcome fates trace rule_tests hiding kept_rules

@@ -44,6 +44,9 @@ def snapshot(**changes) -> Snapshot:
                 "enrichment_failed:geo": 2,
                 "warehouse:late_duplicates": 6,
                 "turn_failed:log": 4,
+                "lag:crm:0.5": 3,
+                "lag:crm:60.0": 1,
+                "lag_ms:crm": 21_500,
             }
         ),
         "lanes": {"log": LaneState(1, 0, NOW - 2500), "crm": LaneState(2, 1, 0)},
@@ -103,6 +106,14 @@ def test_what_the_shards_count_is_shown_with_its_reasons():
     }
     found = samples(render(snapshot()))
     assert expected == {name: found.get(name) for name in expected}
+
+
+def test_for_how_long_deliveries_waited_is_a_histogram():
+    found = samples(render(snapshot()))
+    buckets = [found[("eventrouter_delivery_seconds_bucket", "crm", le)] for le in ("0.1", "0.5", "60.0", "+Inf")]
+    assert [0, 3, 4, 4] == buckets
+    assert 4 == found[("eventrouter_delivery_seconds_count", "crm")]
+    assert 21.5 == found[("eventrouter_delivery_seconds_sum", "crm")]
 
 
 def test_without_a_server_it_still_says_that_it_is_away_and_what_was_refused():

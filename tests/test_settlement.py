@@ -19,7 +19,7 @@ from eventrouter.lane import FencedError
 from eventrouter.settlement import Settlement
 from eventrouter.target import Counts, Policy
 from eventrouter.verdict import Bug, Verdict
-from lane_kit import counts, make_due, retries, take
+from lane_kit import counts, lags, make_due, retries, take
 
 
 class Case:
@@ -92,6 +92,15 @@ async def test_what_is_delivered_and_what_is_dead_leaves_the_lane_and_is_counted
     assert {"to:crm": 3, "delivered:crm": 1, "dead:crm:permanent": 1, "to:warehouse": 1} == await counts(redis)
     assert ["c"] == await case.read()
     assert case.wait is None
+
+
+async def test_how_long_what_is_delivered_was_in_its_lane_is_counted_in_the_same_step(case, redis):
+    await case.begin("a", "b", "c")
+    case.hands["a"].item.id = f"{int(case.hands['b'].item.id.partition('-')[0]) - 40_000}-0"
+    await case.settle("ab", {"c": Reject("bad", status=400)})
+    found = await lags(redis)
+    assert 2 == sum(found.values())
+    assert 1 == found["lag:crm:60.0"]
 
 
 async def test_records_that_nobody_can_read_are_counted_in_the_same_step(case, redis):

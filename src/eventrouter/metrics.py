@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .audit import differences
 from .counters import Snapshot, age, budget_used
+from .lag import histogram
 from .lane import BUDGET_PERCENT
 from .records import DEAD_LETTER_CLASSES
 from .spool import SpoolState
@@ -89,6 +90,13 @@ SHARED = (
     ),
 )
 """Counters of all shards: the same whichever collector is asked, and kept over restarts."""
+
+LAG = Family(
+    "delivery_seconds",
+    "From routing to delivery; of the warehouse: records. A histogram; a replay's begin when they are in their lane.",
+    ("destination",),
+)
+"""The same, as a histogram."""
 
 STATE = (
     Family("up", "Whether the event log is reachable."),
@@ -179,17 +187,19 @@ def render(
         own |= {family: {(): getattr(spool, family.field)} for family in SPOOL_COUNTERS}
         gauges |= {family.name: {(): getattr(spool, family.field)} for family in SPOOL_STATE}
     registry = CollectorRegistry()
-    registry.register(_Metrics(_shared(snapshot, status or {}), gauges, own))
+    registry.register(_Metrics(snapshot, _shared(snapshot, status or {}), gauges, own))
     return generate_latest(registry) + generate_latest(_process)
 
 
 class _Metrics(Collector):
     def __init__(
         self,
+        snapshot: Snapshot | None,
         shared: Mapping[Family, Mapping[tuple[str, ...], int]],
         gauges: dict[str, dict[tuple[str, ...], float]],
         own: Mapping[Family, Mapping[tuple[str, ...], int]],
     ) -> None:
+        self._snapshot = snapshot
         self._shared = shared
         self._gauges = gauges
         self._own = own
@@ -206,6 +216,12 @@ class _Metrics(Collector):
             for labels, number in sorted(values.items()):
                 counter.add_metric(labels, number)
             yield counter
+        if self._snapshot is not None:
+            lag = HistogramMetricFamily(f"eventrouter_{LAG.name}", LAG.text, labels=LAG.labels)
+            for name in self._snapshot.lanes:
+                if name != "log":
+                    lag.add_metric((name,), *histogram(self._snapshot.counts, name))
+            yield lag
 
 
 def _shared(snapshot: Snapshot | None, status: Mapping[str, Any]) -> dict[Family, Mapping[tuple[str, ...], int]]:

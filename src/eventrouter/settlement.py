@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from . import outcome_log
 from .delivery import InHand, dead_letter
 from .errors import Reject, Retry, storable
+from .lag import lag_counts
 from .lane import Append, Item, Park, Pins, Removal
 from .lanes import Turn
 from .records import DeadLetter, pack, unpack
@@ -63,7 +64,7 @@ class Settlement:
         self._crowded = crowded
         self._probe = probe
         self._verdicts: list[Verdict] = []
-        self._removals: list[Removal] = []
+        self._delivered: list[Item] = []
         self._letters: list[tuple[InHand, str, Failure]] = []
         self._parks: dict[str, Park] = {}
         self._pins: Pins = {}
@@ -83,7 +84,7 @@ class Settlement:
     def add(self, verdict: Verdict, pins: Pins | None = None) -> None:
         """Takes a verdict; `pins` tells what is left of pinned batches (see `Turn.settle`)."""
         self._verdicts.append(verdict)
-        self._removals += [Removal(hand.item, f"delivered:{self._target.name}") for hand in verdict.delivered]
+        self._delivered += [hand.item for hand in verdict.delivered]
         self._unreadable += sum(hand.unreadable for hand in verdict.delivered)
         self._pins |= pins or {}
         self._notes += [hand.item for hand in (*verdict.together, *verdict.refused)]
@@ -104,18 +105,20 @@ class Settlement:
             park.items += [hand.item for hand in siblings(park.key)]
         records = [self._record(hand, class_, failure) for hand, class_, failure in self._letters]
         name = self._target.name
-        self._removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
+        removals = [Removal(item, f"delivered:{name}") for item in self._delivered]
+        removals += [Removal(hand.item, f"dead:{name}:{class_}") for hand, class_, _ in self._letters]
         appends = [Append("warehouse", [("", len(records), _packed(records))], "to:warehouse")] if records else []
         due = {hand.key for hand in done if hand.item.parked and hand.key not in self._parks and not siblings(hand.key)}
         unreadable = {f"{name}:unreadable": self._unreadable} if self._unreadable else {}
+        lag = lag_counts(name, self._delivered, now_ms())
         with self._target.counts.taken() as taken:
             claims, parked = await turn.settle(
-                self._removals,
+                removals,
                 list(self._parks.values()),
                 self._pins,
                 sorted(due),
                 appends,
-                {**taken, **self._retried, **unreadable},
+                {**taken, **self._retried, **unreadable, **lag},
                 notes=self._notes,
                 outcomes=self._outcomes(records) if turn.lanes.outcome_bytes else (),
             )
