@@ -129,7 +129,7 @@ class Destination:
     default_batch_size: ClassVar[int | None] = None
     """How many it takes when routes.yaml says nothing; None for `batch_size`."""
     concurrency: ClassVar[int] = 8
-    """How many `deliver` calls may run at once in one lane."""
+    """How many `deliver` calls may run at once in one lane; routes.yaml may say instead how many in all of them."""
     rate_limit: ClassVar[RateLimit | None] = None
     """How fast the service may be called at most; None for no limit."""
     timeout: ClassVar[float] = 30.0
