@@ -32,7 +32,7 @@ def make_rules(port: int, deliveries: int) -> str:
             SLOW: {
                 "plugin": "webhook",
                 "batch": {"size": 100},
-                "concurrency": 1,
+                "concurrency": 4,
                 "options": options[SLOW],
                 "backlog": 2 * deliveries + 10_000,
             },
