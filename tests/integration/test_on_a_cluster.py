@@ -21,6 +21,7 @@ destinations:
     plugin: webhook
     batch: { size: 10 }
     rate_limit: 1000/s
+    concurrency: 4
     options: { url: "${SINK}/on-a-cluster", allow_private: true }
 routes:
   - { to: all }
