@@ -169,6 +169,27 @@ async def test_a_destination_that_cannot_start_backs_off_and_shows_no_secret(tar
     assert await targets.get("crm") is not None
 
 
+async def test_a_start_that_is_the_probe_keeps_it_as_long_as_it_takes_and_backs_off_further_when_it_fails(
+    targets: Targets, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lease", "health"):
+        monkeypatch.setattr(f"eventrouter.{module}.LEASE_MS", 300)
+    health = targets._make_health("crm")
+    await health.failed("away")
+    await health.probe_soon()
+
+    async def fail_late(_self: object) -> None:
+        for _ in range(12):
+            await asyncio.sleep(0.04)
+            assert (await targets._make_health("crm").gate()).wait > 0
+        raise OSError("no way in")
+
+    monkeypatch.setattr(Crm, "start", fail_late)
+    assert await targets.get("crm") is None
+    failures, reason = await lanes.redis.hmget("er:{dest:crm}:health", "failures", "reason")
+    assert (b"2", b"it can't start: OSError: no way in") == (failures, reason)
+
+
 async def test_a_destination_that_hangs_at_its_start_backs_off(
     targets: Targets, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
