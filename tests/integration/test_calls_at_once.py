@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import chain
 from typing import Any
 
 import pytest
+from http_sink import Sink
 from redis.asyncio import Redis
+from system import System, until
 
 from deliver_kit import Post, making
 from eventrouter import deliver, throttle
@@ -20,6 +26,7 @@ from eventrouter.health import Gate
 from eventrouter.lane import LEASE_MS
 from eventrouter.lanes import Lanes
 from eventrouter.pausing import pause
+from eventrouter.testing import Answer
 from lane_kit import counts
 
 KEY = "er:{dest:crm}:calls"
@@ -121,6 +128,12 @@ async def test_a_search_for_the_event_at_fault_keeps_its_place(make: Make, worke
     assert 1 == (await counts(redis))["dead:crm:permanent"]
 
 
+async def now_ms(redis: Redis) -> int:
+    """The time by the server's clock."""
+    seconds, micros = await redis.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
 async def no_place_is_taken(post: Post, redis: Redis) -> bool:
     assert post.target.calls is not None
     await post.target.calls.close()
@@ -164,6 +177,26 @@ async def test_an_attempt_that_fails_gives_its_place_back(make: Make, redis: Red
     assert await no_place_is_taken(post, redis)
 
 
+async def test_a_call_does_not_begin_at_a_place_that_was_lost_in_a_freeze(
+    make: Make, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventrouter.calls.LEASE_MS", 300)
+    post = make(calls=1)
+    await post.put("a")
+    ends: list[int] = []
+
+    async def rate(messages: int) -> float:
+        if not ends:
+            time.sleep(0.35)  # nothing of this process runs
+            ends.append(await now_ms(redis) + 250)
+            await redis.zadd(KEY, {"another worker's call": ends[0]})
+        return 0.0
+
+    post.target = dataclasses.replace(post.target, throttle=rate)
+    await post.run()
+    assert (["a"], True) == (post.sink.got, await now_ms(redis) >= ends[0])
+
+
 async def test_a_paused_destination_gives_its_place_back_without_a_call(make: Make, redis: Redis) -> None:
     post = make(calls=1)
     await post.put("a")
@@ -183,20 +216,16 @@ async def test_a_paused_destination_gives_its_place_back_without_a_call(make: Ma
 async def test_what_a_killed_worker_had_under_way_is_waited_for_no_longer_than_its_lease(
     make: Make, redis: Redis
 ) -> None:
-    now, micros = await redis.time()
-    end = now * 1000 + micros // 1000 + 400
+    end = await now_ms(redis) + 400
     await redis.zadd(KEY, {"a call of a worker that is no more": end})
-    assert 400 < LEASE_MS
     post = make(calls=1)
     await post.put("a")
     await post.run()
-    now, micros = await redis.time()
-    assert (["a"], True) == (post.sink.got, now * 1000 + micros // 1000 >= end)
+    assert (["a"], True) == (post.sink.got, await now_ms(redis) >= end)
 
 
 async def test_a_stop_does_not_wait_for_a_place(make: Make, redis: Redis) -> None:
-    now, _ = await redis.time()
-    await redis.zadd(KEY, {"another worker's call": now * 1000 + LEASE_MS})
+    await redis.zadd(KEY, {"another worker's call": await now_ms(redis) + LEASE_MS})
     post = make(calls=1)
     await post.put("a")
     turn = asyncio.create_task(post.turn())
@@ -206,3 +235,55 @@ async def test_a_stop_does_not_wait_for_a_place(make: Make, redis: Redis) -> Non
         claim = await turn
     assert claim is not None
     assert ([], 0) == (post.sink.batches, claim.delay)
+
+
+RULES = """
+version: 1
+sources: { website: { write_key: key-website } }
+destinations:
+  one_at_a_time:
+    plugin: webhook
+    concurrency: 1
+    options: { url: "${SINK}/one-at-a-time", allow_private: true }
+routes: [{ to: one_at_a_time }]
+"""
+
+
+class Narrow:
+    """A service that takes one call at a time, and remembers how many came at once. It takes its time for them."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Any) -> Answer:
+        with self._lock:
+            self.at_once += 1
+            self.most_at_once = max(self.at_once, self.most_at_once)
+        time.sleep(self.seconds)
+        with self._lock:
+            self.at_once -= 1
+        return Answer()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_two_workers_make_one_call_at_a_time_also_when_one_is_killed_in_the_middle_of_it(
+    start: Callable[..., System], sink: Sink
+) -> None:
+    sink.always("/one-at-a-time", narrow := Narrow(0.1))
+    system = start(RULES, {"EVENTROUTER_WORKERS": "2"})
+    for number in range(60):
+        system.track("Seen", f"a{number}", messageId=f"seen-{number}")
+    sink.wait("/one-at-a-time", 10)
+    workers = [one["pid"] for one in system.status()["processes"] if one["kind"] == "worker"]
+    assert 2 == len(workers)
+    for worker in workers:
+        until(lambda: narrow.at_once)
+        os.kill(worker, signal.SIGKILL)
+        killed, taken = time.monotonic(), len(sink.taken("/one-at-a-time"))
+        until(lambda taken=taken: len(sink.taken("/one-at-a-time")) > taken + 1)
+        assert time.monotonic() - killed < 10
+    until(lambda: len({hit.json["messageId"] for hit in sink.taken("/one-at-a-time")}) == 60)
+    assert 1 == narrow.most_at_once
