@@ -283,6 +283,20 @@ async def test_a_destination_that_changes_is_tried_at_once_and_so_is_one_that_is
     assert await targets.get("crm") is not None
 
 
+async def test_calls_under_way_end_before_others_begin_at_a_smaller_number(targets: Targets, tmp_path: Path) -> None:
+    async with targets.serving("crm") as before:
+        assert before is not None and before.calls is not None
+        places = [await before.calls.take(0.0, lambda: False) for _ in range(2)]
+        targets.use(_changed(tmp_path, targets, "concurrency: 5", "concurrency: 1"))
+        after = await targets.get("crm")
+        assert after is not None and after.calls is not None
+        before.calls.give_back(places[0])
+        assert not await after.calls.take(0.1, lambda: False)
+        before.calls.give_back(places[1])
+        assert await after.calls.take(5.0, lambda: False)
+    await targets.close()
+
+
 async def test_one_that_does_not_change_waits_on(targets: Targets, lanes: Lanes, tmp_path: Path) -> None:
     await _wait(targets, lanes)
     targets.use(_changed(tmp_path, targets, "name: all", "name: every"))
