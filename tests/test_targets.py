@@ -151,6 +151,16 @@ async def test_the_warehouse_is_a_destination_that_never_gives_up(targets: Targe
     assert await targets.warehouse() is target.attempts.destination
 
 
+@pytest.mark.parametrize(("shards", "megabytes"), [(1, 16), (4, 16), (64, 1)])
+async def test_the_warehouse_has_no_more_in_hand_where_there_are_many_shards(
+    targets: Targets, tmp_path: Path, shards: int, megabytes: int
+) -> None:
+    targets._settings = Settings(data_dir=tmp_path, shards=shards)
+    target = await targets.get("warehouse")
+    assert target is not None
+    assert target.policy.read_bytes == megabytes * 1024 * 1024
+
+
 async def test_there_is_no_target_of_an_unknown_name(targets: Targets) -> None:
     assert await targets.get("nonsense") is None
     assert targets.names == {"crm", "warehouse"}

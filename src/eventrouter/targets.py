@@ -37,6 +37,8 @@ START_SECONDS = 60.0
 """How long a destination may take to start."""
 IDLE_SECONDS = 30.0
 """How often a lane is looked at whose destination is switched off, or not in routes.yaml (any more)."""
+WAREHOUSE_BYTES = 64 * 1024 * 1024
+"""Bytes of stored records that all turns of the warehouse in a worker have in hand, about: a turn for each shard."""
 WAKE_SECONDS = 1.0
 """How long lanes that can't be woken are left alone: Redis is away."""
 
@@ -234,7 +236,8 @@ class Targets:
         common: dict[str, Any] = {"enqueue": self._enqueue, "finished": self.finished, "dropped": self.dropped}
         common["traced"] = self.traced
         if name == WAREHOUSE:
-            policy = Policy(batch_size=destination.batch_size, concurrency=destination.concurrency, max_age=None)
+            most = WAREHOUSE_BYTES // max(self._settings.shards, 4)
+            policy = Policy(destination.batch_size, 0.0, destination.concurrency, max_age=None, read_bytes=most)
             attempts = Attempts(destination, destination.timeout, lenient=False)
             assert isinstance(destination, Warehouse)
             common["counts"] = Counts(destination.take_counts)
