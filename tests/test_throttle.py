@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from eventrouter import throttle
 from eventrouter.calls import Calls, Place
 from eventrouter.destination import RateLimit
 from eventrouter.lanes import Lanes
@@ -40,9 +41,9 @@ async def test_a_rate_is_shared_and_kept(lanes: Lanes) -> None:
 
 
 async def test_more_than_the_rate_has_at_once_goes_and_has_to_be_paid_for(lanes: Lanes) -> None:
-    throttle = Throttle(lanes, "crm", RateLimit(10, per_seconds=60))
-    assert 0.0 == await throttle(100)
-    assert 540 < await throttle(1) <= 546
+    shared = Throttle(lanes, "crm", RateLimit(10, per_seconds=60))
+    assert 0.0 == await shared(100)
+    assert 540 < await shared(1) <= 546
 
 
 async def test_a_corrected_rate_does_not_wait_for_the_debt_of_the_old_one(lanes: Lanes) -> None:
@@ -113,6 +114,22 @@ async def test_who_gives_up_waiting_for_a_place_comes_back_at_once(lanes: Lanes)
         await asyncio.sleep(0.05)
         ends.set()
         assert (False, 0.0) == (await waits, pace.delay)
+    await calls.close()
+
+
+async def test_who_waits_for_a_place_waits_for_as_long_as_its_turn_has_another(
+    lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "PACE_SECONDS", 0.05)
+    calls, pace = Calls(lanes, "crm", 1), Pace(None)
+    with Place(calls) as second:
+        with Place(calls) as first:
+            assert await pace.wait(1, None, never, first)
+            waits = asyncio.create_task(pace.wait(1, None, never, second))
+            await asyncio.sleep(0.3)
+            assert not waits.done()
+        assert await waits
+        assert not await Pace(None).wait(1, None, never, Place(calls))
     await calls.close()
 
 

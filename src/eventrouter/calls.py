@@ -158,6 +158,7 @@ class Place:
     ) -> None:
         if self._calls is not None and self._id:
             self._calls.give_back(self._id)
+            self._id = ""
 
     @property
     def is_taken(self) -> bool:

@@ -272,12 +272,16 @@ class DeliveryTurn:
         """Whether a call may be made: while the turn goes on, at a place, at the rate, in its lane, unless paused."""
         if self._ends():
             return False
-        if not await self._pace.wait(messages, until, self._ends, place):
+        if not await self._pace.wait(messages, until, partial(self._gives_up, place), place):
             self._closing = self._pace.delay if self._closing is None else self._closing
             return False
         # The lease comes last: the other questions may take longer than what is left of it.
         may_be_asked = not await self._target.health.is_paused() and await self._probe.is_held()
         return may_be_asked and await self._lease.is_held() and place.is_held()
+
+    def _gives_up(self, place: Place) -> bool:
+        """Whether it waits no longer: who is amid a search goes on to its end."""
+        return self._ends() or (self._makes_room and not place.is_taken)
 
     def _ends(self) -> bool:
         return self._closing is not None or self._stopping.is_set() or self._lease.lost

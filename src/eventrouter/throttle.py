@@ -37,6 +37,8 @@ class Pace:
         """Without a `throttle` there is no rate."""
         self._throttle = throttle
         self._lock = asyncio.Lock()
+        self._places: list[Place] = []
+        """Those of the attempts that are under way."""
         self.delay = 0.0
         """Seconds until it is worth asking again, after `wait` gave up."""
 
@@ -44,16 +46,15 @@ class Pace:
         """Whether so many messages may be sent now; `place` is taken then.
 
         Waits until then (monotonic; None: for `PACE_SECONDS`), but not when it is known to take longer, nor when
-        `gives_up` says so. For the place it waits `PACE_SECONDS` at most, once it is the first in line.
+        `gives_up` says so. For the place it waits `PACE_SECONDS` at most, once it is the first in line, and for as
+        long as another attempt of the turn has one: the turn can't end before that does.
         """
         if self._throttle is None and place.is_taken:
             return True
         async with self._lock:
             # The place comes first: what was taken of the rate can't be given back, and who has a place but has to wait
             # for the rate keeps nobody from sending.
-            if not await place.take(PACE_SECONDS, gives_up):
-                if not gives_up():
-                    self.delay = random.uniform(0.5, 1.0) * PACE_SECONDS
+            if not await self._place(place, gives_up):
                 return False
             if self._throttle is None:
                 return True
@@ -67,3 +68,13 @@ class Pace:
                     return False
                 await asyncio.sleep(min(wait, 0.5))
         return False
+
+    async def _place(self, place: Place, gives_up: Callable[[], bool]) -> bool:
+        while not await place.take(PACE_SECONDS, gives_up):
+            if gives_up():
+                return False
+            if not any(one.is_taken for one in self._places):
+                self.delay = random.uniform(0.5, 1.0) * PACE_SECONDS
+                return False
+        self._places = [place, *(one for one in self._places if one.is_taken and one is not place)]
+        return True

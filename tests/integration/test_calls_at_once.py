@@ -21,11 +21,13 @@ from system import System, until
 from deliver_kit import Post, making
 from eventrouter import deliver, throttle
 from eventrouter.calls import Calls
+from eventrouter.deliver import DeliveryTurn
 from eventrouter.errors import Reject
 from eventrouter.health import Gate
 from eventrouter.lane import LEASE_MS
 from eventrouter.lanes import Lanes
 from eventrouter.pausing import pause
+from eventrouter.target import Policy
 from eventrouter.testing import Answer
 from lane_kit import counts
 
@@ -109,6 +111,35 @@ async def test_no_lane_starves(
     shares = Counter(name.split("-")[0] for name in sink.got[:64])
     assert (8, 1) == (len(shares), sink.most_at_once)
     assert 2 <= min(shares.values())
+
+
+async def test_a_turn_does_not_end_for_want_of_a_place_while_it_has_one(
+    make: Make, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "PACE_SECONDS", 0.05)
+    await redis.zadd(KEY, {"another worker's call": await now_ms(redis) + LEASE_MS})
+    post = make(calls=2, concurrency=2, seconds=0.2)
+    await post.put(*"abc")
+    assert await post.turn() is None
+    assert ([*"abc"], 1) == (post.sink.got, post.sink.most_at_once)
+
+
+async def test_attempts_that_wait_for_a_place_let_other_lanes_in(
+    make: Make, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "SHARED_SECONDS", 0.1)
+    post = make(calls=1, seconds=0.2)
+    await post.put(*"abcdef")
+    begun = await post.begin()
+    assert begun is not None
+    turn = DeliveryTurn(begun, dataclasses.replace(post.target, policy=Policy(concurrency=4)), post.stopping, _others)
+    claim = await turn.run()
+    assert claim is not None
+    assert len(post.sink.got) <= 2
+
+
+def _others() -> bool:
+    return True
 
 
 async def test_a_search_for_the_event_at_fault_keeps_its_place(make: Make, workers: Any, redis: Redis) -> None:
