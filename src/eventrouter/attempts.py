@@ -28,6 +28,9 @@ OPINIONS = 3
 
 Permit = Callable[[int, float | None], Awaitable[bool]]
 
+Note = Callable[[Sequence[Sequence[InHand]]], Awaitable[None]]
+"""Notes in what parts a pinned batch is to be repeated."""
+
 
 class Alone(Protocol):
     """Whether a delivery's failure may be its own fault; `again`: it had failed by itself before."""
@@ -38,8 +41,19 @@ class Alone(Protocol):
 class _Work:
     """The attempts at one batch, under way."""
 
-    def __init__(self, verdict: Verdict, alone: Alone, permit: Permit | None, until: float) -> None:
+    def __init__(
+        self,
+        verdict: Verdict,
+        parts: Sequence[Sequence[InHand]],
+        alone: Alone,
+        permit: Permit | None,
+        note: Note | None,
+        until: float,
+    ) -> None:
         self.verdict = verdict
+        self._parts = list(parts)
+        """All of them, whatever became of some: nothing is settled yet."""
+        self._note = note
         self._alone = alone
         self._permit = permit
         self._until = until
@@ -79,6 +93,20 @@ class _Work:
         self._calls += 1
         self.stopped = not goes_on
         return goes_on
+
+    async def cut(self, part: Sequence[InHand], *into: Sequence[InHand]) -> None:
+        """From now on `part` is tried in the parts `into`, after a crash too: together, what was taken could come again."""
+        if self._note is not None:
+            first = next(number for number, one in enumerate(self._parts) if one[0] is part[0])
+            self._parts[first : first + 1] = into
+            await self._note(self._parts)
+
+    async def single_out(self, hand: InHand) -> None:
+        """`hand` is tried by itself, first of all. So far nothing was taken: the parts of the others don't matter."""
+        if self._note is not None:
+            others = ([one for one in part if one is not hand] for part in self._parts)
+            self._parts = [[hand], *(part for part in others if part)]
+            await self._note(self._parts)
 
     def leave(self, part: list[InHand]) -> None:
         """`part` is left as it is, for another try."""
@@ -125,17 +153,24 @@ class Attempts:
         self._mask = Mask(secrets_of(self.destination.options) if self.secrets is None else self.secrets)
 
     async def deliver(
-        self, *parts: Sequence[InHand], alone: Alone, permit: Permit | None = None, careful: bool = False
+        self,
+        *parts: Sequence[InHand],
+        alone: Alone,
+        permit: Permit | None = None,
+        note: Note | None = None,
+        careful: bool = False,
     ) -> Verdict:
         """Tries a batch, or the parts that are left of it; splits what is refused until the delivery at fault is alone.
 
         `alone` is asked when deliveries fail by themselves: whether they may be at fault; otherwise the destination is.
         `permit` is asked before each call with the number of messages, and until when (monotonic) the call may wait;
         None for the first one, before which anything may wait. False ends the attempts; the rest is untried.
+        `note` is told, before they are tried, in what parts a pinned batch is to be repeated; what it raises is raised.
         `careful`: the first part is suspected of poison. It alone is tried, and its failure may be its own.
         """
         verdict = Verdict(careful=careful)
-        work = _Work(verdict, alone, permit, time.monotonic() + max(PATIENCE_SECONDS - self.timeout, 1.0))
+        until = time.monotonic() + max(PATIENCE_SECONDS - self.timeout, 1.0)
+        work = _Work(verdict, parts, alone, permit, note, until)
         for part in parts:
             await self._next(part, work)
             work.stopped = work.stopped or careful
@@ -178,6 +213,7 @@ class Attempts:
             work.refused = batch
             # The shortest way to know something, when there is no time left: a turn has to end before its job does.
             middle = 1 if work.late else len(batch) // 2
+            await work.cut(batch, batch[:middle], batch[middle:])
             await self._part(batch[:middle], work)
             await self._next(batch[middle:], work)
 
@@ -211,6 +247,7 @@ class Attempts:
         for hand in others[:: max(len(others) // OPINIONS, 1)][:OPINIONS]:
             rest = [one for one in verdict.untried if one is not hand]
             verdict.untried = []
+            await work.single_out(hand)
             await self._part([hand], work, doubted=True)
             verdict.untried += rest
             if verdict.delivered or verdict.whole is not None:

@@ -10,10 +10,11 @@ from itertools import chain
 from typing import Any
 
 from .arrivals import Arrivals
+from .attempts import Note
 from .calls import Place
 from .delivery import InHand
 from .errors import Reject
-from .hands import Hands
+from .hands import Hands, pin_of
 from .lane import Claim, Item
 from .lanes import Turn
 from .lease import TurnLease
@@ -259,7 +260,9 @@ class DeliveryTurn:
         with Place(target.calls) as place:
             # One place for all calls of a search: what it knows so far would be lost, were it to wait for another one.
             permit = partial(self._permit, place)
-            verdict = await target.attempts.deliver(*parts, alone=health.alone, permit=permit, careful=careful)
+            verdict = await target.attempts.deliver(
+                *parts, alone=health.alone, permit=permit, note=self._note_of(parts), careful=careful
+            )
         if verdict.delivered:
             health.taken()
         if verdict.together:
@@ -267,6 +270,13 @@ class DeliveryTurn:
         suspect(verdict.refused)
         target.tell(verdict, self._turn.lane.shard, time.monotonic() - started)
         return verdict
+
+    def _note_of(self, parts: Sequence[Sequence[InHand]]) -> Note | None:
+        pin = pin_of(chain(*parts), self._turn.pins) if self._turn.pins else None
+        return partial(self._note, pin) if pin is not None else None
+
+    async def _note(self, pin: str, parts: Sequence[Sequence[InHand]]) -> None:
+        await self._turn.pin(pin, *([hand.item for hand in part] for part in parts))
 
     async def _permit(self, place: Place, messages: int, until: float | None) -> bool:
         """Whether a call may be made: while the turn goes on, at a place, at the rate, in its lane, unless paused."""

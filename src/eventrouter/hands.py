@@ -15,6 +15,12 @@ from .target import Policy
 from .verdict import Verdict
 
 
+def pin_of(batch: Iterable[InHand], pins: Pins) -> str | None:
+    """The pin of `batch`, if it has one."""
+    ids = {hand.item.id for hand in batch}
+    return next((pin for pin, parts in pins.items() if ids.issuperset(chain(*parts))), None)
+
+
 class Hands:
     """Keeps order: nothing is taken whose lane key is under way, or has an older delivery waiting.
 
@@ -137,8 +143,7 @@ class Hands:
 
     def take_back(self, verdict: Verdict, batch: Sequence[InHand], pins: Pins) -> Pins:
         """Takes back what was not tried; returns what becomes of the pin of `batch`, if it has one."""
-        ids = {hand.item.id for hand in batch}
-        pin = next((pin for pin, parts in pins.items() if ids.issuperset(chain(*parts))), None)
+        pin = pin_of(batch, pins)
         left = verdict.repeat if pin is not None else []
         known = verdict.careful and bool(verdict.delivered or verdict.failed)
         if known or any(map(self._is_suspected, verdict.together + verdict.refused)):

@@ -290,13 +290,13 @@ class Turn:
         self.pins = {batch: parts for batch, parts in (self.pins | pins).items() if parts}
         return read_claims(result[1]), int(result[2])
 
-    async def pin(self, batch: str, items: Sequence[Item]) -> None:
-        """Notes that a retry has to repeat just these items as one batch."""
-        ids = [item.id for item in items]
+    async def pin(self, batch: str, *parts: Sequence[Item]) -> None:
+        """Notes that a retry has to repeat just these items as one batch, or in these parts."""
+        ids = [[item.id for item in part] for part in parts]
         # A server that takes over should know it; where too few replicas answer, going on is better than waiting.
-        if (await self.lanes.run_kept("pin", [self.lane.key], [self.token, batch, write_parts([ids])]))[0] != 1:
+        if (await self.lanes.run_kept("pin", [self.lane.key], [self.token, batch, write_parts(ids)]))[0] != 1:
             raise self.fenced()
-        self.pins[batch] = [ids]
+        self.pins[batch] = ids
 
     async def give_up(self, delay: float = 0.0) -> Claim:
         """Ends the turn before the lane is empty (the step `yield`); returns the claim to enqueue, with the delay.

@@ -1,5 +1,6 @@
 -- Pin a batch before its first attempt, so that whoever repeats it repeats the very same one.
--- KEYS lane. ARGV token, batch id, item ids (with spaces between). Returns 1, or 0 when fenced off.
+-- Or before the first attempt at its parts: what was sent apart must not be sent together.
+-- KEYS lane. ARGV token, batch id, item ids (with spaces between, | between the parts). Returns 1, or 0 when fenced off.
 local token = arg()
 if fenced_off(KEYS[1], token) then
   return 0
