@@ -1057,7 +1057,7 @@ async def test_the_parts_of_a_refused_batch_are_repeated_as_they_were_after_a_cr
     down.append("HTTP 503")
     await expire_lease(redis, post.lane)
     await post.run()
-    # Together once more, all of it could be taken by now, and a and b twice: under the id of their part, and of the whole.
+    # Together, all of it could be taken by now, and a and b twice: under the id of their part, and of the whole.
     assert ["abcd", "ab", "cd", "ab", "ab", "cd", "e"] == ["".join(batch) for batch in post.sink.batches]
     assert {} == await leftovers(redis)
 

@@ -95,7 +95,7 @@ class _Work:
         return goes_on
 
     async def cut(self, part: Sequence[InHand], *into: Sequence[InHand]) -> None:
-        """From now on `part` is tried in the parts `into`, after a crash too: together, what was taken could come again."""
+        """From now on `part` is tried in the parts `into`, after a crash too: or what was taken could come again."""
         if self._note is not None:
             first = next(number for number, one in enumerate(self._parts) if one[0] is part[0])
             self._parts[first : first + 1] = into
