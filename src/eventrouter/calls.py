@@ -66,6 +66,8 @@ class Calls:
         It is to be given back. Those who wait in this worker come one after the other, each with its seconds: were they
         counted from the beginning, the last ones in line would never have their turn. Raises what redis-py raises.
         """
+        if gives_up():
+            return ""  # who has given up does not stand in line
         async with self._line:
             until, pause = time.monotonic() + seconds, FIRST_SECONDS
             while not gives_up():

@@ -124,6 +124,19 @@ async def test_a_turn_does_not_end_for_want_of_a_place_while_it_has_one(
     assert ([*"abc"], 1) == (post.sink.got, post.sink.most_at_once)
 
 
+async def test_a_turn_without_a_place_ends_however_many_attempts_and_lanes_wait(
+    make: Make, redis: Redis, workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "PACE_SECONDS", 0.1)
+    await redis.zadd(KEY, {"another worker's call": await now_ms(redis) + LEASE_MS})
+    posts = [make(shard=shard, concurrency=16) for shard in range(5)]
+    served_by(workers(1, 1), posts)
+    await put(posts, 16)
+    async with asyncio.timeout(4):
+        claims = await asyncio.gather(*(post.turn() for post in posts))
+    assert [0.05 <= claim.delay <= 0.1 for claim in claims if claim] == [True] * 5
+
+
 async def test_attempts_that_wait_for_a_place_let_other_lanes_in(
     make: Make, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +275,7 @@ async def test_a_stop_does_not_wait_for_a_place(make: Make, redis: Redis) -> Non
     turn = asyncio.create_task(post.turn())
     await asyncio.sleep(0.1)
     post.stopping.set()
-    async with asyncio.timeout(0.6):
+    async with asyncio.timeout(0.8):
         claim = await turn
     assert claim is not None
     assert ([], 0) == (post.sink.batches, claim.delay)
