@@ -96,7 +96,12 @@ async def make(lanes):
     def one(*events: StoredEvent, claims: list | None = None, consent: bool = False, enabled: bool = True):
         shelves.append(Shelf(*events))
         crm = SimpleNamespace(
-            consent=("marketing",) if consent else (), enabled=enabled, batch_size=9, concurrency=9, rate_limit=None
+            consent=("marketing",) if consent else (),
+            enabled=enabled,
+            batch_size=9,
+            concurrency=9,
+            rate_limit=None,
+            calls=None,
         )
 
         async def enqueue(found):
@@ -359,7 +364,7 @@ def first_death(number: int, ms: int) -> DeadLetter:
 @pytest.fixture
 async def story(warehouse_url, lanes, redis, monkeypatch):
     warehouse = warehouse_at(warehouse_url)
-    crm = SimpleNamespace(consent=(), enabled=True, batch_size=9, concurrency=9, rate_limit=None)
+    crm = SimpleNamespace(consent=(), enabled=True, batch_size=9, concurrency=9, rate_limit=None, calls=None)
 
     async def enqueue(found):
         pass

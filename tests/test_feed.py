@@ -16,8 +16,10 @@ from eventrouter.once import Item, Piece, digest_of
 from lane_kit import CRM, append, begin
 
 
-def config(batch_size: int = 1, concurrency: int = 3, rate_limit: RateLimit | None = None) -> SimpleNamespace:
-    return SimpleNamespace(batch_size=batch_size, concurrency=concurrency, rate_limit=rate_limit)
+def config(
+    batch_size: int = 1, concurrency: int = 3, rate_limit: RateLimit | None = None, calls: int | None = None
+) -> SimpleNamespace:
+    return SimpleNamespace(batch_size=batch_size, concurrency=concurrency, rate_limit=rate_limit, calls=calls)
 
 
 def work(*names: str, shard: int = 0) -> list[Work]:
@@ -52,6 +54,8 @@ def make(lanes, claims, monkeypatch):
         (config(100, 8, RateLimit(10)), 5),
         (config(100, 8, RateLimit(1, per_seconds=60)), 1),
         (config(1, 2, RateLimit(1000)), 2),
+        (config(100, 8, calls=8), 400),
+        (config(100, 1, calls=1), 100),
     ],
 )
 def test_as_much_lies_in_a_lane_as_goes_at_once_or_within_a_second(crm, room):

@@ -76,7 +76,7 @@ async def make(lanes, redis, monkeypatch):
     monkeypatch.setattr(replay_module, "PAGE", 3)
     monkeypatch.setattr(feed_module, "POLL_SECONDS", 0.002)
     shelves = []
-    crm = SimpleNamespace(batch_size=100, concurrency=9, rate_limit=None)
+    crm = SimpleNamespace(batch_size=100, concurrency=9, rate_limit=None, calls=None)
 
     async def enqueue(claims):
         pass

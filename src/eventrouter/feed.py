@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 def room_of(config: DestinationConfig, shards: int) -> int:
     """How many deliveries may lie in one lane of a destination: those that go at once, or within a second."""
-    most = config.batch_size * config.concurrency
+    most = config.batch_size * (config.concurrency if config.calls is None else config.calls // shards or 1)
     if config.rate_limit is not None:
         most = min(most, int(config.rate_limit.count / config.rate_limit.per_seconds / shards))
     return max(most, 1)
