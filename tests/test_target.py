@@ -35,6 +35,22 @@ def test_a_failure_without_words_is_told_by_its_kind(target):
     assert ["Retry", "Reject"] == [target.mask(Retry()), target.mask(Reject())]
 
 
+@pytest.mark.parametrize(("max_age", "seconds", "is_old"), [(60.0, 59, False), (60.0, 61, True), (None, 10**9, False)])
+def test_a_delivery_is_too_old_once_it_waited_for_longer_than_it_may(target, max_age, seconds, is_old):
+    hand = hand_of("a")
+    now = hand.delivery.since_ms + seconds * 1000
+    assert is_old == replace(target, policy=Policy(max_age=max_age)).is_too_old(hand, now)
+
+
+def test_what_is_too_old_tells_what_was_in_its_way(target):
+    hand = hand_of("a")
+    assert "older than retry.max_age" == target.aged_reason(hand)
+    target.health.reason = "HTTP 503"
+    assert "older than retry.max_age; what was last in the way: HTTP 503" == target.aged_reason(hand)
+    hand.tries.reason = "HTTP 400"
+    assert "older than retry.max_age; what was last in the way: HTTP 400" == target.aged_reason(hand)
+
+
 def test_the_hook_is_told_of_an_attempt_and_of_none_that_was_not_made(target):
     told = []
     target = replace(target, finished=lambda **arguments: told.append(arguments))

@@ -123,15 +123,14 @@ class DeliveryTurn:
                 lingered = True
 
     async def _restore_pins(self) -> None:
-        now = now_ms()
         for pin, ids in self._turn.pins.items():
             items = await self._turn.fetch(list(chain(*ids)))
             hands = {hand.item.id: hand for item in items if (hand := self._decode(item)) is not None}
             if self._newer:
                 return
             # It ends with its youngest: without the old ones, the others would come again under another id.
-            is_whole = hands.keys() >= set(chain(*ids)) and not all(self._too_old(one, now) for one in hands.values())
-            if is_whole and self._may_repeat(ids):
+            is_old = all(self._target.is_too_old(one, now_ms()) for one in hands.values())
+            if hands.keys() >= set(chain(*ids)) and not is_old and self._may_repeat(ids):
                 self._hands.repeat([[hands[one] for one in part] for part in ids])
             else:
                 await self._turn.settle(pins={pin: []})
@@ -196,8 +195,8 @@ class DeliveryTurn:
                 break
             if hand is None:
                 continue
-            if self._too_old(hand, batch.now_ms):
-                aged.bury(hand, "max_age", Reject(self._aged_reason(hand)))
+            if self._target.is_too_old(hand, batch.now_ms):
+                aged.bury(hand, "max_age", Reject(self._target.aged_reason(hand)))
                 some_aged = True
             else:
                 self._hands.add(hand)
@@ -208,14 +207,6 @@ class DeliveryTurn:
         if batch.status == "empty":
             self._arrivals.of_empty(batch.last_id)
         return batch.status, bool(batch.items)
-
-    def _aged_reason(self, hand: InHand) -> str:
-        last = hand.tries.reason or self._target.health.reason
-        return "older than retry.max_age" + (f"; what was last in the way: {last}" if last else "")
-
-    def _too_old(self, hand: InHand, now_ms: float) -> bool:
-        max_age = self._target.policy.max_age
-        return max_age is not None and hand.delivery is not None and now_ms - hand.delivery.since_ms > max_age * 1000
 
     async def _launch(self) -> None:
         policy = self._target.policy

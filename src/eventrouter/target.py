@@ -125,6 +125,16 @@ class Target:
         """The failure in words, without secrets."""
         return self.attempts.mask(str(failure), 1000) or type(failure).__name__
 
+    def is_too_old(self, hand: InHand, now_ms: float) -> bool:
+        """Whether it is no longer to be tried."""
+        max_age = self.policy.max_age
+        return max_age is not None and hand.delivery is not None and now_ms - hand.delivery.since_ms > max_age * 1000
+
+    def aged_reason(self, hand: InHand) -> str:
+        """Why what is too old is a dead letter."""
+        last = hand.tries.reason or self.health.reason
+        return "older than retry.max_age" + (f"; what was last in the way: {last}" if last else "")
+
     def tell(self, verdict: Verdict, shard: int, seconds: float) -> None:
         """Tells the hook of an attempt that took so long, if one was made."""
         failure = verdict.whole or verdict.spoilt or (verdict.failed[0][1] if verdict.failed else None)
