@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from redis.exceptions import ConnectionError
+
 from eventrouter.cli.feeding import Bar, held_up, print_held_up
 from eventrouter.counters import read_snapshot
 from eventrouter.health import Health
@@ -44,6 +46,13 @@ async def test_which_destinations_get_nothing_for_now_is_told_with_the_reason(la
     assert {"crm": "is paused: they [move]", "gone": "is not in routes.yaml"} == held
     print_held_up({"crm": held["crm"]})
     assert "What is queued waits, since crm is paused: they [move].\n" == capsys.readouterr().out
+
+
+async def test_a_command_that_has_done_its_work_does_not_fail_since_nobody_can_tell_that(lanes):
+    async def away():
+        raise ConnectionError("Redis is away")
+
+    assert {} == await held_up(SimpleNamespace(snapshot=away), ["crm"])
 
 
 def test_without_a_terminal_there_is_no_bar(lanes, capsys):

@@ -53,10 +53,18 @@ class Bar:
 
 
 async def held_up(router: EventRouter, names: Iterable[str]) -> dict[str, str]:
-    """Those of these destinations that get nothing for now, and why (see `obstacle`)."""
+    """Those of these destinations that get nothing for now, and why (see `obstacle`).
+
+    None while Redis is away: what was sent stays sent, and its command must not fail for want of this.
+    """
+    from redis.exceptions import RedisError
+
     from ..status import obstacle, row_of
 
-    snapshot = await router.snapshot()
+    try:
+        snapshot = await router.snapshot()
+    except (RedisError, OSError, TimeoutError):
+        return {}
     found = {name: obstacle(row_of(router.config, snapshot, name)) for name in names}
     return {name: why for name, why in found.items() if why}
 
