@@ -55,9 +55,10 @@ class Fates:
         return sent.poison or (self.destination == "one" and sent.name == "Broken")
 
     def replays(self, message_id: str, at: float = math.inf) -> int:
-        """How many replays may have sent it by then."""
+        """How many runs of replays may have sent it by then."""
         came, harmless = self._received[message_id], is_harmless(self._events[message_id])
-        return sum(one.began <= at and one.covers(came) and (harmless or not one.harmless) for one in self._replays)
+        covering = [one for one in self._replays if one.began <= at and one.covers(came)]
+        return sum(one.runs for one in covering if harmless or not one.harmless)
 
     def slack(self) -> int:
         """How many dead letters may be of events that a replay sent beside their own delivery, at most.

@@ -46,6 +46,8 @@ class Replay:
     began: float = field(default_factory=time.monotonic)
     sent: int = 0
     """By its own report."""
+    runs: int = 1
+    """How often it was begun, at most: one that is killed when it has just ended is begun anew."""
 
     def covers(self, received_at: str) -> bool:
         """Whether an event of this time may have been sent by it."""
@@ -94,7 +96,7 @@ class Operator:
         replay = Replay(destination, since, until, harmless, {row[0] for row in found})
         self.replays.append(replay)
         words = ["replay", destination, "--since", since, "--until", until, "--rate", "1000"]
-        report = await self._until_done([*words, *(["--where", HARMLESS] if harmless else [])], rng)
+        report, replay.runs = await self._until_done([*words, *(["--where", HARMLESS] if harmless else [])], rng)
         replay.sent = sum(report["sent"].values()) + sum(report["failed"].values())
         self._tell(f"replay to {destination} of {len(found)} events ended: {report}")
 
@@ -104,17 +106,20 @@ class Operator:
         dealt = Dealt(command, destination, dict(found))
         self.dealt.append(dealt)
         words = {"discard": ["discard"], "replay": ["replay"], "as-was": ["replay", "--as-was"]}[command]
-        report = await self._until_done(["dead", *words, "--destination", destination], rng)
+        report, _ = await self._until_done(["dead", *words, "--destination", destination], rng)
         dealt.skipped = {one["message_id"] for one in report.get("skipped", ())}
         report |= {name: len(value) for name, value in report.items() if isinstance(value, list)}
         self._tell(f"dead {command} of {len(found)} dead letters of {destination} ended: {report}")
 
-    async def _until_done(self, words: list[str], rng: random.Random) -> dict[str, Any]:
-        """What a command reports that is killed now and then, and given again until it succeeds."""
+    async def _until_done(self, words: list[str], rng: random.Random) -> tuple[dict[str, Any], int]:
+        """What a command reports that is killed now and then, and given again until it succeeds.
+
+        And how many of its tries did not say that they go on with what another had begun.
+        """
         kinds = (self._halfway, self._sometime)
         ends = [partial(rng.choice(kinds), rng.random()) for _ in range(rng.choice((0, 1, 1, 2)))]
         deadline = time.monotonic() + PATIENCE_SECONDS
-        tries = []
+        tries, runs = [], 0
         while True:
             began = time.monotonic()
             # One that hangs tells where, when it is aborted.
@@ -132,8 +137,9 @@ class Operator:
                     process.kill()
             out, err = await talking
             assert b"Traceback" not in err or b"Exception ignored" in err, err.decode()
+            runs += b"Goes on" not in err
             if process.returncode == 0:
-                return dict(json.loads(out))
+                return dict(json.loads(out)), runs
             tries.append(f"{process.returncode} after {time.monotonic() - began:.1f} s")
             assert time.monotonic() < deadline, (words, tries, out.decode(), err.decode())
             await asyncio.sleep(0.3)
