@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from redis.exceptions import ConnectionError
+from redis.exceptions import RedisError
 
 from eventrouter.cli.feeding import Bar, held_up, print_held_up
 from eventrouter.counters import read_snapshot
@@ -50,7 +50,7 @@ async def test_which_destinations_get_nothing_for_now_is_told_with_the_reason(la
 
 async def test_a_command_that_has_done_its_work_does_not_fail_since_nobody_can_tell_that(lanes):
     async def away():
-        raise ConnectionError("Redis is away")
+        raise RedisError("Redis is away")
 
     assert {} == await held_up(SimpleNamespace(snapshot=away), ["crm"])
 
