@@ -313,7 +313,7 @@ async def test_a_lane_that_is_handed_on_again_and_again_is_so_less_and_less_ofte
     groups["crm"] = ""
     await run("")  # it is served, so all agree
     groups["crm"] = "slow"
-    assert await run("slow") <= MISPLACED_SECONDS
+    assert await run("slow") <= MISPLACED_SECONDS + 0.1  # the job's time is that of another look at the clock
 
 
 async def test_a_destination_that_moves_to_another_group_while_a_turn_runs_goes_on_there(lanes, redis, queue_by):

@@ -116,9 +116,9 @@ async def test_no_lane_starves(
 async def test_a_turn_does_not_end_for_want_of_a_place_while_it_has_one(
     make: Make, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "PACE_SECONDS", 0.05)
+    monkeypatch.setattr(throttle, "PACE_SECONDS", 0.4)
     await redis.zadd(KEY, {"another worker's call": await now_ms(redis) + LEASE_MS})
-    post = make(calls=2, concurrency=2, seconds=0.2)
+    post = make(calls=2, concurrency=2, seconds=0.6)
     await post.put(*"abc")
     assert await post.turn() is None
     assert ([*"abc"], 1) == (post.sink.got, post.sink.most_at_once)

@@ -85,7 +85,7 @@ def test_whatever_is_accepted_is_read_back_from_every_stored_form(events: list[A
     lanes = {append.lane: [data for _, _, data in append.items] for append in moves.appends()}
     ids = [one.message_id for one in stored]
     assert [(one.message_id, one.event) for one in stored] == [
-        (one.message_id, one.payload) for one in map(decode, lanes["crm"])
+        (one.message_id, msgspec.json.decode(one.payload)) for one in map(decode, lanes["crm"])
     ]
     records = [record for data in lanes["warehouse"] for record in unpack(data)]
     assert [one.event for one in stored] == [one.event for one in records if isinstance(one, EventRecord)]
