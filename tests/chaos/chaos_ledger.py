@@ -191,13 +191,16 @@ class Ledger:
             self.faults.append(f"{len(several)} events under several keys at {destination}:\n  {told}")
 
     def _check_versions(self, fates: Fates) -> None:
-        """What a delivery holds was made by the rules that routed it; by later ones only when an operator sent it."""
+        """What a delivery holds was made by the rules that routed it; by others only when an operator sent it.
+
+        A replay goes on with the rules that it began with, also for what is routed meanwhile by later ones.
+        """
         wrong = set()
         for arrival in self._of(fates.destination):
             for message_id, version in zip(arrival.message_ids, arrival.versions, strict=True):
                 routed = fates.rules[message_id].version
-                again = message_id in fates.letters or fates.replays(message_id, arrival.at)
-                if version != routed and not (again and version > routed):
+                again = version > routed and message_id in fates.letters
+                if version != routed and not again and not fates.replays(message_id, arrival.at):
                     wrong.add(f"{message_id}: {version} instead of {routed}")
         self.faults.same(f"rules of what came at {fates.destination}", set(), wrong)
 
@@ -225,7 +228,7 @@ class Ledger:
         self.faults.same(f"routed for {name}", self.status["events"]["routed"], routed)
         self.faults.same(f"sum of {name}", routed + again, delivered + waiting + filtered + dead + discarded)
         replays = [one for one in self._replays if one.destination == name]
-        reported, more = sum(one.sent for one in replays), sum(one.sent * (one.runs - 1) for one in replays)
+        reported, more = sum(one.sent for one in replays), sum(one.more for one in replays)
         self.faults.near(f"replayed to {name}", reported, again, -slack, more)
         self.faults.near(f"dead letters counted for {name}", len(fates.ends("dead")), dead, 0, slack)
         self.faults.near(f"discarded for {name}", len(fates.ends("discarded")), discarded, 0, slack)

@@ -48,6 +48,8 @@ class Replay:
     """By its own report."""
     runs: int = 1
     """How often it was begun, at most: one that is killed when it has just ended is begun anew."""
+    more: int = 0
+    """What may have been sent beyond its report: by other runs, and of what was killed, by the rules of then."""
 
     def covers(self, received_at: str) -> bool:
         """Whether an event of this time may have been sent by it."""
@@ -96,8 +98,10 @@ class Operator:
         replay = Replay(destination, since, until, harmless, {row[0] for row in found})
         self.replays.append(replay)
         words = ["replay", destination, "--since", since, "--until", until, "--rate", "1000"]
-        report, replay.runs = await self._until_done([*words, *(["--where", HARMLESS] if harmless else [])], rng)
+        report, replay.runs, tries = await self._until_done([*words, *(["--where", HARMLESS] if harmless else [])], rng)
         replay.sent = sum(report["sent"].values()) + sum(report["failed"].values())
+        if tries > 1:
+            replay.more = replay.runs * sum(report["filtered"].values()) + (replay.runs - 1) * replay.sent
         self._tell(f"replay to {destination} of {len(found)} events ended: {report}")
 
     async def _deal(self, command: str, destination: str, rng: random.Random) -> None:
@@ -106,15 +110,15 @@ class Operator:
         dealt = Dealt(command, destination, dict(found))
         self.dealt.append(dealt)
         words = {"discard": ["discard"], "replay": ["replay"], "as-was": ["replay", "--as-was"]}[command]
-        report, _ = await self._until_done(["dead", *words, "--destination", destination], rng)
+        report, _, _ = await self._until_done(["dead", *words, "--destination", destination], rng)
         dealt.skipped = {one["message_id"] for one in report.get("skipped", ())}
         report |= {name: len(value) for name, value in report.items() if isinstance(value, list)}
         self._tell(f"dead {command} of {len(found)} dead letters of {destination} ended: {report}")
 
-    async def _until_done(self, words: list[str], rng: random.Random) -> tuple[dict[str, Any], int]:
+    async def _until_done(self, words: list[str], rng: random.Random) -> tuple[dict[str, Any], int, int]:
         """What a command reports that is killed now and then, and given again until it succeeds.
 
-        And how many of its tries did not say that they go on with what another had begun.
+        And how many of its tries did not say that they go on with what another had begun, and how many there were.
         """
         kinds = (self._halfway, self._sometime)
         ends = [partial(rng.choice(kinds), rng.random()) for _ in range(rng.choice((0, 1, 1, 2)))]
@@ -139,7 +143,7 @@ class Operator:
             assert b"Traceback" not in err or b"Exception ignored" in err, err.decode()
             runs += b"Goes on" not in err
             if process.returncode == 0:
-                return dict(json.loads(out)), runs
+                return dict(json.loads(out)), runs, len(tries) + 1
             tries.append(f"{process.returncode} after {time.monotonic() - began:.1f} s")
             assert time.monotonic() < deadline, (words, tries, out.decode(), err.decode())
             await asyncio.sleep(0.3)
