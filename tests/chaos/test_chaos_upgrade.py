@@ -40,8 +40,8 @@ def next_version(directory: Path) -> Path:
         assert number == 1, form
         path.write_text(text)
     delivery = package / "delivery.py"
-    more = r'\g<0>\n    fresh: str = "of the next version"'
-    text, number = re.subn(r"(?m)^    payload: .*$", more, delivery.read_text())
+    end = "\n\n\nclass Tries"  # of the stored form: new fields come last
+    text, number = re.subn(end, f'\n    fresh: str = "of the next version"{end}', delivery.read_text())
     assert number == 1
     delivery.write_text(text)
     prelude = package / "lua" / "prelude.lua"
